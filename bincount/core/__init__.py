@@ -1,0 +1,1 @@
+"""Facts and rules: no bucket, no tensor, no clock."""

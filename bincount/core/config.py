@@ -1,0 +1,74 @@
+"""What one run of the chain is asked to do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bincount.core.counts import Counts
+from bincount.core.errors import ConfigError
+
+FITS = ("pad", "squash")
+
+
+@dataclass(frozen=True)
+class ChainConfig:
+    """The chain's parameters: the DAG's form, `bincount run`'s flags.
+
+    Attributes:
+        source: Where the bins are: "s3://BUCKET" or a folder in the bucket's layout.
+        limit: How many bins to draw, None for all of them.
+        counts: Which counts to tell apart, such as "1-5" or "0-5+".
+        backbone: Name of a Keras application, such as "ResNet50".
+        weights: "auto", "imagenet", "none" or the path of a weights file.
+        fit: How a photo becomes square: "pad" keeps its aspect, "squash" does not.
+        image_px: Side of the square, 32 to 1024 pixels.
+        trials: Number of hyperparameter sets to try, 1 to 1000.
+        max_epochs: Most epochs of a trial, 1 to 1000.
+        fine_tune_epochs: Epochs of training the whole network afterwards, 0 to 1000.
+        seed: What every random choice is drawn from, 0 to 2**31 - 1.
+
+    Raises:
+        ConfigError: If a value is outside its range; the message names it.
+    """
+
+    source: str
+    limit: int | None = None
+    counts: str = "1-5"
+    backbone: str = "ResNet50"
+    weights: str = "auto"
+    fit: str = "pad"
+    image_px: int = 224
+    trials: int = 5
+    max_epochs: int = 50
+    fine_tune_epochs: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        Counts.parse(self.counts)
+        if not self.source.strip():
+            raise ConfigError(
+                f"source: must be s3://BUCKET or a folder, got {self.source!r}. Name where the bins are."
+            )
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", self.backbone):
+            raise ConfigError(
+                f"backbone: must be the name of a Keras application, got {self.backbone!r}. Try ResNet50."
+            )
+        if not self.weights.strip():
+            raise ConfigError(
+                f"weights: must be auto, imagenet, none or a file, got {self.weights!r}. Try auto."
+            )
+        if self.fit not in FITS:
+            raise ConfigError(f"fit: must be one of {', '.join(FITS)}, got {self.fit!r}. Try pad.")
+        if self.limit is not None:
+            _check_range("limit", self.limit, 1, 10**9)
+        _check_range("image_px", self.image_px, 32, 1024)
+        _check_range("trials", self.trials, 1, 1000)
+        _check_range("max_epochs", self.max_epochs, 1, 1000)
+        _check_range("fine_tune_epochs", self.fine_tune_epochs, 0, 1000)
+        _check_range("seed", self.seed, 0, 2**31 - 1)
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{name}: must be a whole number from {low} to {high}, got {value!r}. Change {name}.")

@@ -1,0 +1,78 @@
+"""What a bin's metadata file says."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from bincount.core.errors import DataError
+
+_BIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_LARGEST_COUNT = 100_000
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The recorded content of one bin.
+
+    Attributes:
+        recorded: Number of items the books say are in the bin, >= 0.
+        skus: Keys of the products recorded in it, sorted; empty for an empty bin.
+    """
+
+    recorded: int
+    skus: tuple[str, ...]
+
+
+def is_bin_id(text: str) -> bool:
+    """Whether `text` may be a bin's id: letters, digits, "-" and "_", 64 at most.
+
+    Ids come from outside and name objects and files, so nothing that could
+    leave a folder passes.
+
+    Example:
+        >>> is_bin_id("00523"), is_bin_id("../523"), is_bin_id("")
+        (True, False, False)
+    """
+    return _BIN_ID.fullmatch(text) is not None
+
+
+def parse_metadata(bin_id: str, data: bytes) -> Metadata:
+    """Reads the bucket's metadata JSON of one bin.
+
+    Args:
+        bin_id: The bin's id, for the message.
+        data: The file's bytes: UTF-8 JSON with ``EXPECTED_QUANTITY`` and ``BIN_FCSKU_DATA``.
+
+    Raises:
+        DataError: If the JSON is broken, the count is no whole number >= 0, or
+            it is not the sum of its products' quantities.
+    """
+    where = f"metadata/{bin_id}.json"
+    aside = "Fix the file, or let ingest set it aside (it does by default)."
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        raise DataError(f"{where}: must be JSON, got {data[:40]!r}. {aside}") from None
+    if not isinstance(document, dict):
+        raise DataError(f"{where}: must be a JSON object, got {type(document).__name__}. {aside}")
+    recorded = document.get("EXPECTED_QUANTITY")
+    if not _is_count(recorded):
+        raise DataError(f"{where}: EXPECTED_QUANTITY must be a whole number >= 0, got {recorded!r:.40}. {aside}")
+    products = document.get("BIN_FCSKU_DATA")
+    if not isinstance(products, dict):
+        raise DataError(f"{where}: BIN_FCSKU_DATA must be an object, got {type(products).__name__}. {aside}")
+    quantities = [product.get("quantity") if isinstance(product, dict) else None for product in products.values()]
+    if not all(_is_count(quantity) for quantity in quantities):
+        raise DataError(f"{where}: every quantity must be a whole number >= 0, got {quantities!r:.80}. {aside}")
+    if sum(quantities) != recorded:
+        raise DataError(
+            f"{where}: EXPECTED_QUANTITY must be the sum of its products' quantities {sum(quantities)}, "
+            f"got {recorded}. {aside}"
+        )
+    return Metadata(recorded, tuple(sorted(products)))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_COUNT

@@ -1,0 +1,117 @@
+"""TFRecord shards, written and read without TensorFlow.
+
+A record is framed as length (uint64), masked CRC-32C of the length, payload,
+masked CRC-32C of the payload, all little-endian
+(tensorflow.org/tutorials/load_data/tfrecord). The payload is a serialized
+tf.train.Example, so that tf.data reads the shards as they are.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+import google_crc32c
+
+from bincount.core.errors import DataError
+
+_LENGTH = struct.Struct("<Q")
+_CHECK = struct.Struct("<I")
+_VARINT, _BYTES = 0, 2
+
+
+def frame(payload: bytes) -> bytes:
+    """Frames one payload as a TFRecord."""
+    length = _LENGTH.pack(len(payload))
+    return b"".join([length, _masked_check(length), payload, _masked_check(payload)])
+
+
+def read_record(file: BinaryIO, offset: int) -> bytes:
+    """Reads the payload of the record that starts at `offset`.
+
+    Raises:
+        DataError: If no whole record starts there or a checksum differs.
+    """
+    file.seek(offset)
+    header = file.read(12)
+    if len(header) == 12 and header[8:] == _masked_check(header[:8]):
+        (length,) = _LENGTH.unpack(header[:8])
+        payload, check = file.read(length), file.read(4)
+        if len(payload) == length and check == _masked_check(payload):
+            return payload
+    raise DataError(
+        f"{getattr(file, 'name', 'shard')}: a whole record must start at byte {offset}, got a damaged one. "
+        "Run ingest again; it rebuilds what is damaged."
+    )
+
+
+def encode_example(*, bin_id: str, recorded: int, image: bytes, metadata: bytes) -> bytes:
+    """Serializes one bin as a tf.train.Example.
+
+    Args:
+        bin_id: The bin's id; feature `id`.
+        recorded: Recorded count >= 0; feature `recorded` (int64).
+        image: The photo's bytes as fetched; feature `image`.
+        metadata: The metadata file's bytes as fetched; feature `metadata`.
+    """
+    features = b"".join(
+        _field(1, _field(1, name.encode()) + _field(2, feature))
+        for name, feature in (
+            ("id", _field(1, _field(1, bin_id.encode()))),
+            ("image", _field(1, _field(1, image))),
+            ("metadata", _field(1, _field(1, metadata))),
+            ("recorded", _field(3, _field(1, _varint(recorded)))),
+        )
+    )
+    return _field(1, features)
+
+
+def decode_example(payload: bytes) -> dict[str, bytes | int]:
+    """Reads what `encode_example` wrote: `id`, `image`, `metadata` (bytes), `recorded` (int)."""
+    example: dict[str, bytes | int] = {}
+    (features,) = _fields(payload)
+    for entry in _fields(features[1]):
+        (_, name), (_, feature) = _fields(entry[1])
+        ((kind, listed),) = _fields(feature)
+        ((_, value),) = _fields(listed)
+        example[name.decode()] = _read_varint(value, 0)[0] if kind == 3 else value
+    return example
+
+
+def _masked_check(data: bytes) -> bytes:
+    check = google_crc32c.value(data)
+    return _CHECK.pack(((check >> 15 | check << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _field(number: int, data: bytes) -> bytes:
+    return _varint(number << 3 | _BYTES) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _fields(data: bytes) -> list[tuple[int, bytes]]:
+    """Splits a message of length-delimited fields into (number, bytes)."""
+    fields, at = [], 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        length, at = _read_varint(data, at)
+        fields.append((tag >> 3, data[at : at + length]))
+        at += length
+    return fields

@@ -1,0 +1,46 @@
+"""Which part of the data a bin belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+from bincount.core.errors import ConfigError
+from bincount.core.groups import block_of
+
+SHARES: Mapping[str, float] = {"train": 0.70, "validation": 0.10, "calibration": 0.05, "test": 0.15}
+
+
+def part_of(bin_id: str, *, shares: Mapping[str, float] = SHARES) -> str:
+    """Assigns a bin to one part of the data from its id alone.
+
+    The id's block of 20 neighbours is hashed, so photos of one bin stay
+    together (but at a block's border) and a bin stays where it is when others
+    are added, listed in another order or ingested twice. No random state is
+    involved.
+
+    Args:
+        bin_id: Stem shared by a bin's photo and metadata, such as "104721".
+            A string: "523" and "00523" are different bins.
+        shares: Share of all blocks per part; positive, summing to 1.
+
+    Returns:
+        One of the keys of `shares`.
+
+    Raises:
+        ConfigError: If a share is not positive or they do not sum to 1.
+
+    Example:
+        >>> part_of("00001") == part_of("00019")
+        True
+    """
+    if min(shares.values()) <= 0 or not math.isclose(sum(shares.values()), 1):
+        raise ConfigError(f"shares: must be positive and sum to 1, got {dict(shares)!r}. Change a share.")
+    hashed = hashlib.sha256(f"bincount/part/{block_of(bin_id)}".encode()).digest()
+    place = int.from_bytes(hashed[:8], "big") / 2**64
+    for part, share in shares.items():
+        place -= share
+        if place < 0:
+            return part
+    return part

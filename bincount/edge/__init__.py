@@ -1,0 +1,1 @@
+"""The doors to the outside: the environment, buckets, the tracking server."""

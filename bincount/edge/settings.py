@@ -1,0 +1,92 @@
+"""Where things are on this machine: the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bincount.core.errors import ConfigError
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Places and addresses that every step shares.
+
+    Attributes:
+        workspace: Folder of manifests, shards, features and runs.
+        tracking_uri: MLflow's server, or an SQLite database where no server is named.
+        artifacts: Folder of MLflow's artifacts where no server is named.
+        buckets: Endpoint by bucket name, for buckets that are not on AWS.
+        serving_url: Address of the running model server, None where none is named.
+    """
+
+    workspace: Path
+    tracking_uri: str
+    artifacts: Path
+    buckets: Mapping[str, str] = field(default_factory=dict)
+    serving_url: str | None = None
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Reads BINCOUNT_WORKSPACE, MLFLOW_TRACKING_URI, BINCOUNT_BUCKETS and BINCOUNT_SERVING_URL.
+
+        Each has a default inside the checkout or is not needed.
+        BINCOUNT_BUCKETS lists ``NAME=http://host:port`` separated by commas.
+
+        Raises:
+            ConfigError: If BINCOUNT_BUCKETS has another form.
+        """
+        mlruns = _CHECKOUT / "mlruns"
+        return cls(
+            workspace=Path(environ.get("BINCOUNT_WORKSPACE") or _CHECKOUT / "data").absolute(),
+            tracking_uri=environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{mlruns / 'mlflow.db'}",
+            artifacts=mlruns / "artifacts",
+            buckets=_parse_buckets(environ.get("BINCOUNT_BUCKETS", "")),
+            serving_url=environ.get("BINCOUNT_SERVING_URL") or None,
+        )
+
+    @property
+    def manifests(self) -> Path:
+        """Manifests, each named by its digest."""
+        return self.workspace / "manifests"
+
+    @property
+    def shards(self) -> Path:
+        """Photos in TFRecord files."""
+        return self.workspace / "shards"
+
+    @property
+    def ingests(self) -> Path:
+        """Work in progress of ingests, one folder a request."""
+        return self.workspace / "ingests"
+
+    @property
+    def features(self) -> Path:
+        """Backbone features, each set named by what made it."""
+        return self.workspace / "features"
+
+    def run(self, run_id: str) -> Path:
+        """The folder of one run's search, model and evaluation.
+
+        Raises:
+            ConfigError: If `run_id` is not an MLflow run's id.
+        """
+        if not (run_id.isalnum() and run_id.isascii()):
+            raise ConfigError(f"run_id: must be letters and digits, got {run_id!r}. Take it from `bincount ingest`.")
+        return self.workspace / "runs" / run_id
+
+
+def _parse_buckets(text: str) -> dict[str, str]:
+    buckets = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, _, endpoint = entry.partition("=")
+        if not name or not endpoint.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"BINCOUNT_BUCKETS: must list NAME=http://HOST:PORT separated by commas, got {entry!r}. Fix the entry."
+            )
+        buckets[name] = endpoint
+    return buckets
