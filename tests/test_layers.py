@@ -37,7 +37,8 @@ def imports_of(source: str, package: tuple[str, ...]) -> list[tuple[str, bool]]:
             elif isinstance(child, ast.ImportFrom):
                 base = ".".join(package[: len(package) - child.level + 1]) if child.level else ""
                 module = ".".join(filter(None, (base, child.module)))
-                names = [f"{module}.{alias.name}" for alias in child.names] if module in {"bincount", base} else [module]
+                package_itself = module in {"bincount", base}
+                names = [f"{module}.{alias.name}" for alias in child.names] if package_itself else [module]
                 found.extend((name, top) for name in names)
             visit(child, inner)
 
@@ -52,8 +53,10 @@ def breaches(path: Path, source: str) -> list[str]:
     for module, top in imports_of(source, package):
         first = module.split(".")[0]
         if package[0] == "dags":
-            allowed = first in DAG_TOP if top else first in DAG_TOP or any(
-                module == name or module.startswith(name + ".") for name in DAG_TASK
+            allowed = (
+                first in DAG_TOP
+                if top
+                else first in DAG_TOP or any(module == name or module.startswith(name + ".") for name in DAG_TASK)
             )
         elif len(package) < 2 or package[1] not in INSIDE:
             allowed = True

@@ -47,17 +47,13 @@ class ChainConfig:
     def __post_init__(self) -> None:
         Counts.parse(self.counts)
         if not self.source.strip():
-            raise ConfigError(
-                f"source: must be s3://BUCKET or a folder, got {self.source!r}. Name where the bins are."
-            )
+            raise ConfigError(f"source: must be s3://BUCKET or a folder, got {self.source!r}. Name where the bins are.")
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", self.backbone):
             raise ConfigError(
                 f"backbone: must be the name of a Keras application, got {self.backbone!r}. Try ResNet50."
             )
         if not self.weights.strip():
-            raise ConfigError(
-                f"weights: must be auto, imagenet, none or a file, got {self.weights!r}. Try auto."
-            )
+            raise ConfigError(f"weights: must be auto, imagenet, none or a file, got {self.weights!r}. Try auto.")
         if self.fit not in FITS:
             raise ConfigError(f"fit: must be one of {', '.join(FITS)}, got {self.fit!r}. Try pad.")
         if self.limit is not None:

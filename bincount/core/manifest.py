@@ -84,7 +84,7 @@ class Manifest:
             "shards": [asdict(shard) for shard in self.shards],
             "fields": [field.name for field in fields(Record)],
         }
-        rows = (list(getattr(record, name) for name in head["fields"]) for record in self.records)
+        rows = ([getattr(record, name) for name in head["fields"]] for record in self.records)
         return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in (head, *rows))
 
     def write(self, folder: Path) -> str:
