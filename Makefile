@@ -1,0 +1,39 @@
+# make up · make test · make check · make bench; README and CI call these and nothing else.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: setup up test test-all check lock clean
+
+setup: $(INSTALLED)  ## install everything into .venv
+
+$(INSTALLED): requirements.lock requirements-setup.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 13)' 2>/dev/null || \
+	    { echo "setup: Python must be 3.11 or 3.12, got $$($(PYTHON) --version 2>&1). Install one, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+up: setup  ## run the chain once and keep the UIs and the model server up; ARGS="--once …"
+	@exec $(BIN)/bincount up $(ARGS)
+
+test: setup  ## every test but the slow ones
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: setup  ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup  ## style, types and the fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/core tests/test_layers.py bincount/core
+
+lock: setup  ## pin every dependency anew
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --quiet --upgrade --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --quiet --upgrade --output-file requirements-gpu.lock

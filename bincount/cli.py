@@ -1,0 +1,161 @@
+"""The `bincount` command: one verb a step, JSON on stdout, log on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Sequence
+
+from bincount.core.config import FITS, ChainConfig
+from bincount.core.errors import BincountError, ConfigError, DataError, StoreError
+
+EXIT_CODES = {ConfigError: 2, DataError: 3, StoreError: 4}
+"""Exit status by kind of error: the Airflow tasks tell by it whether a retry may help."""
+
+_SOURCE = ("--source", {"required": True, "help": "s3://BUCKET, or a folder in the bucket's layout"})
+_LIMIT = ("--limit", {"type": int, "metavar": "N", "help": "how many bins to draw (default: all)"})
+_SEED = ("--seed", {"type": int, "default": 0, "metavar": "S", "help": "what every random choice is drawn from"})
+_COUNTS = ("--counts", {"default": "1-5", "help": 'counts to tell apart; 0-5+ adds "6 or more" (default: 1-5)'})
+_RUN_ID = ("--run-id", {"required": True, "help": "the MLflow run, as `bincount ingest` prints it"})
+_PREPARED = ("--prepared", {"required": True, "help": "the features, as `bincount prepare` names them"})
+_VERSION = ("--model-version", {"required": True, "help": "the version of the registered model, such as 3"})
+_NETWORK = [
+    ("--backbone", {"default": "ResNet50", "help": "any Keras application (default: ResNet50)"}),
+    ("--weights", {"default": "auto", "help": "auto, imagenet, none or a file (default: auto)"}),
+    ("--fit", {"choices": FITS, "default": "pad", "help": "pad keeps a photo's aspect, squash does not"}),
+    ("--image-px", {"type": int, "default": 224, "metavar": "PX", "help": "side of the square (default: 224)"}),
+]
+_SEARCH = [
+    ("--trials", {"type": int, "default": 5, "metavar": "N", "help": "hyperparameter sets to try (default: 5)"}),
+    ("--max-epochs", {"type": int, "default": 50, "metavar": "N", "help": "most epochs of a trial (default: 50)"}),
+]
+_FINE_TUNE = (
+    "--fine-tune-epochs",
+    {"type": int, "default": 0, "metavar": "N", "help": "epochs of training the whole network (default: 0)"},
+)
+
+STEPS = {
+    "ingest": (
+        "Fetch bins from a bucket into shards and a manifest.",
+        [
+            _SOURCE,
+            ("--ids", {"metavar": "FILE|A-B", "help": "file_list.json, a CSV, one id a line, or a range of ids"}),
+            _COUNTS,
+            _LIMIT,
+            _SEED,
+            ("--workers", {"type": int, "default": 32, "metavar": "W", "help": "requests at a time (default: 32)"}),
+            (
+                "--max-rejected",
+                {"type": float, "default": 0.02, "metavar": "SHARE", "help": "give up above this share of bad bins"},
+            ),
+            ("--attempt", {"help": "name under which a retry finds its run again"}),
+        ],
+        "bincount ingest --source s3://aft-vbi-pds --limit 400",
+    ),
+    "prepare": (
+        "Compute the backbone's features of a manifest's photos once.",
+        [_RUN_ID, ("--manifest", {"required": True, "help": "the digest that ingest printed"}), *_NETWORK, _SEED],
+        "bincount prepare --run-id RUN --manifest DIGEST",
+    ),
+    "tune": (
+        "Search learning rate, batch size and epochs with KerasTuner.",
+        [_RUN_ID, _PREPARED, *_SEARCH, _SEED],
+        "bincount tune --run-id RUN --prepared KEY --trials 5",
+    ),
+    "train": (
+        "Train the best head and save the whole model.",
+        [_RUN_ID, _PREPARED, _FINE_TUNE, _SEED],
+        "bincount train --run-id RUN --prepared KEY",
+    ),
+    "evaluate": ("Score the model on the test part.", [_RUN_ID], "bincount evaluate --run-id RUN"),
+    "register": ("Register the model with MLflow.", [_RUN_ID], "bincount register --run-id RUN"),
+    "promote": (
+        "Ask the gate; if it agrees, make the version the champion.",
+        [_VERSION],
+        "bincount promote --model-version 3",
+    ),
+    "verify_serving": (
+        "Ask the running model server until it answers as the version does.",
+        [_VERSION, ("--timeout-s", {"type": float, "default": 180.0, "help": "seconds to wait (default: 180)"})],
+        "bincount verify_serving --model-version 3",
+    ),
+}
+"""Each step's purpose, flags and example; the flags are its function's keyword arguments."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one verb and exits: 0, 1 for the unexpected, or a code of `EXIT_CODES`."""
+    options = vars(_parser().parse_args(arguments))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    verb = options.pop("verb")
+    run = options.pop("run")
+    try:
+        status = run(**options)
+    except BincountError as error:
+        print(f"bincount {verb}: {error}", file=sys.stderr)
+        sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
+    except KeyboardInterrupt:
+        print(f"bincount {verb}: stopped.", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bincount", description="Count the items in warehouse bins from photos.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def add(name: str, purpose: str, example: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, help=purpose, description=purpose, epilog=f"example: {example}")
+
+    for name, (purpose, flags, example) in STEPS.items():
+        step = add(name, purpose, example)
+        for flag, how in flags:
+            step.add_argument(flag, **how)
+        step.set_defaults(run=_run_of(name))
+
+    run = add("run", "Run the whole chain here, without Airflow.", "bincount run --source ../shared/abid --limit 400")
+    for flag, how in [_SOURCE, _LIMIT, _COUNTS, *_NETWORK, *_SEARCH, _FINE_TUNE, _SEED]:
+        run.add_argument(flag, **how)
+    run.set_defaults(run=_run_chain)
+
+    predict = add("predict", "Count the items in photos with a registered model.", "bincount predict bin.jpg")
+    predict.add_argument("files", nargs="+", metavar="FILE", help="JPEG or PNG photos")
+    predict.add_argument("--model", default="models:/bincount@champion", help="MLflow URI (default: the champion)")
+    predict.set_defaults(run=_predict)
+
+    from bincount.local.arguments import add_local_verbs
+
+    add_local_verbs(add)
+    return parser
+
+
+def _run_of(name: str):
+    def run(**options: object) -> None:
+        from bincount.edge.settings import Settings
+
+        step = getattr(importlib.import_module(f"bincount.steps.{name}"), name)
+        _print_json(step(Settings.from_env(), **options))
+
+    return run
+
+
+def _run_chain(**options) -> None:
+    from bincount.edge.settings import Settings
+    from bincount.steps.chain import run_chain
+
+    _print_json(run_chain(Settings.from_env(), ChainConfig(**options)))
+
+
+def _predict(files: Sequence[str], model: str) -> None:
+    from bincount.edge.settings import Settings
+    from bincount.steps.predict import predict
+
+    _print_json(predict(Settings.from_env(), files=files, model=model))
+
+
+def _print_json(answer: object) -> None:
+    json.dump(answer, sys.stdout, indent=2, ensure_ascii=False)
+    print()

@@ -1,0 +1,1 @@
+"""The verbs: references in, a small JSON-ready dict of references out."""
