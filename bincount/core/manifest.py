@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 
 from bincount.core.counts import Counts
@@ -75,30 +76,41 @@ class Manifest:
         """The records of one part, in order."""
         return [record for record in self.records if record.part == name]
 
-    def to_bytes(self) -> bytes:
+    def lines(self) -> Iterator[bytes]:
         """The manifest's content: a line about itself, then a JSON array a record."""
+        names = [field.name for field in fields(Record)]
         head = {
             "format": _FORMAT,
             "source": self.source,
             "counts": str(self.counts),
             "shards": [asdict(shard) for shard in self.shards],
-            "fields": [field.name for field in fields(Record)],
+            "fields": names,
         }
-        rows = ([getattr(record, name) for name in head["fields"]] for record in self.records)
-        return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in (head, *rows))
+        encode = json.JSONEncoder(separators=(",", ":")).encode
+        yield encode(head).encode() + b"\n"
+        values_of = attrgetter(*names)
+        for record in self.records:
+            yield encode(values_of(record)).encode() + b"\n"
+
+    @property
+    def digest(self) -> str:
+        """The manifest's name: 16 hex digits of the content's SHA-256."""
+        hashed = hashlib.sha256()
+        for line in self.lines():
+            hashed.update(line)
+        return hashed.hexdigest()[:16]
 
     def write(self, folder: Path) -> str:
         """Writes the manifest under its digest, whole or not at all.
 
         Returns:
-            The digest: 16 hex digits of the content's SHA-256.
+            The digest.
         """
-        content = self.to_bytes()
-        digest = hashlib.sha256(content).hexdigest()[:16]
+        digest = self.digest
         folder.mkdir(parents=True, exist_ok=True)
         beside = folder / f".{digest}.{os.getpid()}"
         with beside.open("wb") as file:
-            file.write(content)
+            file.writelines(self.lines())
             file.flush()
             os.fsync(file.fileno())
         beside.replace(folder / f"{digest}.jsonl")

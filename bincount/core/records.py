@@ -6,13 +6,13 @@ import json
 import re
 from dataclasses import dataclass
 
-from bincount.core.errors import DataError
+from bincount.core.rejected import BadObject
 
 _BIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LARGEST_COUNT = 100_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """The recorded content of one bin.
 
@@ -46,32 +46,36 @@ def parse_metadata(bin_id: str, data: bytes) -> Metadata:
         data: The file's bytes: UTF-8 JSON with ``EXPECTED_QUANTITY`` and ``BIN_FCSKU_DATA``.
 
     Raises:
-        DataError: If the JSON is broken, the count is no whole number >= 0, or
+        BadObject: If the JSON is broken, the count is no whole number >= 0, or
             it is not the sum of its products' quantities.
     """
-    where = f"metadata/{bin_id}.json"
-    aside = "Fix the file, or let ingest set it aside (it does by default)."
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
-        raise DataError(f"{where}: must be JSON, got {data[:40]!r}. {aside}") from None
+        raise _bad(bin_id, "metadata is no JSON", f"must be JSON, got {data[:40]!r}") from None
     if not isinstance(document, dict):
-        raise DataError(f"{where}: must be a JSON object, got {type(document).__name__}. {aside}")
+        raise _bad(bin_id, "metadata is no JSON object", f"must be a JSON object, got {type(document).__name__}")
     recorded = document.get("EXPECTED_QUANTITY")
     if not _is_count(recorded):
-        raise DataError(f"{where}: EXPECTED_QUANTITY must be a whole number >= 0, got {recorded!r:.40}. {aside}")
+        rule = f"EXPECTED_QUANTITY must be a whole number >= 0, got {recorded!r:.40}"
+        raise _bad(bin_id, "recorded count is no count", rule)
     products = document.get("BIN_FCSKU_DATA")
     if not isinstance(products, dict):
-        raise DataError(f"{where}: BIN_FCSKU_DATA must be an object, got {type(products).__name__}. {aside}")
+        rule = f"BIN_FCSKU_DATA must be an object, got {type(products).__name__}"
+        raise _bad(bin_id, "products are no object", rule)
     quantities = [product.get("quantity") if isinstance(product, dict) else None for product in products.values()]
     if not all(_is_count(quantity) for quantity in quantities):
-        raise DataError(f"{where}: every quantity must be a whole number >= 0, got {quantities!r:.80}. {aside}")
+        rule = f"every quantity must be a whole number >= 0, got {quantities!r:.80}"
+        raise _bad(bin_id, "quantity is no count", rule)
     if sum(quantities) != recorded:
-        raise DataError(
-            f"{where}: EXPECTED_QUANTITY must be the sum of its products' quantities {sum(quantities)}, "
-            f"got {recorded}. {aside}"
-        )
+        rule = f"EXPECTED_QUANTITY must be the sum of its products' quantities {sum(quantities)}, got {recorded}"
+        raise _bad(bin_id, "recorded count is not the sum of its products", rule)
     return Metadata(recorded, tuple(sorted(products)))
+
+
+def _bad(bin_id: str, reason: str, rule: str) -> BadObject:
+    aside = "Fix the file, or let ingest set it aside (it does by default)."
+    return BadObject(reason, f"metadata/{bin_id}.json: {rule}. {aside}")
 
 
 def _is_count(value: object) -> bool:

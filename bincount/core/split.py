@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
-from bincount.core.errors import ConfigError
+from bincount.core.errors import ConfigError, DataError
 from bincount.core.groups import block_of
 
 SHARES: Mapping[str, float] = {"train": 0.70, "validation": 0.10, "calibration": 0.05, "test": 0.15}
@@ -44,3 +45,31 @@ def part_of(bin_id: str, *, shares: Mapping[str, float] = SHARES) -> str:
         if place < 0:
             return part
     return part
+
+
+class _Placed(Protocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def part(self) -> str: ...
+
+
+def check_disjoint(records: Iterable[_Placed]) -> None:
+    """Checks that no group of photos of one bin lies in two parts.
+
+    Every training run calls this: a group in two parts would test the model on
+    a bin it has learnt.
+
+    Raises:
+        DataError: If one does; the message names the group and two of its bins.
+    """
+    first: dict[str, _Placed] = {}
+    for record in records:
+        before = first.setdefault(record.group, record)
+        if before.part != record.part:
+            raise DataError(
+                f"group {record.group!r}: must lie in one part, got {before.id!r} in {before.part} and {record.id!r} "
+                f"in {record.part}. Run `bincount ingest` again; it sets such photos aside."
+            )

@@ -1,0 +1,93 @@
+"""What boto3 and obstore say went wrong, in bincount's words."""
+
+from __future__ import annotations
+
+import re
+
+from bincount.core.errors import BincountError, ConfigError, StoreError
+
+# Object stores answer these to say "later" (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
+_LATER = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"})
+_NO_NAME = ("Name or service not known", "nodename nor servname", "No address associated")
+
+
+def translate(error: Exception, source: str, endpoint: str | None) -> BincountError:
+    """Translates what boto3 raised.
+
+    Args:
+        error: Any exception of a boto3 call.
+        source: The bucket, for the message.
+        endpoint: The server's address where it is not AWS.
+
+    Returns:
+        StoreError where asking again may help, else ConfigError; what is no
+        answer of a store at all is raised as it is.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+    where = f"{source} at {endpoint}" if endpoint else source
+    if isinstance(error, ClientError):
+        return _translate_answer(error, where)
+    if isinstance(error, ParamValidationError) or (isinstance(error, ValueError) and "endpoint" in str(error)):
+        return ConfigError(f"{where}: name and endpoint must be valid, got {_line(error)!r}. Correct them.")
+    if not isinstance(error, BotoCoreError):
+        raise error
+    name = type(error).__name__
+    if "Credential" in name or "Profile" in name or "ConfigNotFound" in name:
+        return ConfigError(f"{where}: credentials must be whole, got {_line(error)!r}. Complete or remove them.")
+    if (
+        "SSL" in name
+        or "Proxy" in name
+        or any(text in str(error) for text in _NO_NAME)
+        or name == "ResponseParserError"
+    ):
+        return ConfigError(f"{where}: must be the address of an S3 server, got {_line(error)!r}. Check the endpoint.")
+    return StoreError(
+        f"{where}: must answer, got {_line(error)!r}. Check the endpoint and the network; if they are right, run again."
+    )
+
+
+def _translate_answer(error: Exception, where: str) -> BincountError:
+    answer = getattr(error, "response", {})
+    code = str(answer.get("Error", {}).get("Code", ""))
+    status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _LATER or status >= 500 or status == 429:
+        return StoreError(f"{where}: must answer, got {code or status}. Run again later.")
+    if code == "NoSuchBucket":
+        return ConfigError(f"{where}: the bucket must exist, got NoSuchBucket. Check its name and the endpoint.")
+    if status in (401, 403):
+        return ConfigError(
+            f"{where}: must be readable, got {code} ({status}). "
+            "Check the credentials; a public bucket is read without any."
+        )
+    if status in (301, 307, 400):
+        return ConfigError(f"{where}: must accept the request, got {code} ({status}). Check region and credentials.")
+    return ConfigError(f"{where}: must be an S3 server, got status {status} ({code}). Check the endpoint.")
+
+
+def is_denied(error: Exception) -> bool:
+    """Whether obstore was refused an object."""
+    return type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
+
+
+def cause_of(error: Exception) -> str:
+    """Names why a request failed, in a word or two, for counting.
+
+    obstore tells in its message's text alone.
+    """
+    text = str(error)
+    status = re.search(r"status code: (\d{3})", text) or re.search(r"\((\d{3})\)", text)
+    code = re.search(r"<Code>(\w+)</Code>", text) or re.search(r"An error occurred \((\w+)\)", text)
+    if status or code:
+        return " ".join(match[1] for match in (status, code) if match)
+    if "Timeout" in text or "timed out" in text or "Timeout" in type(error).__name__:
+        return "no answer in time"
+    if "kind: Connect" in text or "Connect" in type(error).__name__:
+        return "no connection"
+    if "IncompleteBody" in text or "kind: Interrupted" in text:
+        return "cut short"
+    return "connection lost"
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:200]

@@ -1,0 +1,143 @@
+"""Brings bins in: from a bucket or a folder to shards and a manifest."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from bincount.core.counts import Counts
+from bincount.core.errors import ConfigError
+from bincount.core.manifest import Manifest
+from bincount.edge.settings import Settings
+from bincount.edge.store import open_store
+from bincount.steps.ingesting.candidates import find_candidates
+from bincount.steps.ingesting.join import join_shards
+from bincount.steps.ingesting.plan import make_plan
+from bincount.steps.ingesting.request import Request, Work
+from bincount.steps.ingesting.shards import is_whole, write_shards
+
+log = logging.getLogger(__name__)
+
+WORKERS = 32
+MAX_REJECTED = 0.02
+
+
+def ingest(
+    settings: Settings,
+    *,
+    source: str,
+    ids: str | None = None,
+    counts: str = "1-5",
+    limit: int | None = None,
+    seed: int = 0,
+    workers: int = WORKERS,
+    max_rejected: float = MAX_REJECTED,
+    attempt: str | None = None,
+) -> dict[str, Any]:
+    """Brings bins in and notes them in an MLflow run.
+
+    Args:
+        settings: Names workspace, buckets and tracking server.
+        source: "s3://BUCKET" or a folder in the bucket's layout.
+        ids: A file of ids or a range such as "00001-01999"; None lists the source.
+        counts: Which counts are wanted, such as "1-5" or "0-5+".
+        limit: How many bins to draw, None for all.
+        seed: What the draw depends on.
+        workers: How many objects to ask for at a time, 1 to 512.
+        max_rejected: Largest share of faulty bins that is published, 0 to 1.
+        attempt: What is being attempted, such as a DAG run's id: a retry finds its MLflow run again.
+
+    Returns:
+        {"run_id", "manifest", "bins", "rejected", "parts": {part: bins}}.
+
+    Raises:
+        ConfigError: If a setting is wrong, or the source is absent or denied.
+        DataError: If too many bins are faulty or a part is empty.
+        StoreError: If the source does not answer; running again goes on from there.
+    """
+    from bincount.edge import tracking
+
+    run_id = tracking.open_run(settings, attempt=attempt)
+    try:
+        summary = collect(
+            settings,
+            source=source,
+            ids=ids,
+            counts=counts,
+            limit=limit,
+            seed=seed,
+            workers=workers,
+            max_rejected=max_rejected,
+        )
+    except BaseException:
+        tracking.finish_run(settings, run_id, "FAILED")
+        raise
+    card = json.loads((settings.manifests / f"{summary['manifest']}.card.json").read_bytes())
+    tracking.log_params(
+        settings, run_id, {"source": source, "counts": counts, "limit": limit, "seed": seed, "ids": ids}
+    )
+    tracking.log_dict(settings, run_id, card, "data/card.json")
+    tracking.log_dataset(
+        settings,
+        run_id,
+        digest=summary["manifest"],
+        source=card["source"],
+        profile=json.dumps({"bins": summary["bins"], **summary["parts"]}),
+    )
+    return {"run_id": run_id, **summary}
+
+
+def collect(
+    settings: Settings,
+    *,
+    source: str,
+    ids: str | None = None,
+    counts: str = "1-5",
+    limit: int | None = None,
+    seed: int = 0,
+    workers: int = WORKERS,
+    max_rejected: float = MAX_REJECTED,
+) -> dict[str, Any]:
+    """Brings bins in without noting them anywhere; arguments and errors are `ingest`'s.
+
+    Returns:
+        {"manifest", "bins", "rejected", "parts"}.
+    """
+    _check(limit, workers, max_rejected)
+    store = open_store(source, settings)
+    candidates = find_candidates(store, ids)
+    request = Request(
+        source=store.source,
+        candidates=candidates.digest,
+        counts=str(Counts.parse(counts)),
+        limit=limit,
+        seed=None if limit is None else seed,
+        max_rejected=max_rejected,
+    )
+    work = Work.of(settings, request.name)
+    with work.locked():
+        done = _find_finished(settings, work)
+        if done is not None:
+            log.info("%s: manifest %s is complete already", store.source, done["manifest"])
+            return done
+        plan = make_plan(store, settings, request, candidates, workers=workers)
+        write_shards(store, settings, request, plan, index=0, of=1, workers=workers)
+        return join_shards(settings, request, plan)
+
+
+def _find_finished(settings: Settings, work: Work) -> dict[str, Any] | None:
+    done = work.read_done()
+    if done is None or not (settings.manifests / f"{done['manifest']}.jsonl").is_file():
+        return None
+    manifest = Manifest.read(settings.manifests, done["manifest"])
+    return done if all(is_whole(settings, shard) for shard in manifest.shards) else None
+
+
+def _check(limit: int | None, workers: int, max_rejected: float) -> None:
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit: must be 1 or more, got {limit!r}. Leave it out for all bins.")
+    if not 1 <= workers <= 512:
+        raise ConfigError(f"--workers: must be 1 to 512, got {workers!r}. Try {WORKERS}.")
+    if not 0 <= max_rejected <= 1:
+        raise ConfigError(f"--max-rejected: must be a share from 0 to 1, got {max_rejected!r}. Try {MAX_REJECTED}.")

@@ -1,0 +1,1 @@
+"""How ingest works: a request, its candidates, their metadata, a plan, shards, a manifest."""
