@@ -1,10 +1,8 @@
 """Which processes make up the one-machine stack, and how each is started.
 
-Everything listens on 127.0.0.1. Airflow's scheduler, DAG processor and API
-server run as parts of their own and not as `airflow standalone`, which listens
-on all addresses, leaves workers behind and cannot be told not to start the log
-server, which listens on all addresses too. The API server reads the logs from
-the disk instead.
+Everything listens on 127.0.0.1. Airflow's API server, DAG processor and
+scheduler run as parts of their own and not as `airflow standalone`, which
+listens on all addresses, leaves workers behind and starts more than is needed.
 """
 
 from __future__ import annotations
@@ -66,6 +64,15 @@ class Stack:
         """The model server."""
         return f"http://{HOST}:{self.ports.model}"
 
+    @property
+    def bucket_url(self) -> str:
+        """The embedded S3 server."""
+        return f"http://{HOST}:{self.ports.bucket}"
+
+    def sample(self, folder: Path) -> Part:
+        """The rendering of the sample bins; it ends by itself."""
+        return Part("sample", [sys.executable, "-m", "bincount.local.sample", f"--folder={folder}"], self._env())
+
     def bucket(self, folder: Path, name: str) -> Part:
         """The embedded S3 server of a folder in the bucket's layout."""
         flags = [f"--folder={folder}", f"--port={self.ports.bucket}", f"--bucket={name}"]
@@ -112,7 +119,7 @@ class Stack:
             "CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
             "CORE__LOAD_EXAMPLES": "False",
             "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "CORE__EXECUTOR": "LocalExecutor",
+            "CORE__EXECUTOR": "bincount.local.executor.DiskLogExecutor",
             "CORE__PARALLELISM": "2",  # so many workers are forked at once and idle beside the chain
             "CORE__HOSTNAME_CALLABLE": "platform.node",  # the default asks the DNS, which may not answer
             "CORE__FERNET_KEY": secret["fernet"],
@@ -172,7 +179,6 @@ class Stack:
 def _kept(path: Path, make) -> dict[str, str]:
     """What a private file holds; written on first use."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump(make(), file)
     return json.loads(path.read_text())

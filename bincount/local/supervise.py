@@ -62,6 +62,7 @@ class Supervisor:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Supervisor:
+        self._list.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # Airflow's secrets live here too
         self.logs.mkdir(parents=True, exist_ok=True)
         lock = self._lock_file.open("a+")
         try:
