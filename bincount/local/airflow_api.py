@@ -75,14 +75,14 @@ class AirflowApi:
         if self._call("GET", f"/api/v2/pools/{name}", missing=None) is None:
             self._call("POST", "/api/v2/pools", pool)
 
-    def end_unfinished_runs(self) -> list[str]:
-        """Marks as failed what an earlier stack did not live to finish; gives their ids."""
-        runs = self._call("GET", f"{self._dag}/dagRuns?state=running&state=queued", missing={"dag_runs": []})[
-            "dag_runs"
-        ]
-        for run in runs:
-            self._call("PATCH", f"{self._dag}/dagRuns/{run['dag_run_id']}", {"state": "failed"})
-        return [run["dag_run_id"] for run in runs]
+    def unfinished_runs(self) -> list[str]:
+        """The runs that are queued or running."""
+        found = self._call("GET", f"{self._dag}/dagRuns?state=running&state=queued", missing={"dag_runs": []})
+        return [run["dag_run_id"] for run in found["dag_runs"]]
+
+    def fail(self, run: str) -> None:
+        """Marks a run as failed, which ends its tasks."""
+        self._call("PATCH", f"{self._dag}/dagRuns/{run}", {"state": "failed"})
 
     def trigger(self, params: Mapping[str, Any]) -> str:
         """Starts a run and gives its id."""
@@ -103,10 +103,15 @@ class AirflowApi:
         return self._call("GET", path, missing={"value": {}})["value"]
 
     def log_of(self, run: str, task: TaskState) -> list[str]:
-        """The lines that a task's latest attempt has logged so far."""
+        """The lines that a task's latest attempt has logged so far, without Airflow's own headings."""
         path = f"{self._dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{task.attempt}?full_content=true"
-        content = self._call("GET", path, missing={"content": []})["content"]
-        return [line["event"] if isinstance(line, dict) else line for line in content]
+        lines = []
+        for line in self._call("GET", path, missing={"content": []})["content"]:
+            event = line["event"] if isinstance(line, dict) else line
+            if not event.startswith("::"):
+                lines.append(event)
+            lines.extend(error["exc_value"] for error in (isinstance(line, dict) and line.get("error_detail")) or ())
+        return lines
 
     def _call(self, method: str, path: str, body: object = None, **otherwise: Any) -> Any:
         if self._token is None:

@@ -72,7 +72,7 @@ class Supervisor:
             lock.seek(0)
             owner = lock.read() or "unknown"
             raise ConfigError(
-                f"bincount up: must run once per checkout, got another that runs as process {owner}. Stop it first."
+                f"{self._lock_file}: must be held by one `bincount up` at a time, got process {owner}. Stop that one first."
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -109,7 +109,7 @@ class Supervisor:
         code = self._running[part.name].wait()
         self._running.pop(part.name)
         if code:
-            raise StoreError(self._ended(part.name, code))
+            raise StoreError(self._ended(part.name, "succeed", code))
 
     def check(self) -> None:
         """Looks whether all parts still run.
@@ -119,7 +119,7 @@ class Supervisor:
         """
         for name, process in self._running.items():
             if (code := process.poll()) is not None:
-                raise StoreError(self._ended(name, code))
+                raise StoreError(self._ended(name, "keep running", code))
 
     def stop(self, *names: str) -> None:
         """Ends the named parts, or all: SIGTERM to all their processes, after a while SIGKILL."""
@@ -138,9 +138,9 @@ class Supervisor:
         """The file with a part's output."""
         return self.logs / f"{name}.log"
 
-    def _ended(self, name: str, code: int) -> str:
+    def _ended(self, name: str, rule: str, code: int) -> str:
         tail = "\n".join(self.log_of(name).read_text(errors="replace").splitlines()[-_TAIL_LINES:])
-        return f"{name}: must keep running, got exit code {code}. See {self.log_of(name)}, which ends with:\n{tail}"
+        return f"{name}: must {rule}, got exit code {code}. See {self.log_of(name)}, which ends with:\n{tail}"
 
     def _write_list(self) -> None:
         sessions = [{"pid": process.pid, "started": _started(process.pid)} for process in self._running.values()]

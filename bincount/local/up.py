@@ -121,7 +121,8 @@ class _Run:
         self._supervisor.start(airflow("dag-processor"))
         self._wait(self._api.is_up, "Airflow's API server must answer")
         # Before there is a scheduler to go on with them: a run that its stack did not outlive.
-        for run in self._api.end_unfinished_runs():
+        for run in self._api.unfinished_runs():
+            self._api.fail(run)
             print(f"{run}: left unfinished by an earlier stack, now marked as failed.", flush=True)
         self._api.make_pool("gpu", slots=1)
         self._supervisor.start(airflow("scheduler"))
@@ -162,6 +163,7 @@ class _Run:
                 time.sleep(0.5)
         if failed or state == "failed":
             self._tell_failure(run, failed)
+            self._api.fail(run)  # so that it is over even where the scheduler ends with us
             return 1
         self._tell_success(run)
         return 0
