@@ -64,20 +64,7 @@ class Supervisor:
     def __enter__(self) -> Supervisor:
         self._list.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # Airflow's secrets live here too
         self.logs.mkdir(parents=True, exist_ok=True)
-        lock = self._lock_file.open("a+")
-        try:
-            # Held until this process ends, in whatever way; no child inherits it.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            owner = lock.read() or "unknown"
-            raise ConfigError(
-                f"{self._lock_file}: must be held by one `bincount up` at a time, got process {owner}. Stop that one first."
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        self._lock = lock
+        self._lock = _lock(self._lock_file)
         _end_leftovers(self._list)
         return self
 
@@ -147,6 +134,24 @@ class Supervisor:
         beside = self._list.with_suffix(".new")
         beside.write_text(json.dumps({"boot": _BOOT_ID.read_text(), "sessions": sessions}))
         beside.replace(self._list)
+
+
+def _lock(path: Path) -> IO[str]:
+    """Holds a file until this process ends, in whatever way; no child inherits it."""
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read() or "unknown"
+        file.close()
+        raise ConfigError(
+            f"{path}: must be held by one `bincount up` at a time, got process {owner}. Stop that one first."
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
 
 
 def _end_leftovers(path: Path) -> None:
