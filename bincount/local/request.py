@@ -26,6 +26,7 @@ def write_request(settings: Settings, manifest: str) -> Path:
     record = next(iter(bins.part("test")), bins.records[0])
     with (settings.shards / bins.shards[record.shard].name).open("rb") as shard:
         photo = decode_example(read_record(shard, record.offset))["image"]
+    assert isinstance(photo, bytes)
     columns = {"columns": ["image"], "data": [[base64.b64encode(photo).decode()]]}
     path = settings.workspace / "request.json"
     path.write_text(json.dumps({"dataframe_split": columns}))

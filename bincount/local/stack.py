@@ -7,12 +7,13 @@ listens on all addresses, leaves workers behind and starts more than is needed.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,18 @@ class Ports:
     mlflow: int = 5000
     model: int = 5001
     bucket: int = 9000
+
+
+PORT_FLAGS = {"airflow": "Airflow's", "mlflow": "MLflow's", "model": "the model server's", "bucket": "the bucket's"}
+"""Whose port each flag `--<name>-port` sets."""
+
+
+def add_port_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds a flag for each port."""
+    for name, whose in PORT_FLAGS.items():
+        port = getattr(Ports(), name)
+        what = f"{whose} port on {HOST} (default: {port})"
+        parser.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT", help=what)
 
 
 @dataclass(frozen=True)
@@ -166,9 +179,8 @@ class Stack:
         return _kept(self.home / "secrets.json", make)
 
     def _env(self) -> dict[str, str]:
-        python_path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
         return {
-            "PYTHONPATH": python_path,
+            "PYTHONPATH": str(CHECKOUT),  # Airflow's tasks run this checkout, whatever is installed
             "PYTHONUNBUFFERED": "1",
             "BINCOUNT_WORKSPACE": str(self.workspace),
             "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -176,7 +188,7 @@ class Stack:
         }
 
 
-def _kept(path: Path, make) -> dict[str, str]:
+def _kept(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str]:
     """What a private file holds; written on first use."""
     if not path.exists():
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

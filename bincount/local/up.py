@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sys
 import time
@@ -18,17 +17,14 @@ from bincount.local.champion import ChampionServer
 from bincount.local.ports import check_ports
 from bincount.local.progress import Progress
 from bincount.local.request import curl_of, write_request
-from bincount.local.stack import USER, Ports, Stack
+from bincount.local.stack import PORT_FLAGS, USER, Ports, Stack, add_port_arguments
 from bincount.local.supervise import Part, Supervisor
 
 DAG = "train_bin_counter"
 TASKS = ("ingest", "prepare", "tune", "train", "evaluate", "register", "promote", "verify_serving")
 BUCKET = "bins"
 START_S = 180  # most seconds until a part answers; on two busy cores Airflow takes 30
-_PORT_FLAGS = {"airflow": "Airflow's", "mlflow": "MLflow's", "model": "the model server's", "bucket": "the bucket's"}
 _LOG_LINES = 25
-
-_log = logging.getLogger(__name__)
 
 
 def add_up_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,15 +39,7 @@ def add_up_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--once", action="store_true", help="end after the first verified served prediction, or when the run fails"
     )
-    for name, whose in _PORT_FLAGS.items():
-        port = getattr(Ports(), name)
-        parser.add_argument(
-            f"--{name}-port",
-            type=int,
-            default=port,
-            metavar="PORT",
-            help=f"{whose} port on 127.0.0.1 (default: {port})",
-        )
+    add_port_arguments(parser)
 
 
 def up(args: argparse.Namespace) -> int:
@@ -67,7 +55,7 @@ def up(args: argparse.Namespace) -> int:
         ConfigError: If a flag is wrong, such as a taken port.
         StoreError: If a part of the stack ends or does not answer.
     """
-    ports = Ports(**{name: getattr(args, f"{name}_port") for name in _PORT_FLAGS})
+    ports = Ports(**{name: getattr(args, f"{name}_port") for name in PORT_FLAGS})
     settings = Settings.from_env()
     stack = Stack(ports, workspace=settings.workspace)
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -76,7 +64,7 @@ def up(args: argparse.Namespace) -> int:
     try:
         with Supervisor(stack.home) as supervisor:
             served = not args.source.startswith("s3://")
-            check_ports({f"--{name}-port": getattr(ports, name) for name in _PORT_FLAGS if served or name != "bucket"})
+            check_ports({f"--{name}-port": getattr(ports, name) for name in PORT_FLAGS if served or name != "bucket"})
             run = _Run(supervisor, stack, settings)
             run.start(args.source)
             status = run.follow({"source": run.source, "limit": args.limit, "seed": args.seed})
