@@ -1,0 +1,162 @@
+"""`bincount clean`: what takes how much room, and freeing what no model or run needs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bincount.core.errors import StoreError
+from bincount.core.manifest import Manifest
+from bincount.edge.settings import Settings
+from bincount.local.stack import CHECKOUT
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file or folder of this checkout's state.
+
+    Attributes:
+        path: Where it is.
+        size_bytes: What it takes.
+        kept: Why it is needed, "" where nothing needs it.
+    """
+
+    path: Path
+    size_bytes: int
+    kept: str
+
+
+def add_clean_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `bincount clean`."""
+    parser.add_argument("--yes", action="store_true", help="free what nothing needs; without it, it is only shown")
+    parser.add_argument(
+        "--days", type=float, default=1.0, metavar="D", help="keep what was written in the last D days (default: 1)"
+    )
+
+
+def clean(args: argparse.Namespace) -> int:
+    """Prints as JSON what takes how much room and, with `--yes`, frees what nothing needs.
+
+    Returns:
+        0.
+
+    Raises:
+        StoreError: If MLflow cannot be asked which runs and versions there are; nothing is freed then.
+    """
+    settings = Settings.from_env()
+    items = find_items(settings, home=CHECKOUT / ".airflow", mlruns=CHECKOUT / "mlruns", days=args.days)
+    loose = [item for item in items if not item.kept]
+    for item in loose if args.yes else ():
+        if item.path.is_dir():
+            shutil.rmtree(item.path)
+        else:
+            item.path.unlink(missing_ok=True)
+        _log.info("freed %s", item.path)
+    answer = {
+        "size_bytes": sum(item.size_bytes for item in items),
+        "free_bytes": sum(item.size_bytes for item in loose),
+        "freed": args.yes,
+        "items": [
+            {"path": str(item.path), "size_bytes": item.size_bytes, "kept": item.kept or None}
+            for item in sorted(items, key=lambda item: -item.size_bytes)
+        ],
+    }
+    json.dump(answer, sys.stdout, indent=2, ensure_ascii=False)
+    print()
+    if loose and not args.yes:
+        _log.info("`bincount clean --yes` frees what nothing keeps.")
+    return 0
+
+
+def find_items(settings: Settings, *, home: Path, mlruns: Path, days: float) -> list[Item]:
+    """Lists the checkout's state and says of each part why it is kept.
+
+    Args:
+        settings: Where the workspace and MLflow are.
+        home: Airflow's home.
+        mlruns: MLflow's database and artifacts on this machine.
+        days: What was written in so many last days is kept: a step may be at it.
+
+    Raises:
+        StoreError: If MLflow cannot be asked.
+    """
+    since = time.time() - days * 86_400
+    needed = runs_needed(settings)
+    folders = {name for run in needed for name in _features_of(settings.run(run))}
+    shards = {
+        shard.name
+        for path in settings.manifests.glob("*.jsonl")
+        for shard in Manifest.read(settings.manifests, path.stem).shards
+    }
+    return [
+        *_items(_entries(settings.workspace / "runs"), since, lambda path: needed.get(path.name, "")),
+        *_items(_entries(settings.features), since, lambda path: "a kept run uses it" if path.name in folders else ""),
+        *_items(_entries(settings.shards), since, lambda path: "a manifest names it" if path.name in shards else ""),
+        *_items(_entries(settings.ingests), since, lambda _: ""),
+        *_items(settings.manifests.glob("*"), since, lambda _: "says what a run has learned from"),
+        *_items([settings.workspace / "sample"], since, lambda _: "the sample bins"),
+        *_items((home / "logs").glob("dag_id=*/run_id=*"), since, lambda _: ""),
+        *_items((home / "logs" / "dag_processor").glob("*"), since, lambda _: ""),
+        *_items(home.glob("airflow.db*"), since, lambda _: "Airflow's database"),
+        *_items((entry for entry in _entries(mlruns) if entry.name != "README.md"), since, lambda _: "MLflow's"),
+    ]
+
+
+def runs_needed(settings: Settings) -> dict[str, str]:
+    """The MLflow runs whose folders are needed, each with the reason.
+
+    Raises:
+        StoreError: If MLflow does not answer as it should.
+    """
+    from mlflow import MlflowClient
+    from mlflow.entities import ViewType
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = MlflowClient(settings.tracking_uri)
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        needed: dict[str, str] = {}
+        token = None
+        while experiments and token != "":
+            page = client.search_runs(
+                experiments, "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY, page_token=token
+            )
+            needed |= {run.info.run_id: "its run has not ended" for run in page}
+            token = page.token or ""
+        token = None
+        while token != "":
+            versions = client.search_model_versions("name = 'bincount'", page_token=token)
+            needed |= {one.run_id: f"version {one.version} comes from it" for one in versions if one.run_id}
+            token = versions.token or ""
+    except MlflowException as error:
+        raise StoreError(f"MLflow: must list runs and versions, got {error}. Nothing was freed.") from error
+    return needed
+
+
+def _features_of(run: Path) -> Iterator[str]:
+    """The folder of features that a run's note of `prepare` names."""
+    note = run / "prepare.json"
+    if note.is_file():
+        yield json.loads(note.read_text())["folder"]
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _items(paths: Iterable[Path], since: float, reason: Callable[[Path], str]) -> Iterator[Item]:
+    for path in paths:
+        if not path.exists():
+            continue
+        stats = [one.lstat() for one in (path, *(path.rglob("*") if path.is_dir() else ()))]
+        recent = "written lately" if max(stat.st_mtime for stat in stats) > since else ""
+        yield Item(path, sum(stat.st_size for stat in stats), reason(path) or recent)

@@ -1,0 +1,138 @@
+"""`bincount doctor`: what is missing on this machine, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bincount.edge.settings import Settings
+from bincount.local.ports import is_free
+from bincount.local.stack import PORT_FLAGS, add_port_arguments
+
+TIMEOUT_S = 20
+NEEDED_GB = 5  # Airflow's and MLflow's databases, the sample, features of some thousand bins
+_BUCKET = "https://aft-vbi-pds.s3.amazonaws.com/?list-type=2&max-keys=1"
+# Keras' own name and address of ResNet50 without its top.
+_WEIGHTS = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+_WEIGHTS_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{_WEIGHTS}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: What was looked at.
+        ok: Whether it is as it should be.
+        needed: Whether the chain cannot run without it.
+        found: What is there.
+        do: What to do about it, "" where nothing is to be done.
+    """
+
+    check: str
+    ok: bool
+    needed: bool
+    found: str
+    do: str = ""
+
+
+def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `bincount doctor`: the ports that `bincount up` would use."""
+    add_port_arguments(parser)
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Prints the findings as JSON.
+
+    Returns:
+        The exit status: 0 if all that is needed is there, else 1.
+    """
+    settings = Settings.from_env()
+    checks: list[Callable[[], Finding]] = [
+        check_python,
+        lambda: check_disk(settings.workspace),
+        *(lambda name=name: check_port(name, getattr(args, f"{name}_port")) for name in PORT_FLAGS),
+        check_weights,
+        check_gpu,
+        check_bucket,
+    ]
+    with ThreadPoolExecutor() as pool:  # two of them may wait for 20 seconds
+        findings = list(pool.map(lambda check: check(), checks))
+    json.dump([asdict(finding) for finding in findings], sys.stdout, indent=2, ensure_ascii=False)
+    print()
+    return 0 if all(finding.ok or not finding.needed for finding in findings) else 1
+
+
+def check_python() -> Finding:
+    """Whether this Python on this system is supported."""
+    system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    ok = (3, 11) <= sys.version_info < (3, 13) and sys.platform == "linux" and platform.machine() == "x86_64"
+    do = "" if ok else "Use Python 3.11 or 3.12 on Linux x86-64; elsewhere TensorFlow or the supervisor may not run."
+    return Finding("python", ok, True, system, do)
+
+
+def check_disk(workspace: Path) -> Finding:
+    """Whether there is room where the workspace is."""
+    place = next(folder for folder in (workspace, *workspace.parents) if folder.exists())
+    free_gb = shutil.disk_usage(place).free / 1e9
+    ok = free_gb >= NEEDED_GB
+    do = "" if ok else f"Free {NEEDED_GB} GB (`bincount clean` shows what may go), or move BINCOUNT_WORKSPACE."
+    return Finding("disk", ok, True, f"{free_gb:.1f} GB free", do)
+
+
+def check_port(name: str, port: int) -> Finding:
+    """Whether a port can be listened on."""
+    ok = is_free(port)
+    do = "" if ok else f"Stop what uses it, or choose another: --{name}-port {port + 10}."
+    return Finding(f"{name}-port", ok, True, f"{port} is {'free' if ok else 'taken'}", do)
+
+
+def check_weights() -> Finding:
+    """Whether ImageNet weights are here or can be fetched."""
+    if (Path.home() / ".keras" / "models" / _WEIGHTS).is_file():
+        return Finding("weights", True, False, "ImageNet weights of ResNet50 are in Keras' cache")
+    problem = _problem_of(_WEIGHTS_URL)
+    do = "Training goes on with random weights; to have better ones give --weights a file or connect this machine."
+    return Finding("weights", not problem, False, problem or "can be fetched", do if problem else "")
+
+
+def check_gpu() -> Finding:
+    """Whether the driver sees a GPU; TensorFlow is not asked, which takes long."""
+    do = "Training runs on the CPU, which is fine for some thousand bins; for more, install the extra `gpu`."
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return Finding("gpu", False, False, "no nvidia-smi", do)
+    try:
+        asked = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        seen = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("gpu", False, False, f"nvidia-smi failed: {error}", do)
+    return Finding("gpu", bool(seen), False, seen or "none", "" if seen else do)
+
+
+def check_bucket() -> Finding:
+    """Whether Amazon's bucket of bins answers."""
+    problem = _problem_of(_BUCKET)
+    do = "Use the sample bins or a folder: `bincount up --source sample`."
+    return Finding("bucket", not problem, False, problem or "s3://aft-vbi-pds answers", do if problem else "")
+
+
+def _problem_of(url: str) -> str:
+    """Why an address gives nothing within 20 seconds, "" if it does."""
+    began = time.monotonic()
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310  # addresses of this module
+            answer.read(1)
+    except OSError as error:
+        return f"no answer after {time.monotonic() - began:.0f} s: {error}"
+    return ""

@@ -1,0 +1,196 @@
+"""Which processes make up the one-machine stack, and how each is started.
+
+Everything listens on 127.0.0.1. Airflow's API server, DAG processor and
+scheduler run as parts of their own and not as `airflow standalone`, which
+listens on all addresses, leaves workers behind and starts more than is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bincount.local.supervise import Part
+
+HOST = "127.0.0.1"
+CHECKOUT = Path(__file__).resolve().parents[2]
+USER = "admin"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """A port on 127.0.0.1 for each part that listens; the flags' defaults."""
+
+    airflow: int = 8080
+    mlflow: int = 5000
+    model: int = 5001
+    bucket: int = 9000
+
+
+PORT_FLAGS = {"airflow": "Airflow's", "mlflow": "MLflow's", "model": "the model server's", "bucket": "the bucket's"}
+"""Whose port each flag `--<name>-port` sets."""
+
+
+def add_port_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds a flag for each port."""
+    for name, whose in PORT_FLAGS.items():
+        port = getattr(Ports(), name)
+        what = f"{whose} port on {HOST} (default: {port})"
+        parser.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT", help=what)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The parts of one checkout's stack.
+
+    Attributes:
+        ports: Where they listen.
+        home: Airflow's home: database, logs, secrets.
+        mlruns: MLflow's database and artifacts.
+        workspace: Where the steps keep their data.
+    """
+
+    ports: Ports
+    home: Path = CHECKOUT / ".airflow"
+    mlruns: Path = CHECKOUT / "mlruns"
+    workspace: Path = CHECKOUT / "data"
+
+    @property
+    def airflow_url(self) -> str:
+        """Airflow's UI and API."""
+        return f"http://{HOST}:{self.ports.airflow}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """MLflow's UI and API: the tracking URI."""
+        return f"http://{HOST}:{self.ports.mlflow}"
+
+    @property
+    def model_url(self) -> str:
+        """The model server."""
+        return f"http://{HOST}:{self.ports.model}"
+
+    @property
+    def bucket_url(self) -> str:
+        """The embedded S3 server."""
+        return f"http://{HOST}:{self.ports.bucket}"
+
+    def sample(self, folder: Path) -> Part:
+        """The rendering of the sample bins; it ends by itself."""
+        return Part("sample", [sys.executable, "-m", "bincount.local.sample", f"--folder={folder}"], self._env())
+
+    def bucket(self, folder: Path, name: str) -> Part:
+        """The embedded S3 server of a folder in the bucket's layout."""
+        flags = [f"--folder={folder}", f"--port={self.ports.bucket}", f"--bucket={name}"]
+        return Part("bucket", [sys.executable, "-m", "bincount.local.bucket", *flags], self._env())
+
+    def mlflow(self) -> Part:
+        """MLflow's tracking server, on sqlite and a folder."""
+        flags = [
+            f"--host={HOST}",
+            f"--port={self.ports.mlflow}",
+            "--workers=1",
+            f"--backend-store-uri=sqlite:///{self.mlruns / 'mlflow.db'}",
+            f"--artifacts-destination={self.mlruns / 'artifacts'}",
+            "--serve-artifacts",
+        ]
+        # Its job runner is for judging language models: four processes that would idle here.
+        env = self._env() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        return Part("mlflow", [sys.executable, "-m", "mlflow", "server", *flags], env)
+
+    def model_server(self) -> Part:
+        """MLflow's model server with the version that is champion when it starts."""
+        flags = [
+            "-m",
+            "models:/bincount@champion",
+            "--env-manager=local",
+            f"--host={HOST}",
+            f"--port={self.ports.model}",
+        ]
+        env = self._env() | {"MLFLOW_TRACKING_URI": self.mlflow_url}
+        return Part("model-server", [sys.executable, "-m", "mlflow", "models", "serve", *flags], env)
+
+    def airflow(self, *command: str, buckets: Mapping[str, str]) -> Part:
+        """One of Airflow's own processes, such as its scheduler."""
+        return Part(command[0], [sys.executable, "-m", "airflow", *command], self.airflow_env(buckets))
+
+    def airflow_env(self, buckets: Mapping[str, str]) -> dict[str, str]:
+        """What Airflow's processes, and so the tasks' steps, find in their environment.
+
+        Args:
+            buckets: Endpoint by name of the buckets that are not on AWS.
+        """
+        secret = self._secrets()
+        settings = {
+            "CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
+            "CORE__LOAD_EXAMPLES": "False",
+            "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "CORE__EXECUTOR": "bincount.local.executor.DiskLogExecutor",
+            "CORE__PARALLELISM": "2",  # so many workers are forked at once and idle beside the chain
+            "CORE__HOSTNAME_CALLABLE": "platform.node",  # the default asks the DNS, which may not answer
+            "CORE__FERNET_KEY": secret["fernet"],
+            "CORE__EXECUTION_API_SERVER_URL": f"{self.airflow_url}/execution/",
+            "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self._passwords),
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}",
+            "API__HOST": HOST,
+            "API__PORT": str(self.ports.airflow),
+            "API__BASE_URL": self.airflow_url,
+            "API__WORKERS": "1",
+            "API__SECRET_KEY": secret["api"],
+            "API_AUTH__JWT_SECRET": secret["jwt"],
+            "DAG_PROCESSOR__PARSING_PROCESSES": "1",
+            "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+            "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+            "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+            "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",  # how soon a task learns that it was marked failed or cleared
+            "WORKERS__EXECUTION_API_TIMEOUT": "30",  # a training step leaves little of two cores to the API server
+            "LOGGING__COLORED_CONSOLE_LOG": "False",
+        }
+        return {
+            **self._env(),
+            **{f"AIRFLOW__{name}": value for name, value in settings.items()},
+            "AIRFLOW_HOME": str(self.home),
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "BINCOUNT_SERVING_URL": self.model_url,
+            "BINCOUNT_BUCKETS": ",".join(f"{name}={endpoint}" for name, endpoint in buckets.items()),
+        }
+
+    def password(self) -> str:
+        """The password of Airflow's one user, made up on first use."""
+        return _kept(self._passwords, lambda: {USER: secrets.token_urlsafe(12)})[USER]
+
+    @property
+    def _passwords(self) -> Path:
+        return self.home / "passwords.json"
+
+    def _secrets(self) -> dict[str, str]:
+        def make() -> dict[str, str]:
+            fernet = base64.urlsafe_b64encode(os.urandom(32)).decode()
+            return {"fernet": fernet, "api": secrets.token_urlsafe(64), "jwt": secrets.token_urlsafe(64)}
+
+        return _kept(self.home / "secrets.json", make)
+
+    def _env(self) -> dict[str, str]:
+        return {
+            "PYTHONPATH": str(CHECKOUT),  # Airflow's tasks run this checkout, whatever is installed
+            "PYTHONUNBUFFERED": "1",
+            "BINCOUNT_WORKSPACE": str(self.workspace),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "1",
+        }
+
+
+def _kept(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """What a private file holds; written on first use."""
+    if not path.exists():
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(make(), file)
+    return json.loads(path.read_text())

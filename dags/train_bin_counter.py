@@ -1,0 +1,252 @@
+"""From bins in a bucket to a prediction that MLflow serves.
+
+Each task runs one step of the package as `python -m bincount STEP` in a fresh
+process; its log begins with that command, to be pasted into a shell. From a
+task, **MLflow run** leads to the run it works on. A version that is not better
+than guessing is registered but not promoted, and then serving is not verified.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import BaseOperatorLink, Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+GPU = {"pool": "gpu"}  # one slot: steps that use the accelerator run one at a time
+
+MLFLOW_RUN = "mlflow_run_url"
+
+DATA, LEARNING, EFFORT = "Data", "Learning", "Effort"
+
+PARAMS = {
+    "source": Param(
+        "s3://bins",
+        type="string",
+        title="Source",
+        description="Bucket of the bins. `s3://bins` is the one that `bincount up` serves; "
+        "`s3://aft-vbi-pds` is Amazon's, read without credentials where there are none.",
+        examples=["s3://bins", "s3://aft-vbi-pds"],
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/?$",
+        section=DATA,
+    ),
+    "limit": Param(
+        None,
+        type=["null", "integer"],
+        minimum=1,
+        title="Limit",
+        description="How many bins to draw; empty for all of them.",
+        examples=[400, 5000],
+        section=DATA,
+    ),
+    "counts": Param(
+        "1-5",
+        type="string",
+        pattern=r"^[0-9]{1,2}-[0-9]{1,2}\+?$",
+        title="Counts",
+        description="Which counts to tell apart: `1-5`, or `0-5+` to add empty bins and an open top class, 6 or more.",
+        examples=["1-5", "0-5+"],
+        section=DATA,
+    ),
+    "seed": Param(
+        0,
+        type="integer",
+        minimum=0,
+        maximum=2**31 - 1,
+        title="Seed",
+        description="What every random choice is drawn from: the same seed draws the same bins.",
+        section=DATA,
+    ),
+    "backbone": Param(
+        "ResNet50",
+        type="string",
+        pattern=r"^[A-Za-z][A-Za-z0-9]*$",
+        title="Backbone",
+        description="Keras application under the new head.",
+        examples=["ResNet50", "EfficientNetV2B0", "MobileNetV2"],
+        section=LEARNING,
+    ),
+    "weights": Param(
+        "auto",
+        type="string",
+        minLength=1,
+        title="Weights",
+        description="`imagenet`, `none` for random ones, a file, or `auto`: imagenet where it is in reach, else none.",
+        examples=["auto", "imagenet", "none"],
+        section=LEARNING,
+    ),
+    "fit": Param(
+        "pad",
+        type="string",
+        enum=["pad", "squash"],
+        title="Fit",
+        description="How a photo becomes square: `pad` keeps its aspect, `squash` does not.",
+        section=LEARNING,
+    ),
+    "image_px": Param(
+        224,
+        type="integer",
+        minimum=32,
+        maximum=1024,
+        title="Image size",
+        description="Side of the square in pixels.",
+        section=LEARNING,
+    ),
+    "trials": Param(
+        5,
+        type="integer",
+        minimum=1,
+        maximum=1000,
+        title="Trials",
+        description="How many sets of hyperparameters the search tries.",
+        section=EFFORT,
+    ),
+    "max_epochs": Param(
+        50,
+        type="integer",
+        minimum=1,
+        maximum=1000,
+        title="Most epochs",
+        description="Most epochs of a trial; the search chooses how many.",
+        section=EFFORT,
+    ),
+    "fine_tune_epochs": Param(
+        0,
+        type="integer",
+        minimum=0,
+        maximum=1000,
+        title="Fine-tuning epochs",
+        description="Epochs of training the whole network after the head; 0 leaves the backbone as it is.",
+        section=EFFORT,
+    ),
+}
+
+
+class MlflowRunLink(BaseOperatorLink):
+    """From a task to the MLflow run it works on; there as soon as the run is known."""
+
+    name = "MLflow run"
+    xcom_key = MLFLOW_RUN
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Gives back what the task has pushed; Airflow asks once more when the task ends."""
+        return ti_key.xcom_pull(task_ids=ti_key.task_id, key=MLFLOW_RUN) or ""
+
+
+def run_step(verb: str, so_far: dict[str, Any], **params: Any) -> dict[str, Any]:
+    """Runs one step of the package in a fresh process, for the task that calls it.
+
+    Args:
+        verb: The step.
+        so_far: What the steps before have answered.
+        **params: The step's arguments.
+
+    Returns:
+        What this step and those before have answered.
+
+    Raises:
+        StoreError: If a bucket or server did not answer: Airflow tries again.
+        AirflowFailException: If anything else went wrong, which a retry cannot help.
+    """
+    from bincount.core.errors import BincountError, StoreError
+    from bincount.steps import process
+
+    _link(so_far)
+    try:
+        answer = process.run_step(verb, params)
+    except StoreError:
+        raise
+    except BincountError as error:
+        raise AirflowFailException(str(error)) from error
+    _link(answer)
+    return so_far | answer
+
+
+def _link(answer: dict[str, Any]) -> None:
+    from bincount.edge.settings import Settings
+
+    if "run_id" in answer:
+        url = f"{Settings.from_env().tracking_uri}/#/runs/{answer['run_id']}"
+        get_current_context()["ti"].xcom_push(MLFLOW_RUN, url)
+
+
+def _params(*names: str) -> dict[str, Any]:
+    params = get_current_context()["params"]
+    return {name: params[name] for name in names}
+
+
+@task
+def ingest() -> dict[str, Any]:
+    """Fetches bins from the bucket into shards and a manifest, and opens the MLflow run."""
+    attempt = get_current_context()["run_id"]  # by which a retry finds the MLflow run again
+    return run_step("ingest", {}, attempt=attempt, **_params("source", "limit", "counts", "seed"))
+
+
+@task(**GPU)
+def prepare(so_far: dict[str, Any]) -> dict[str, Any]:
+    """Computes the backbone's features of every photo once."""
+    network = _params("backbone", "weights", "fit", "image_px", "seed")
+    return run_step("prepare", so_far, run_id=so_far["run_id"], manifest=so_far["manifest"], **network)
+
+
+@task(**GPU)
+def tune(so_far: dict[str, Any]) -> dict[str, Any]:
+    """Searches learning rate, batch size and epochs."""
+    search = _params("trials", "max_epochs", "seed")
+    return run_step("tune", so_far, run_id=so_far["run_id"], prepared=so_far["prepared"], **search)
+
+
+@task(**GPU)
+def train(so_far: dict[str, Any]) -> dict[str, Any]:
+    """Trains the best head and saves the whole model."""
+    fit = _params("fine_tune_epochs", "seed")
+    return run_step("train", so_far, run_id=so_far["run_id"], prepared=so_far["prepared"], **fit)
+
+
+@task
+def evaluate(so_far: dict[str, Any]) -> dict[str, Any]:
+    """Scores the model on bins it has not seen."""
+    return run_step("evaluate", so_far, run_id=so_far["run_id"])
+
+
+@task
+def register(so_far: dict[str, Any]) -> dict[str, Any]:
+    """Registers the model with MLflow as a new version."""
+    return run_step("register", so_far, run_id=so_far["run_id"])
+
+
+@task
+def promote(so_far: dict[str, Any]) -> dict[str, Any]:
+    """Makes the version the champion if it deserves it, and says why or why not."""
+    return run_step("promote", so_far, model_version=so_far["model_version"])
+
+
+@task
+def verify_serving(so_far: dict[str, Any]) -> dict[str, Any]:
+    """Asks the running model server and compares its answers; skipped if nothing was promoted."""
+    if not so_far["promoted"]:
+        raise AirflowSkipException(f"not promoted: {so_far['reason']}")
+    return run_step("verify_serving", so_far, model_version=so_far["model_version"])
+
+
+@dag(
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    params=PARAMS,
+    tags=["bincount"],
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    doc_md=__doc__,
+)
+def train_bin_counter() -> None:
+    """From bins in a bucket to a prediction that is served."""
+    done = ingest()
+    tasks = [done]
+    for step in (prepare, tune, train, evaluate, register, promote, verify_serving):
+        tasks.append(done := step(done))
+    for result in tasks:
+        result.operator.operator_extra_links = (MlflowRunLink(),)
+
+
+train_bin_counter()
