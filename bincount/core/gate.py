@@ -141,11 +141,14 @@ def _absolute(scores: Scores, limits: Limits) -> tuple[Check, ...]:
 
 
 def _relative(comparison: Comparison, limits: Limits) -> tuple[Check, ...]:
+    version = f"champion version {comparison.champion}"
+    if not comparison.bins:
+        nothing = f"no test bin is left that neither it nor {version} learned from and both can count"
+        return (Check("compared", False, nothing),)
     worst = comparison.rps_difference[1]
     falls = {count: champion - challenger for count, (challenger, champion) in comparison.recalls.items()}
     deepest = max(falls, key=lambda count: falls[count])
     ours, theirs = comparison.recalls[deepest]
-    version = f"champion version {comparison.champion}"
     return (
         Check(
             "rps",

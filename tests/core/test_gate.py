@@ -41,6 +41,7 @@ CASES = [
         False,
         "49.0% of the bins with 2, .* 60.0%",
     ),
+    ({}, Comparison("3", 0, (0.0, 0.0), {}), False, "no test bin is left that neither it nor champion version 3"),
     ({"exact": 0.1, "ece": 0.5}, LEVEL, False, "Not promoted: it counts 10.0% .*; its calibration error"),
 ]
 
