@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bincount.core.errors import BincountError, ConfigError, StoreError
 from bincount.edge.settings import Settings
@@ -120,12 +120,13 @@ def _client(uri: str) -> MlflowClient:
 
 @contextlib.contextmanager
 def _patience(timeout_s: int) -> Iterator[None]:
-    """Shortens MLflow's waits, which it reads from the environment, where the user set none."""
+    """Sets what MLflow reads from the environment, where the user set nothing: short waits above all."""
     from mlflow import environment_variables as knobs
 
-    ours = {
+    ours: dict[Any, object] = {
         knobs.MLFLOW_HTTP_REQUEST_TIMEOUT: timeout_s,
         knobs.MLFLOW_HTTP_REQUEST_MAX_RETRIES: _RETRIES,
+        knobs.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR: "false",  # a log is no terminal
     }
     absent = {knob: value for knob, value in ours.items() if not knob.is_set()}
     for knob, value in absent.items():

@@ -118,6 +118,13 @@ def log_artifacts(settings: Settings, run_id: str, folder: Path, to: str | None 
         client.log_artifacts(run_id, str(folder), to)
 
 
+def fetch_artifacts(settings: Settings, run_id: str, path: str, folder: Path) -> Path:
+    """Downloads a run's artifacts below `path` and returns where they are, below `folder`."""
+    with door(settings, f"{path} of run {run_id}", upload=True) as client:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(client.download_artifacts(run_id, path, str(folder)))
+
+
 def log_figures(settings: Settings, run_id: str, figures: Mapping[str, Any]) -> None:
     """Draws matplotlib figures into a run's artifacts, by path such as "evaluation/confusion.png"."""
     with door(settings, f"figures of run {run_id}", upload=True) as client:

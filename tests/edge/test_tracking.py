@@ -9,9 +9,9 @@ from bincount.core.errors import ConfigError, StoreError
 from bincount.edge import tracking
 from bincount.edge.mlflow_door import door
 from bincount.edge.settings import Settings
+from tests.stores import OTHERS_WARNINGS
 
-# MLflow 3.17.2 still asks SQLAlchemy 2.1 for a strategy that it is about to lose.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+pytestmark = OTHERS_WARNINGS
 
 
 @pytest.fixture(scope="module")
