@@ -1,0 +1,135 @@
+"""The registered model "bincount": its versions and the aliases that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bincount.core.errors import ConfigError, StoreError
+from bincount.edge.mlflow_door import door
+from bincount.edge.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+MODEL = "bincount"
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+
+ARTIFACT = "model"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version: its number, the run that made it, its tags and description."""
+
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+    description: str
+
+
+def version_of(settings: Settings, version: str) -> Version:
+    """Looks a version up by its number.
+
+    Raises:
+        ConfigError: If there is no such version.
+    """
+    with door(settings, f"version {version!r} of {MODEL}") as client:
+        return _version(client.get_model_version(MODEL, version))
+
+
+def versions_of_run(settings: Settings, run_id: str) -> list[Version]:
+    """The versions that a run made, newest first."""
+    with door(settings, f"versions of run {run_id}") as client:
+        found = client.search_model_versions(f"name = '{MODEL}' and run_id = '{run_id}'")
+        return sorted(map(_version, found), key=lambda version: -int(version.version))
+
+
+def alias(settings: Settings, name: str) -> str | None:
+    """The version an alias such as "champion" names now, None where it names none."""
+    with door(settings, f"alias {name!r} of {MODEL}") as client:
+        return _alias(client, name)
+
+
+def set_challenger(settings: Settings, version: str) -> None:
+    """Names a version as the one that wants the champion's place."""
+    with door(settings, f"challenger {version} of {MODEL}") as client:
+        client.set_registered_model_alias(MODEL, CHALLENGER, version)
+
+
+def crown(settings: Settings, version: str, *, instead_of: str | None) -> None:
+    """Makes a version the champion, and the champion before it the previous one.
+
+    Args:
+        settings: Names the tracking server.
+        version: The new champion.
+        instead_of: The champion that the decision was taken against, None for none.
+
+    Raises:
+        StoreError: If another version became champion in the meantime. MLflow
+            has no compare-and-set, so the alias is compared before and after.
+    """
+    with door(settings, f"promote version {version} of {MODEL}") as client:
+        _expect(client, instead_of, version)
+        if instead_of and instead_of != version:
+            client.set_registered_model_alias(MODEL, PREVIOUS, instead_of)
+        client.set_registered_model_alias(MODEL, CHAMPION, version)
+        if _alias(client, CHALLENGER) == version:
+            client.delete_registered_model_alias(MODEL, CHALLENGER)
+        _expect(client, version, version)
+
+
+def describe(settings: Settings, version: str, *, tags: Mapping[str, str], description: str | None = None) -> None:
+    """Writes tags on a version, and a new description where one is given."""
+    with door(settings, f"describe version {version} of {MODEL}") as client:
+        for key, value in tags.items():
+            client.set_model_version_tag(MODEL, version, key, str(value))
+        if description is not None:
+            client.update_model_version(MODEL, version, description=description)
+
+
+def fetch_model(settings: Settings, version: str, folder: Path) -> Path:
+    """Downloads the model folder that a version was registered with.
+
+    Returns:
+        Its path below `folder`.
+    """
+    with door(settings, f"download version {version} of {MODEL}", upload=True) as client:
+        from mlflow.artifacts import download_artifacts
+
+        place = client.get_model_version_download_uri(MODEL, version)
+        folder.mkdir(parents=True, exist_ok=True)
+        got = download_artifacts(
+            artifact_uri=f"{place}/artifacts/{ARTIFACT}", dst_path=str(folder), tracking_uri=settings.tracking_uri
+        )
+        return Path(got)
+
+
+def _alias(client: MlflowClient, name: str) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_model_version_by_alias(MODEL, name).version)
+    except MlflowException as error:
+        # An unknown alias is "invalid", an unknown model "does not exist".
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return None
+        raise
+
+
+def _expect(client: MlflowClient, champion: str | None, version: str) -> None:
+    found = _alias(client, CHAMPION)
+    if found != champion:
+        raise StoreError(
+            f"champion: must be version {champion or 'none'} while {version} is promoted, got {found or 'none'}. "
+            "Another promotion came between; promote again."
+        )
+
+
+def _version(found: ModelVersion) -> Version:
+    if not found.run_id:
+        raise ConfigError(f"version {found.version} of {MODEL}: must have a run, got none. Register it with bincount.")
+    return Version(str(found.version), found.run_id, dict(found.tags), found.description or "")

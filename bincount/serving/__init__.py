@@ -1,0 +1,1 @@
+"""What MLflow's model server loads."""

@@ -1,0 +1,79 @@
+"""The model that `mlflow models serve` loads: photos in, counts out.
+
+MLflow copies this file into each registered version and runs it there
+("models from code"): nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from bincount.core.answers import answer_of
+from bincount.core.errors import DataError
+
+_log = logging.getLogger(__name__)
+
+_SEND = 'Send {"dataframe_split": {"columns": ["image"], "data": [["<base64 of a JPEG or PNG>"]]}}.'
+
+
+class BinCounter(PythonModel):
+    """Counts the items on photos: one answer a row of the column `image`."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Builds the predictor once, from the artifact `model`."""
+        from bincount.learn.predict import Predictor
+
+        self._predictor = Predictor(context.artifacts["model"])
+
+    def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: dict | None = None) -> list[dict]:
+        """Answers each row with `count`, `confidence` and `probabilities` (`core.answers`).
+
+        Args:
+            context: Unused; MLflow passes it.
+            model_input: (N,) rows with the bytes of a JPEG or PNG in `image`.
+            params: None are defined.
+
+        Raises:
+            MlflowException: If there is no row or a photo cannot be read (HTTP
+                400, naming the row), or if counting itself failed (HTTP 500).
+        """
+        try:
+            probabilities = self._predictor.predict(_photos_of(model_input))
+        except DataError as error:
+            raise Refusal(str(error), INVALID_PARAMETER_VALUE) from None
+        except Exception:
+            # Anything but an MlflowException would be answered with its stack trace.
+            _log.exception("counting failed")
+            raise Refusal("server: counting must succeed, got an error. See its log.", INTERNAL_ERROR) from None
+        return [answer_of(row, self._predictor.counts) for row in probabilities]
+
+
+class Refusal(MlflowException):
+    """An error whose answer is its own message and nothing else.
+
+    MLflow's server puts the request's data before the message; photos do not belong in an answer.
+    """
+
+    def serialize_as_json(self) -> str:
+        """The answer's body."""
+        return json.dumps({"error_code": self.error_code, "message": self.args[0]})
+
+
+def _photos_of(model_input: pd.DataFrame) -> list[bytes]:
+    photos = model_input["image"].tolist()
+    if not photos:
+        raise DataError(f"request: must hold at least one row, got none. {_SEND}")
+    for row, photo in enumerate(photos):
+        if not isinstance(photo, bytes):
+            raise DataError(f"row {row}: image must be a photo's bytes, got {type(photo).__name__}. {_SEND}")
+    return photos
+
+
+set_model(BinCounter())

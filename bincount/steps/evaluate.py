@@ -1,0 +1,138 @@
+"""Scores a run's model on bins it has never seen."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bincount.core.counts import Counts
+from bincount.core.errors import DataError
+from bincount.core.evaluation import LEARNED, judge, unseen
+from bincount.core.manifest import Manifest, Record
+from bincount.edge import tracking
+from bincount.edge.settings import Settings
+from bincount.steps.scored import digest_of_model, model_of, predict_records
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate(settings: Settings, *, run_id: str) -> dict:
+    """Scores a run's model on the manifest's test part, each bin exactly once.
+
+    Bins of a group that has a photo among the learned ones are set aside, so
+    that nothing is scored that the model has nearly seen. Figures, pictures and
+    the model's card go to `data/runs/<run_id>/evaluation` and to MLflow.
+
+    Args:
+        settings: Where things are on this machine.
+        run_id: The run, with its trained model.
+
+    Returns:
+        `metrics`: exact, within_one, mae, rmse, nll, rps, ece, the baselines
+        largest_class and prior_nll, bins, groups and set_aside.
+
+    Raises:
+        ConfigError: If the run has no trained model.
+        DataError: If the manifest has no test bin to score, or a shard is damaged.
+        StoreError: If the tracking server does not answer.
+    """
+    folder, facts = model_of(settings, run_id)
+    place = settings.run(run_id) / "evaluation"
+    model = digest_of_model(folder)
+    done = _done(place, model)
+    if done:
+        _log.info("evaluation of run %s is there already", run_id)
+        return {"metrics": done["metrics"]}
+
+    from bincount.learn.predict import Predictor
+
+    manifest = Manifest.read(settings.manifests, facts["manifest"])
+    counts = Counts.parse(facts["counts"])
+    test = manifest.part("test")
+    records = unseen(test, {record.group for record in manifest.records if record.part in LEARNED})
+    if not records:
+        raise DataError(
+            f"manifest {facts['manifest']}: must have test bins to score, got none of {len(manifest.records)}. "
+            "Ingest more bins: raise --limit."
+        )
+    probabilities = predict_records(settings, manifest, records, Predictor(folder))
+    evaluation = judge(probabilities, records, counts)
+    evaluation["metrics"]["set_aside"] = len(test) - len(records)
+    evaluation |= {"model": model, "facts": facts, "source": manifest.source, "counts": list(counts.names)}
+    evaluation["parts"] = {part: len(manifest.part(part)) for part in (*LEARNED, "test")}
+    _publish(settings, run_id, place, evaluation, manifest, records, probabilities)
+    figures = evaluation["metrics"]
+    _log.info(
+        "exact %.1f %% of %d bins (largest class %.1f %%), NLL %.3f (prior %.3f)",
+        100 * figures["exact"],
+        figures["bins"],
+        100 * figures["largest_class"],
+        figures["nll"],
+        figures["prior_nll"],
+    )
+    return {"metrics": figures}
+
+
+def read_evaluation(settings: Settings, run_id: str) -> tuple[dict, list[str], np.ndarray]:
+    """What `evaluate` left: its figures, the ids of the bins and their (N, C) distributions.
+
+    Raises:
+        DataError: If the run was not evaluated.
+    """
+    place = settings.run(run_id) / "evaluation"
+    try:
+        evaluation = json.loads((place / "evaluation.json").read_text())
+        with np.load(place / "probabilities.npz", allow_pickle=False) as saved:
+            return evaluation, saved["ids"].tolist(), saved["probabilities"]
+    except OSError as error:
+        raise DataError(
+            f"run {run_id}: must be evaluated, got no {Path(error.filename).name}. Run `bincount evaluate` first."
+        ) from None
+
+
+def _done(place: Path, model: str) -> dict | None:
+    """The evaluation that is there, if it is this model's."""
+    try:
+        evaluation = json.loads((place / "evaluation.json").read_text())
+    except OSError:
+        return None
+    return evaluation if evaluation["model"] == model else None
+
+
+def _publish(
+    settings: Settings,
+    run_id: str,
+    place: Path,
+    evaluation: dict,
+    manifest: Manifest,
+    records: Sequence[Record],
+    probabilities: np.ndarray,
+) -> None:
+    """Writes everything beside its place, logs it, then moves it there: what is there is complete."""
+    from bincount.steps.card import card_of, to_html, to_markdown
+    from bincount.steps.figures import draw
+
+    beside = place.with_name(f".evaluation.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    draw(settings, beside, evaluation, manifest, records, probabilities)
+    (beside / "evaluation.json").write_text(json.dumps(evaluation, indent=1))
+    np.savez_compressed(
+        beside / "probabilities.npz",
+        ids=np.asarray([record.id for record in records]),
+        recorded=np.asarray([record.recorded for record in records]),
+        probabilities=probabilities.astype(np.float32),
+    )
+    card = card_of(evaluation, run_id)
+    (beside / "card.md").write_text(to_markdown(card))
+    (beside / "card.html").write_text(to_html(card, beside))
+    tracking.log_metrics(settings, run_id, {f"test_{name}": value for name, value in evaluation["metrics"].items()})
+    tracking.log_artifacts(settings, run_id, beside, "evaluation")
+    shutil.rmtree(place, ignore_errors=True)
+    beside.replace(place)

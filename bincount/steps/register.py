@@ -1,0 +1,97 @@
+"""Makes a run's model a version of the registered model "bincount"."""
+
+from __future__ import annotations
+
+import logging
+from importlib import metadata
+from pathlib import Path
+
+import bincount
+from bincount.core.errors import ConfigError
+from bincount.core.manifest import Manifest
+from bincount.edge import packaging, registry, tracking
+from bincount.edge.settings import Settings
+from bincount.steps.card import summary_of, to_markdown
+from bincount.steps.evaluate import read_evaluation
+from bincount.steps.golden import write_golden
+from bincount.steps.scored import digest_of_model, model_of
+
+_log = logging.getLogger(__name__)
+
+_SERVING = Path(bincount.__file__).parent / "serving"
+# What loading and answering needs; what is installed is what the lock pins.
+_DISTRIBUTIONS = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "google-crc32c")
+# MLflow's database keeps no more of a version's description.
+_DESCRIPTION_CHARACTERS = 5000
+
+
+def register(settings: Settings, *, run_id: str) -> dict:
+    """Registers a run's evaluated model, once: asked again it names the same version.
+
+    Args:
+        settings: Where things are on this machine.
+        run_id: The run, with its trained and evaluated model.
+
+    Returns:
+        `model_version`, such as "3", and `model_uri`.
+
+    Raises:
+        ConfigError: If the run has no model, or its evaluation is of another one.
+        DataError: If the run was not evaluated.
+        StoreError: If the tracking server does not answer.
+    """
+    folder, facts = model_of(settings, run_id)
+    model = digest_of_model(folder)
+    for made in registry.versions_of_run(settings, run_id):
+        if made.tags.get("bincount.model") == model:
+            _log.info("run %s is version %s already", run_id, made.version)
+            return _answer(made.version)
+
+    evaluation, ids, probabilities = read_evaluation(settings, run_id)
+    if evaluation["model"] != model:
+        raise ConfigError(
+            f"run {run_id}: its evaluation must be of model {model}, got {evaluation['model']}. "
+            "Run `bincount evaluate` again."
+        )
+    from bincount.learn.predict import Predictor
+
+    manifest = Manifest.read(settings.manifests, facts["manifest"])
+    write_golden(settings, run_id, manifest, ids, probabilities, Predictor(folder))
+    package = packaging.Package(
+        code=_SERVING / "model.py",
+        model=folder,
+        requirements=[f"{name}=={metadata.version(name)}" for name in _DISTRIBUTIONS],
+        example=(_SERVING / "example.jpg").read_bytes(),
+        metadata={"bincount": bincount_version(), **facts},
+    )
+    description = to_markdown(summary_of(evaluation))[:_DESCRIPTION_CHARACTERS]
+    version = packaging.register(settings, run_id, package, _tags(settings, run_id, model, evaluation), description)
+    registry.set_challenger(settings, version)
+    _log.info("run %s is version %s", run_id, version)
+    return _answer(version)
+
+
+def bincount_version() -> str:
+    """The installed version of this package."""
+    return metadata.version("bincount")
+
+
+def _answer(version: str) -> dict:
+    return {"model_version": version, "model_uri": f"models:/{registry.MODEL}/{version}"}
+
+
+def _tags(settings: Settings, run_id: str, model: str, evaluation: dict) -> dict[str, str]:
+    """What leads from a version to the exact bins and code that made it."""
+    facts, of_run = evaluation["facts"], tracking.run_tags(settings, run_id)
+    named = {
+        "bincount.git_commit": of_run.get("mlflow.source.git.commit"),
+        "bincount.dag_run": of_run.get("bincount.attempt"),
+    }
+    return {
+        "bincount.model": model,
+        "bincount.run": run_id,
+        "bincount.source": evaluation["source"],
+        **{f"bincount.{name}": str(facts[name]) for name in ("manifest", "counts", "backbone", "weights", "fit")},
+        **{f"bincount.{name}": f"{evaluation['metrics'][name]:.4f}" for name in ("exact", "nll", "rps")},
+        **{name: value for name, value in named.items() if value},
+    }

@@ -1,0 +1,77 @@
+"""Asks the running model server whether it serves a version, and serves it right."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from bincount.core.answers import same_answer
+from bincount.core.errors import ConfigError, DataError, StoreError
+from bincount.edge import registry
+from bincount.edge.model_server import count_bins, invocations_url
+from bincount.edge.settings import Settings
+from bincount.steps.golden import read_golden
+
+_log = logging.getLogger(__name__)
+_PAUSE_S = 1.0
+
+
+def verify_serving(settings: Settings, *, model_version: str, timeout_s: float = 180) -> dict:
+    """Waits until the model server answers as a version does, and refuses what is no photo.
+
+    Args:
+        settings: Names the server, and where the version's golden bins are.
+        model_version: The version that should be served.
+        timeout_s: How long to keep asking; a server may be starting.
+
+    Returns:
+        `verified`, the number of golden bins answered right, and `url`.
+
+    Raises:
+        ConfigError: If no server is named, or there is no such version.
+        StoreError: If in all that time the server did not answer, answered as
+            another version would, or took what is no photo; it says which.
+    """
+    if settings.serving_url is None:
+        raise ConfigError("BINCOUNT_SERVING_URL: must name the model server, got nothing. Set it to http://HOST:PORT.")
+    url = invocations_url(settings.serving_url)
+    golden = read_golden(settings, registry.version_of(settings, model_version).run_id)
+    until = time.monotonic() + timeout_s
+    while True:
+        wrong = _wrong(url, golden)
+        if wrong is None:
+            _log.info("%s serves version %s", url, model_version)
+            return {"verified": len(golden), "url": url}
+        if time.monotonic() > until:
+            raise StoreError(
+                f"{url}: must serve version {model_version} within {timeout_s:.0f} s, got: {wrong} "
+                "Check the server's log, and which version it loaded."
+            )
+        _log.debug("not yet: %s", wrong)
+        time.sleep(_PAUSE_S)
+
+
+def _wrong(url: str, golden: list[tuple[str, bytes, dict]]) -> str | None:
+    """What is wrong with the server's answers, None where nothing is."""
+    for name, photo, expected in golden:
+        try:
+            (answer,) = count_bins(url, [photo])
+        except (DataError, StoreError) as error:
+            return str(error)
+        try:
+            same = same_answer(expected, answer)
+        except (KeyError, TypeError):
+            return f"bin {name} is answered with {answer!r:.200}."
+        if not same:
+            return f"bin {name} should be {_said(expected)}, and is answered with {_said(answer)}."
+    try:
+        taken = count_bins(url, [b"no photo"])
+    except DataError as refusal:
+        return f"its refusal shows a stack trace: {refusal}" if "Traceback" in str(refusal) else None
+    except StoreError as error:
+        return f"what is no photo should be refused with HTTP 400: {error}"
+    return f"what is no photo is answered with {taken!r:.200}."
+
+
+def _said(answer: dict) -> str:
+    return f"{answer['count']} ({answer['confidence']:.4f})"

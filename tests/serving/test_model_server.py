@@ -1,0 +1,156 @@
+"""From a run to `mlflow models serve`: the very command, asked as a client asks."""
+
+import base64
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from bincount.core.errors import DataError
+from bincount.edge.model_server import count_bins
+from bincount.steps.evaluate import evaluate
+from bincount.steps.golden import read_golden
+from bincount.steps.promote import promote
+from bincount.steps.register import register
+from bincount.steps.verify_serving import verify_serving
+from tests.steps.trained import cheat, open_trained_run, write_manifest
+from tests.stores import OTHERS_WARNINGS, make_settings
+from tests.tiny import photo
+
+pytestmark = OTHERS_WARNINGS
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A champion behind `mlflow models serve`: its settings, its version and the server's address."""
+    place = tmp_path_factory.mktemp("served")
+    settings = make_settings(place)
+    run_id = open_trained_run(settings, write_manifest(settings))
+    evaluate(settings, run_id=run_id)
+    version = register(settings, run_id=run_id)["model_version"]
+    cheat(settings, run_id, lambda record: True)
+    assert promote(settings, model_version=version)["promoted"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Not the directory of the checkout: the installed package must do.
+    command = [Path(sys.executable).with_name("mlflow"), "models", "serve", "-m", "models:/bincount@champion"]
+    command += ["--env-manager", "local", "--port", str(port)]
+    named = {"MLFLOW_TRACKING_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (place / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            command, cwd=place, env=os.environ | named, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            settings = dataclasses.replace(settings, serving_url=url)
+            try:
+                answer = verify_serving(settings, model_version=version, timeout_s=120)
+            except Exception:
+                print((place / "server.log").read_text())
+                raise
+            assert answer == {"verified": 5, "url": f"{url}/invocations"}
+            yield settings, version, url
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait(30)
+
+
+def ask(url, body, content_type="application/json"):
+    """Status and answer of a request, whatever they are."""
+    request = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": content_type})  # noqa: S310 http
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 http
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def split(*photos, columns=("image",)):
+    rows = [[base64.b64encode(each).decode()] for each in photos]
+    return json.dumps({"dataframe_split": {"columns": list(columns), "data": rows}}).encode()
+
+
+def test_the_answer_has_the_promised_form(served):
+    _, _, url = served
+    status, answer = ask(url, split(photo()))
+    assert status == 200
+    (prediction,) = answer["predictions"]
+    assert list(prediction) == ["count", "confidence", "probabilities"]
+    assert list(prediction["probabilities"]) == ["1", "2", "3", "4", "5"]
+    assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert prediction["confidence"] == max(prediction["probabilities"].values())
+    assert prediction["probabilities"][str(prediction["count"])] == prediction["confidence"]
+
+
+def test_many_photos_are_answered_in_order_as_json_and_parquet(served):
+    import pandas as pd
+
+    settings, _, url = served
+    version_run = next((settings.workspace / "runs").iterdir()).name
+    golden = read_golden(settings, version_run)
+    photos = [each for _, each, _ in golden]
+    counts = [answer["count"] for _, _, answer in golden]
+    assert [answer["count"] for answer in count_bins(url, photos)] == counts
+    buffer = io.BytesIO()
+    pd.DataFrame({"image": photos}).to_parquet(buffer)
+    status, answer = ask(url, buffer.getvalue(), "application/vnd.apache.parquet")
+    assert status == 200
+    assert [each["count"] for each in answer["predictions"]] == counts
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (split(photo(), b"hello"), "row 1: .*JPEG or PNG"),
+        (split(photo()[:300]), "row 0: "),
+        (split(b""), "row 0: .*JPEG or PNG"),
+        (split(), "must hold at least one row, got none. Send .*dataframe_split"),
+        (split(photo(), columns=["photo"]), "missing inputs .'image'."),
+    ],
+    ids=["no image", "cut short", "no bytes", "no row", "no column"],
+)
+def test_bad_requests_get_a_400_that_says_what_to_send(served, body, words):
+    import re
+
+    status, answer = ask(served[2], body)
+    assert status == 400
+    assert re.search(words, answer["message"]), answer
+    assert "stack_trace" not in answer
+    assert "Traceback" not in json.dumps(answer)
+
+
+def test_the_client_passes_the_servers_refusal_on(served):
+    with pytest.raises(DataError, match="row 1: "):
+        count_bins(served[2], [photo(), b"hello"])
+
+
+def test_verify_serving_notices_another_model(served):
+    """Golden answers of a model that is not the one served."""
+    from bincount.core.errors import StoreError
+
+    settings, version, _ = served
+    run_id = next((settings.workspace / "runs").iterdir()).name
+    path = settings.run(run_id) / "golden" / "answers.json"
+    kept = path.read_text()
+    answers = json.loads(kept)
+    name = next(iter(answers))
+    answers[name]["probabilities"]["1"] += 0.001
+    path.write_text(json.dumps(answers))
+    try:
+        with pytest.raises(StoreError, match=f"must serve version {version} within 0 s, got: bin {name} should be"):
+            verify_serving(settings, model_version=version, timeout_s=0)
+    finally:
+        path.write_text(kept)

@@ -1,0 +1,246 @@
+"""evaluate, register and promote on a real tracking store, a tiny model and drawn bins."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from bincount.core.errors import ConfigError, DataError, StoreError
+from bincount.core.manifest import Manifest
+from bincount.edge import registry, tracking
+from bincount.edge.mlflow_door import door
+from bincount.steps.evaluate import evaluate, read_evaluation
+from bincount.steps.golden import read_golden
+from bincount.steps.promote import promote
+from bincount.steps.register import register
+from tests.steps.trained import cheat, open_trained_run, write_manifest
+from tests.stores import OTHERS_WARNINGS, make_settings
+
+pytestmark = OTHERS_WARNINGS
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    return make_settings(tmp_path_factory.mktemp("chain"))
+
+
+@pytest.fixture(scope="module")
+def manifest(settings):
+    return write_manifest(settings)
+
+
+@pytest.fixture
+def run_id(settings, manifest):
+    run_id = open_trained_run(settings, manifest)
+    evaluate(settings, run_id=run_id)
+    return run_id
+
+
+def artifacts_of(settings, run_id):
+    place = settings.artifacts / run_id / "artifacts"
+    return {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
+
+
+def test_evaluate_scores_each_unseen_test_bin_once(settings, manifest, run_id):
+    metrics = evaluate(settings, run_id=run_id)["metrics"]  # the second time: from what is there
+    test = Manifest.read(settings.manifests, manifest).part("test")
+    evaluation, ids, probabilities = read_evaluation(settings, run_id)
+    assert sorted(ids) == sorted(record.id for record in test)
+    assert metrics["bins"] == len(test) == len(probabilities)
+    assert {"exact", "within_one", "mae", "rmse", "nll", "rps", "ece", "largest_class", "prior_nll"} <= metrics.keys()
+    assert json.loads(json.dumps(metrics)) == metrics == evaluation["metrics"]
+    assert sum(row["bins"] for row in evaluation["per_count"]) == len(test)
+    assert {
+        f"evaluation/{name}"
+        for name in ("evaluation.json", "probabilities.npz", "card.md", "card.html", "confusion.png", "misses.png")
+    } <= artifacts_of(settings, run_id)
+    with door(settings, "test") as client:
+        assert client.get_run(run_id).data.metrics["test_nll"] == pytest.approx(metrics["nll"])
+
+
+def test_what_evaluate_says_is_what_the_model_says(settings, manifest, run_id):
+    from bincount.learn.predict import Predictor
+    from bincount.steps.photos import photos_of
+
+    _, ids, probabilities = read_evaluation(settings, run_id)
+    read = Manifest.read(settings.manifests, manifest)
+    last = next(record for record in read.records if record.id == ids[-1])
+    alone = Predictor(settings.run(run_id) / "model").predict(list(photos_of(settings, read, [last])))
+    assert alone[0] == pytest.approx(probabilities[-1], abs=1e-5)
+
+
+def test_another_model_is_evaluated_anew(settings, manifest, run_id):
+    from tests.tiny import write_model
+
+    before = evaluate(settings, run_id=run_id)
+    write_model(settings.run(run_id) / "model", manifest=manifest, seed=5)
+    with pytest.raises(ConfigError, match=r"its evaluation must be of model .* Run `bincount evaluate` again"):
+        register(settings, run_id=run_id)
+    assert evaluate(settings, run_id=run_id) != before
+
+
+def test_siblings_of_learned_bins_are_set_aside(settings):
+    """A group across the border of a part is in both of them."""
+    read = Manifest.read(settings.manifests, write_manifest(settings))
+    border = next(
+        (one.id, two.id)
+        for one, two in zip(read.records, read.records[1:], strict=False)
+        if one.part == "train" and two.part == "test"
+    )
+    run_id = open_trained_run(settings, write_manifest(settings, siblings=[border]))
+    assert evaluate(settings, run_id=run_id)["metrics"]["set_aside"] == 1
+    assert border[1] not in read_evaluation(settings, run_id)[1]
+
+
+def test_nothing_is_published_when_a_shard_is_damaged(settings, manifest):
+    run_id = open_trained_run(settings, manifest)
+    shard = settings.shards / Manifest.read(settings.manifests, manifest).shards[0].name
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    try:
+        with pytest.raises(DataError, match="a whole record must start at byte"):
+            evaluate(settings, run_id=run_id)
+    finally:
+        shard.write_bytes(whole)
+    assert not (settings.run(run_id) / "evaluation").exists()
+    assert not artifacts_of(settings, run_id)
+
+
+def test_steps_out_of_order_say_what_is_missing(settings, manifest):
+    with pytest.raises(ConfigError, match=r"must have a trained model, got none. Run `bincount train` first"):
+        evaluate(settings, run_id=tracking.open_run(settings))
+    trained = open_trained_run(settings, manifest)
+    with pytest.raises(DataError, match=r"must be evaluated, got no evaluation.json. Run `bincount evaluate` first"):
+        register(settings, run_id=trained)
+    with pytest.raises(ConfigError, match="version '999' of bincount: MLflow must accept it"):
+        promote(settings, model_version="999")
+
+
+def test_a_manifest_without_test_bins_is_refused(settings):
+    few = write_manifest(settings, ids=range(20, 30))
+    assert not Manifest.read(settings.manifests, few).part("test")
+    with pytest.raises(DataError, match=r"must have test bins to score, got none of 10. Ingest more"):
+        evaluate(settings, run_id=open_trained_run(settings, few))
+
+
+def test_register_twice_is_one_version(settings, manifest, run_id):
+    answer = register(settings, run_id=run_id)
+    assert register(settings, run_id=run_id) == answer
+    assert answer["model_uri"] == f"models:/bincount/{answer['model_version']}"
+    version = registry.version_of(settings, answer["model_version"])
+    assert version.tags["bincount.manifest"] == manifest
+    assert version.tags["bincount.git_commit"]
+    assert version.tags["bincount.counts"] == "1-5"
+    assert "CC BY-NC-SA 3.0 US" in version.description
+    assert "No better than a baseline" in version.description
+    assert registry.alias(settings, "challenger") == answer["model_version"]
+
+
+def test_golden_bins_are_kept_and_come_back_from_mlflow(settings, run_id):
+    import shutil
+
+    register(settings, run_id=run_id)
+    golden = read_golden(settings, run_id)
+    assert len(golden) == 5
+    assert golden[0][1].startswith(b"\xff\xd8")
+    shutil.rmtree(settings.run(run_id) / "golden")
+    assert read_golden(settings, run_id) == golden
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A registry without a champion, the steps' own, and runs that know some bins."""
+    settings = make_settings(tmp_path)
+    digest = write_manifest(settings)
+
+    def run(ids_right, **model):
+        run_id = open_trained_run(settings, digest, **model)
+        evaluate(settings, run_id=run_id)
+        version = register(settings, run_id=run_id)["model_version"]
+        cheat(settings, run_id, ids_right)
+        return version
+
+    return settings, run
+
+
+def test_only_what_beats_the_baselines_becomes_champion(fresh):
+    settings, run = fresh
+    bad = run(lambda record: False)
+    answer = promote(settings, model_version=bad)
+    assert answer["promoted"] is False
+    assert answer["reason"].startswith("Not promoted: it counts 0.0%")
+    assert registry.alias(settings, "champion") is None
+
+    good = run(lambda record: True, seed=1)
+    answer = promote(settings, model_version=good)
+    assert answer["promoted"] is True
+    assert promote(settings, model_version=good) == answer
+    assert registry.alias(settings, "champion") == good
+    assert registry.alias(settings, "challenger") is None
+    assert registry.alias(settings, "previous") is None
+    version = registry.version_of(settings, good)
+    assert version.tags["bincount.reason"] == answer["reason"]
+    assert version.description.count("## Gate") == 1
+    assert answer["reason"] in version.description
+    with door(settings, "test") as client:
+        assert client.get_run(version.run_id).info.status == "FINISHED"
+
+    # With a champion, the earlier refusal is asked anew, and the champion is scored on the same bins.
+    again = promote(settings, model_version=bad)
+    assert again["promoted"] is False
+    assert f"champion version {good}" in json.dumps(registry.version_of(settings, bad).tags)
+    assert registry.version_of(settings, bad).description.count("## Gate") == 1
+
+
+def test_a_better_challenger_takes_the_champions_place(fresh):
+    settings, run = fresh
+    first = run(lambda record: True)
+    promote(settings, model_version=first)
+    # The champion's own model is random: the gate scores it anew on the challenger's bins.
+    second = run(lambda record: True, seed=1)
+    answer = promote(settings, model_version=second)
+    assert answer["promoted"], answer
+    assert answer["reason"].endswith(f"and it is no worse than champion version {first}.")
+    assert registry.alias(settings, "champion") == second
+    assert registry.alias(settings, "previous") == first
+
+
+def test_a_promotion_in_between_is_noticed(fresh, monkeypatch):
+    settings, run = fresh
+    first, second = run(lambda record: True), run(lambda record: True, seed=1)
+    promote(settings, model_version=first)
+    with pytest.raises(StoreError, match=rf"champion: must be version none while {second} is promoted, got {first}"):
+        registry.crown(settings, second, instead_of=None)
+    assert registry.alias(settings, "champion") == first
+
+
+def test_a_champion_of_other_counts_is_compared_on_what_both_can_count(fresh):
+    settings, run = fresh
+    first = run(lambda record: True, counts="0-5+")
+    promote(settings, model_version=first)
+    second = run(lambda record: True, seed=1)
+    answer = promote(settings, model_version=second)
+    assert answer["promoted"], answer
+
+
+def test_predictions_are_saved_without_pickle(settings, run_id):
+    with np.load(settings.run(run_id) / "evaluation" / "probabilities.npz", allow_pickle=False) as saved:
+        assert saved["probabilities"].dtype == np.float32
+        assert saved["ids"].dtype.kind == "U"
+
+
+def test_verify_serving_says_what_it_saw(settings, run_id):
+    import socket
+
+    from bincount.steps.verify_serving import verify_serving
+
+    version = register(settings, run_id=run_id)["model_version"]
+    with pytest.raises(ConfigError, match="BINCOUNT_SERVING_URL: must name the model server"):
+        verify_serving(settings, model_version=version)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    nobody = dataclasses.replace(settings, serving_url=url)
+    with pytest.raises(StoreError, match=f"{url}/invocations: must serve version {version} within 1 s, got: .*refused"):
+        verify_serving(nobody, model_version=version, timeout_s=1)
