@@ -7,13 +7,19 @@ import importlib
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from bincount.core.config import FITS, ChainConfig
-from bincount.core.errors import BincountError, ConfigError, DataError, StoreError
-
-EXIT_CODES = {ConfigError: 2, DataError: 3, StoreError: 4}
-"""Exit status by kind of error: the Airflow tasks tell by it whether a retry may help."""
+from bincount.core.errors import BincountError
+from bincount.edge.settings import Settings
+from bincount.local.clean import add_clean_arguments
+from bincount.local.clean import clean as clean_verb
+from bincount.local.doctor import add_doctor_arguments
+from bincount.local.doctor import doctor as doctor_verb
+from bincount.local.up import add_up_arguments
+from bincount.local.up import up as up_verb
+from bincount.steps.process import EXIT_CODES
 
 _SOURCE = ("--source", {"required": True, "help": "s3://BUCKET, or a folder in the bucket's layout"})
 _LIMIT = ("--limit", {"type": int, "metavar": "N", "help": "how many bins to draw (default: all)"})
@@ -88,17 +94,15 @@ STEPS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one verb and exits: 0, 1 for the unexpected, or a code of `EXIT_CODES`."""
-    options = vars(_parser().parse_args(arguments))
+    args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    verb = options.pop("verb")
-    run = options.pop("run")
     try:
-        status = run(**options)
+        status = args.run(args)
     except BincountError as error:
-        print(f"bincount {verb}: {error}", file=sys.stderr)
-        sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
+        print(f"bincount {args.verb}: {error}", file=sys.stderr)
+        sys.exit(next((code for code, kind in EXIT_CODES.items() if isinstance(error, kind)), 1))
     except KeyboardInterrupt:
-        print(f"bincount {verb}: stopped.", file=sys.stderr)
+        print(f"bincount {args.verb}: stopped.", file=sys.stderr)
         sys.exit(130)
     sys.exit(status)
 
@@ -126,34 +130,42 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--model", default="models:/bincount@champion", help="MLflow URI (default: the champion)")
     predict.set_defaults(run=_predict)
 
-    from bincount.local.arguments import add_local_verbs
+    up = add("up", "Run the chain once on this machine and keep its UIs and the model server up.", "bincount up --once")
+    add_up_arguments(up)
+    up.set_defaults(run=up_verb)
 
-    add_local_verbs(add)
+    doctor = add("doctor", "Say what is missing on this machine, and what to do about it.", "bincount doctor")
+    add_doctor_arguments(doctor)
+    doctor.set_defaults(run=doctor_verb)
+
+    clean = add("clean", "Show what takes how much room; free what no model or run needs.", "bincount clean --yes")
+    add_clean_arguments(clean)
+    clean.set_defaults(run=clean_verb)
     return parser
 
 
-def _run_of(name: str):
-    def run(**options: object) -> None:
-        from bincount.edge.settings import Settings
-
+def _run_of(name: str) -> Callable[[argparse.Namespace], None]:
+    def run(args: argparse.Namespace) -> None:
         step = getattr(importlib.import_module(f"bincount.steps.{name}"), name)
-        _print_json(step(Settings.from_env(), **options))
+        _print_json(step(Settings.from_env(), **_options(args)))
 
     return run
 
 
-def _run_chain(**options) -> None:
-    from bincount.edge.settings import Settings
+def _run_chain(args: argparse.Namespace) -> None:
     from bincount.steps.chain import run_chain
 
-    _print_json(run_chain(Settings.from_env(), ChainConfig(**options)))
+    _print_json(run_chain(Settings.from_env(), ChainConfig(**_options(args))))
 
 
-def _predict(files: Sequence[str], model: str) -> None:
-    from bincount.edge.settings import Settings
+def _predict(args: argparse.Namespace) -> None:
     from bincount.steps.predict import predict
 
-    _print_json(predict(Settings.from_env(), files=files, model=model))
+    _print_json(predict(Settings.from_env(), **_options(args)))
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(args).items() if name not in ("verb", "run")}
 
 
 def _print_json(answer: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,23 @@ def alias(settings: Settings, name: str) -> str | None:
     """The version an alias such as "champion" names now, None where it names none."""
     with door(settings, f"alias {name!r} of {MODEL}") as client:
         return _alias(client, name)
+
+
+def version_named(settings: Settings, uri: str) -> str:
+    """The version that "models:/bincount/3" or "models:/bincount@champion" names now.
+
+    Raises:
+        ConfigError: If `uri` has another form, or names no version.
+    """
+    match = re.fullmatch(rf"models:/{MODEL}(?:/([0-9]+)|@([A-Za-z0-9_-]+))", uri)
+    if match is None:
+        raise ConfigError(
+            f"model: must be models:/{MODEL}/VERSION or models:/{MODEL}@ALIAS, got {uri!r}. Try models:/{MODEL}@champion."
+        )
+    version = match[1] or alias(settings, match[2])
+    if version is None:
+        raise ConfigError(f"model: {uri} must name a version, got none. Promote one, or name a version by its number.")
+    return version
 
 
 def set_challenger(settings: Settings, version: str) -> None:
