@@ -6,7 +6,6 @@ import logging
 from importlib import metadata
 from pathlib import Path
 
-import bincount
 from bincount.core.errors import ConfigError
 from bincount.core.manifest import Manifest
 from bincount.edge import packaging, registry, tracking
@@ -18,7 +17,7 @@ from bincount.steps.scored import digest_of_model, model_of
 
 _log = logging.getLogger(__name__)
 
-_SERVING = Path(bincount.__file__).parent / "serving"
+_SERVING = Path(__file__).resolve().parents[1] / "serving"
 # What loading and answering needs; what is installed is what the lock pins.
 _DISTRIBUTIONS = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "google-crc32c")
 # MLflow's database keeps no more of a version's description.
