@@ -64,7 +64,8 @@ def version_named(settings: Settings, uri: str) -> str:
     match = re.fullmatch(rf"models:/{MODEL}(?:/([0-9]+)|@([A-Za-z0-9_-]+))", uri)
     if match is None:
         raise ConfigError(
-            f"model: must be models:/{MODEL}/VERSION or models:/{MODEL}@ALIAS, got {uri!r}. Try models:/{MODEL}@champion."
+            f"model: must be models:/{MODEL}/VERSION or models:/{MODEL}@ALIAS, got {uri!r}. "
+            f"Try models:/{MODEL}@champion."
         )
     version = match[1] or alias(settings, match[2])
     if version is None:
