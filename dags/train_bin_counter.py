@@ -25,8 +25,8 @@ PARAMS = {
         "s3://bins",
         type="string",
         title="Source",
-        description="Bucket of the bins. `s3://bins` is the one that `bincount up` serves; "
-        "`s3://aft-vbi-pds` is Amazon's, read without credentials where there are none.",
+        description="Bucket of the bins. s3://bins is the one that bincount up serves; "
+        "s3://aft-vbi-pds is Amazon's, read without credentials where there are none.",
         examples=["s3://bins", "s3://aft-vbi-pds"],
         pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/?$",
         section=DATA,
@@ -45,7 +45,7 @@ PARAMS = {
         type="string",
         pattern=r"^[0-9]{1,2}-[0-9]{1,2}\+?$",
         title="Counts",
-        description="Which counts to tell apart: `1-5`, or `0-5+` to add empty bins and an open top class, 6 or more.",
+        description="Which counts to tell apart: 1-5, or 0-5+ to add empty bins and an open top class, 6 or more.",
         examples=["1-5", "0-5+"],
         section=DATA,
     ),
@@ -72,7 +72,7 @@ PARAMS = {
         type="string",
         minLength=1,
         title="Weights",
-        description="`imagenet`, `none` for random ones, a file, or `auto`: imagenet where it is in reach, else none.",
+        description="imagenet, none for random ones, a file, or auto: imagenet where it is in reach, else none.",
         examples=["auto", "imagenet", "none"],
         section=LEARNING,
     ),
@@ -81,7 +81,7 @@ PARAMS = {
         type="string",
         enum=["pad", "squash"],
         title="Fit",
-        description="How a photo becomes square: `pad` keeps its aspect, `squash` does not.",
+        description="How a photo becomes square: pad keeps its aspect, squash does not.",
         section=LEARNING,
     ),
     "image_px": Param(
@@ -169,6 +169,7 @@ def _link(answer: dict[str, Any]) -> None:
     if "run_id" in answer:
         url = f"{Settings.from_env().tracking_uri}/#/runs/{answer['run_id']}"
         get_current_context()["ti"].xcom_push(MLFLOW_RUN, url)
+        print(f"MLflow run: {url}")  # to be clicked in the log too
 
 
 def _params(*names: str) -> dict[str, Any]:
