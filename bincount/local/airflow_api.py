@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bincount.core.errors import ConfigError, StoreError
+from bincount.local.http import ask
 
 FINISHED = ("success", "failed")
 _TIMEOUT_S = 30
@@ -51,8 +52,7 @@ class AirflowApi:
     def is_up(self) -> bool:
         """Whether the API server answers."""
         try:
-            with urllib.request.urlopen(f"{self._url}/api/v2/version", timeout=2) as answer:  # noqa: S310
-                return answer.status == 200
+            return bool(ask(f"{self._url}/api/v2/version", timeout_s=2))
         except OSError:
             return False
 
@@ -125,8 +125,7 @@ class AirflowApi:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310  # our own server
-                return json.load(answer)
+            return json.loads(ask(request, timeout_s=_TIMEOUT_S))
         except urllib.error.HTTPError as error:
             if error.code == 404 and "missing" in otherwise:
                 return otherwise["missing"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 import urllib.error
-import urllib.request
 
 from bincount.core.errors import StoreError
+from bincount.local.http import ask
 from bincount.local.stack import Stack
 from bincount.local.supervise import Supervisor
 
 POLL_S = 2.0
+_TIMEOUT_S = 30
 _ALIAS = "/api/2.0/mlflow/registered-models/alias?name=bincount&alias=champion"
 
 
@@ -60,8 +61,7 @@ def champion_of(mlflow_url: str) -> str | None:
         StoreError: If MLflow does not answer as it should.
     """
     try:
-        with urllib.request.urlopen(mlflow_url + _ALIAS, timeout=30) as answer:  # noqa: S310  # our own server
-            return json.load(answer)["model_version"]["version"]
+        return json.loads(ask(mlflow_url + _ALIAS, timeout_s=_TIMEOUT_S))["model_version"]["version"]
     except urllib.error.HTTPError as error:
         if error.code in (400, 404):  # no such alias; no such model
             return None

@@ -182,6 +182,7 @@ class Stack:
         return {
             "PYTHONPATH": str(CHECKOUT),  # Airflow's tasks run this checkout, whatever is installed
             "PYTHONUNBUFFERED": "1",
+            **{name: ",".join(filter(None, (os.environ.get(name), HOST))) for name in ("no_proxy", "NO_PROXY")},
             "BINCOUNT_WORKSPACE": str(self.workspace),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "1",

@@ -66,6 +66,8 @@ class Supervisor:
         self.logs.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self._lock_file)
         _end_leftovers(self._list)
+        for old in self.logs.glob("*.log"):
+            old.unlink()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bincount.core.config import ChainConfig
 from bincount.core.errors import ConfigError, StoreError
 from bincount.edge.settings import Settings
 from bincount.local.airflow_api import AirflowApi, TaskState
@@ -55,6 +56,7 @@ def up(args: argparse.Namespace) -> int:
         ConfigError: If a flag is wrong, such as a taken port.
         StoreError: If a part of the stack ends or does not answer.
     """
+    ChainConfig(source=args.source, limit=args.limit, seed=args.seed)  # refuses what the DAG would refuse later
     ports = Ports(**{name: getattr(args, f"{name}_port") for name in PORT_FLAGS})
     settings = Settings.from_env()
     stack = Stack(ports, workspace=settings.workspace)
@@ -121,7 +123,7 @@ class _Run:
     def _serve(self, source: str) -> dict[str, str]:
         self.source = source
         if source.startswith("s3://"):
-            return {}
+            return dict(self._settings.buckets)
         folder = Path(source)
         if source == "sample":
             folder = self._settings.workspace / "sample"
@@ -133,7 +135,7 @@ class _Run:
             )
         self._supervisor.start(self._stack.bucket(folder.resolve(), BUCKET))
         self.source = f"s3://{BUCKET}"
-        return {BUCKET: self._stack.bucket_url}
+        return {**self._settings.buckets, BUCKET: self._stack.bucket_url}
 
     def follow(self, params: Mapping[str, Any]) -> int:
         """Triggers the DAG, shows its tasks until the last has ended and says what came of it."""
