@@ -53,6 +53,8 @@ def door(settings: Settings, where: str, *, upload: bool = False) -> Iterator[Ml
             it was asked: an unknown run, another value for a logged parameter.
         StoreError: If the server or database does not answer as it should.
     """
+    # Before MLflow is imported: it looks for its telemetry's server while it is.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     from mlflow.exceptions import MlflowException
 
     uri = settings.tracking_uri
@@ -111,8 +113,6 @@ def _client(uri: str) -> MlflowClient:
         )
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
-    # Read by MLflow while it is imported: afterwards its client has already looked for a server.
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
@@ -30,7 +31,7 @@ class BinCounter(PythonModel):
         """Builds the predictor once, from the artifact `model`."""
         from bincount.learn.predict import Predictor
 
-        self._predictor = Predictor(context.artifacts["model"])
+        self._predictor = Predictor(Path(context.artifacts["model"]))
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: dict | None = None) -> list[dict]:
         """Answers each row with `count`, `confidence` and `probabilities` (`core.answers`).

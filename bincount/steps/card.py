@@ -171,9 +171,13 @@ figcaption { font-size: 0.85rem; opacity: 0.8; }
 
 def _verdict(evaluation: dict) -> str:
     decision = decide(scores_of(evaluation))
+    met = {check.rule: check.met for check in decision.checks}
+    figures = decision.reason.split(": ", 1)[1]
     if decision.promoted:
-        return f"Better than the baselines: {decision.reason.removeprefix('Promoted: ')}"
-    return f"No better than a baseline, or not shown to be: {decision.reason.removeprefix('Not promoted: ')}"
+        return f"Better than the baselines: {figures}"
+    if met["exact"] and met["nll"]:
+        return f"Better than the baselines, but not fit for service: {figures}"
+    return f"No better than a baseline: {figures}"
 
 
 def _percent(share: float | None) -> str:

@@ -71,7 +71,7 @@ def _per_count(figure: Figure, evaluation: dict) -> None:
     axes.set_xticks(x, [f"{row['count']}\n{row['bins']} bins" for row in rows])
     _label(axes, "How many bins of each count are found", "recorded count", "share of its bins")
     axes.set_ylim(0, 1)
-    axes.legend(frameon=False, ncols=3, loc="upper center", fontsize=8)
+    figure.legend(frameon=False, ncols=3, loc="outside lower center", fontsize=8)
 
 
 def _confusion(figure: Figure, evaluation: dict) -> None:

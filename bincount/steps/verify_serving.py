@@ -38,7 +38,8 @@ def verify_serving(settings: Settings, *, model_version: str, timeout_s: float =
     golden = read_golden(settings, registry.version_of(settings, model_version).run_id)
     until = time.monotonic() + timeout_s
     while True:
-        wrong = _wrong(url, golden)
+        patience_s = max(1.0, min(60.0, until - time.monotonic()))  # of one request
+        wrong = _wrong(url, golden, patience_s)
         if wrong is None:
             _log.info("%s serves version %s", url, model_version)
             return {"verified": len(golden), "url": url}
@@ -51,11 +52,11 @@ def verify_serving(settings: Settings, *, model_version: str, timeout_s: float =
         time.sleep(_PAUSE_S)
 
 
-def _wrong(url: str, golden: list[tuple[str, bytes, dict]]) -> str | None:
+def _wrong(url: str, golden: list[tuple[str, bytes, dict]], patience_s: float) -> str | None:
     """What is wrong with the server's answers, None where nothing is."""
     for name, photo, expected in golden:
         try:
-            (answer,) = count_bins(url, [photo])
+            (answer,) = count_bins(url, [photo], timeout_s=patience_s)
         except (DataError, StoreError) as error:
             return str(error)
         try:
@@ -65,7 +66,7 @@ def _wrong(url: str, golden: list[tuple[str, bytes, dict]]) -> str | None:
         if not same:
             return f"bin {name} should be {_said(expected)}, and is answered with {_said(answer)}."
     try:
-        taken = count_bins(url, [b"no photo"])
+        taken = count_bins(url, [b"no photo"], timeout_s=patience_s)
     except DataError as refusal:
         return f"its refusal shows a stack trace: {refusal}" if "Traceback" in str(refusal) else None
     except StoreError as error:

@@ -1,6 +1,9 @@
 """Runs on a real SQLite tracking store."""
 
+import os
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -149,3 +152,18 @@ def test_a_server_that_hangs_is_given_up(tmp_path, monkeypatch):
             tracking.open_run(Settings(tmp_path, f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path))
     # Twice the timeout and MLflow's pause between: with the real 9 s it is about 20 s.
     assert time.monotonic() - start < 2 + 4
+
+
+def test_nothing_is_told_to_mlflows_makers(tmp_path):
+    """In a process of its own: MLflow is silent in tests anyway."""
+    code = (
+        "from pathlib import Path; from bincount.edge import tracking; from bincount.edge.settings import Settings\n"
+        f"tracking.open_run(Settings(Path(), 'sqlite:///{tmp_path}/mlflow.db', Path({str(tmp_path)!r})))\n"
+        "from mlflow.telemetry.client import get_telemetry_client; assert get_telemetry_client() is None"
+    )
+    loud = {name: value for name, value in os.environ.items() if "PYTEST" not in name and name not in _SILENCERS}
+    done = subprocess.run([sys.executable, "-c", code], env=loud, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+_SILENCERS = {"CI", "GITHUB_ACTIONS", "BUILDKITE", "DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"}

@@ -1,0 +1,78 @@
+"""The same over HTTP: a run, its artifacts, a version and its aliases on a real MLflow server."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import bincount.serving
+from bincount.edge import packaging, registry, tracking
+from bincount.edge.settings import Settings
+from tests.stores import OTHERS_WARNINGS, make_settings
+from tests.tiny import photo, write_model
+
+pytestmark = [*OTHERS_WARNINGS, pytest.mark.slow]
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Settings that name a server, which keeps and serves the artifacts itself."""
+    database = make_settings(tmp_path).tracking_uri
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).with_name("mlflow"), "server", "--backend-store-uri", database, "--workers", "1"]
+    command += ["--artifacts-destination", tmp_path / "served", "--host", "127.0.0.1", "--port", str(port)]
+    quiet = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    url = f"http://127.0.0.1:{port}"
+    with (tmp_path / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, env=quiet, stdout=log, stderr=log, cwd=tmp_path, start_new_session=True)
+    try:
+        until = time.monotonic() + 90
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310 http
+                break
+            assert time.monotonic() < until, (tmp_path / "server.log").read_text()
+            time.sleep(0.5)
+        yield Settings(tmp_path / "data", url, tmp_path / "unused")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def test_a_server_does_what_a_database_does(settings, tmp_path):
+    run_id = tracking.open_run(settings, attempt="manual__1")
+    assert tracking.open_run(settings, attempt="manual__1") == run_id
+    trial = tracking.open_trial(settings, run_id, "trial 1")
+    assert tracking.open_trial(settings, run_id, "trial 1") == trial
+    tracking.log_params(settings, run_id, {"fit": "pad"})
+    tracking.log_metrics(settings, run_id, {"nll": 1.5}, step=3)
+    tracking.log_dict(settings, run_id, {"exact": 0.3}, "evaluation/evaluation.json")
+    fetched = tracking.fetch_artifacts(settings, run_id, "evaluation", tmp_path / "fetched")
+    assert (fetched / "evaluation.json").is_file()
+    assert tracking.run_url(settings, run_id) == f"{settings.tracking_uri}/#/experiments/1/runs/{run_id}"
+
+    write_model(tmp_path / "model")
+    package = packaging.Package(
+        code=Path(bincount.serving.__file__).with_name("model.py"),
+        model=tmp_path / "model",
+        requirements=["mlflow==3.17.2"],
+        example=photo(),
+        metadata={},
+    )
+    version = packaging.register(settings, run_id, package, {"bincount.model": "0"}, "Counts.")
+    assert registry.alias(settings, "champion") is None
+    registry.crown(settings, version, instead_of=None)
+    assert registry.alias(settings, "champion") == version
+    assert [made.version for made in registry.versions_of_run(settings, run_id)] == [version]
+    model = registry.fetch_model(settings, version, tmp_path / "champion")
+    assert (model / "model.keras").read_bytes() == (tmp_path / "model" / "model.keras").read_bytes()
+    assert not (tmp_path / "unused").exists()
