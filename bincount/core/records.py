@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from bincount.core.rejected import BadObject
 
@@ -63,7 +64,9 @@ def parse_metadata(bin_id: str, data: bytes) -> Metadata:
     if not isinstance(products, dict):
         rule = f"BIN_FCSKU_DATA must be an object, got {type(products).__name__}"
         raise _bad(bin_id, "products are no object", rule)
-    quantities = [product.get("quantity") if isinstance(product, dict) else None for product in products.values()]
+    quantities: list[Any] = [
+        product.get("quantity") if isinstance(product, dict) else None for product in products.values()
+    ]
     if not all(_is_count(quantity) for quantity in quantities):
         rule = f"every quantity must be a whole number >= 0, got {quantities!r:.80}"
         raise _bad(bin_id, "quantity is no count", rule)

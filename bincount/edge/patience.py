@@ -7,58 +7,42 @@ import threading
 import time
 from collections import Counter
 
-# While nothing has been read, what is wrong is likely an address: the user waits for the message.
-BEFORE_S = 10.0
-# Afterwards it is likely an outage that passes.
-AFTER_S = 120.0
+# Before anything was heard, an address is likely wrong: with the 6 s that a last attempt may take,
+# the message comes within 15 s. Afterwards it is likely an outage that passes.
+BEFORE_S, AFTER_S = 8.0, 120.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
 class Patience:
-    """Shared by all requests to one source: one outage is one wait, not one per request.
+    """Decides whether to ask again, and waits before it; shared by all requests to one source.
 
     Attributes:
         retries: How often something was asked again, by cause.
-        has_read: Whether anything has been read yet.
+        has_heard: Whether the source has answered anything yet.
     """
 
     def __init__(self) -> None:
         self.retries: Counter[str] = Counter()
-        self.has_read = False
-        self._started_s = time.monotonic()
-        self._stopped = threading.Event()
+        self.has_heard = False
         self._lock = threading.Lock()
 
-    def note_read(self) -> None:
-        """Says that something has been read."""
-        self.has_read = True
-
-    def pause(self, attempt: int, since_s: float, cause: str) -> bool:
-        """Waits before another attempt, with full jitter.
+    def pause(self, attempt: int, since_s: float, cause: str, stopped: threading.Event) -> bool:
+        """Waits before another attempt.
 
         Args:
             attempt: How many attempts have failed, >= 1.
             since_s: When the first of them began (`time.monotonic`).
             cause: Why the last one failed, for `retries`.
+            stopped: Ends the wait at once: nobody is interested any more.
 
         Returns:
-            Whether to try again; False once patience is at an end or `stop` was called.
+            Whether to try again; False once patience is at an end or `stopped` is set.
         """
-        now_s = time.monotonic()
-        limit_s = AFTER_S if self.has_read else BEFORE_S
-        if now_s - since_s > limit_s or self._stopped.is_set():
+        if time.monotonic() - since_s > (AFTER_S if self.has_heard else BEFORE_S) or stopped.is_set():
             return False
         with self._lock:
             self.retries[cause] += 1
         # Full jitter: 32 workers that failed together must not come back together
         # (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
         longest_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempt, 10))
-        return not self._stopped.wait(random.uniform(0, longest_s))
-
-    def stop(self) -> None:
-        """Ends every wait at once: nobody is interested any more."""
-        self._stopped.set()
-
-    def start(self) -> None:
-        """Allows waits again."""
-        self._stopped.clear()
+        return not stopped.wait(random.uniform(0, longest_s))

@@ -8,14 +8,16 @@ from bincount.core.errors import BincountError, ConfigError, StoreError
 
 # Object stores answer these to say "later" (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
 _LATER = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"})
+# An answer that is no S3 server's.
+_NO_SERVER = frozenset({"SSLError", "ProxyConnectionError", "ResponseParserError"})
 _NO_NAME = ("Name or service not known", "nodename nor servname", "No address associated")
 
 
 def translate(error: Exception, source: str, endpoint: str | None) -> BincountError:
-    """Translates what boto3 raised.
+    """Translates what a request raised.
 
     Args:
-        error: Any exception of a boto3 call.
+        error: Any exception of a call to boto3 or of a listing by obstore.
         source: The bucket, for the message.
         endpoint: The server's address where it is not AWS.
 
@@ -24,23 +26,23 @@ def translate(error: Exception, source: str, endpoint: str | None) -> BincountEr
         answer of a store at all is raised as it is.
     """
     from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+    from obstore.exceptions import BaseError, InvalidPathError
 
     where = f"{source} at {endpoint}" if endpoint else source
     if isinstance(error, ClientError):
         return _translate_answer(error, where)
     if isinstance(error, ParamValidationError) or (isinstance(error, ValueError) and "endpoint" in str(error)):
         return ConfigError(f"{where}: name and endpoint must be valid, got {_line(error)!r}. Correct them.")
-    if not isinstance(error, BotoCoreError):
+    if is_denied(error):
+        return ConfigError(
+            f"{where}: must be listable, got access denied. Check the credentials, or name bins by --ids."
+        )
+    if isinstance(error, InvalidPathError) or not isinstance(error, BotoCoreError | BaseError):
         raise error
     name = type(error).__name__
     if "Credential" in name or "Profile" in name or "ConfigNotFound" in name:
         return ConfigError(f"{where}: credentials must be whole, got {_line(error)!r}. Complete or remove them.")
-    if (
-        "SSL" in name
-        or "Proxy" in name
-        or any(text in str(error) for text in _NO_NAME)
-        or name == "ResponseParserError"
-    ):
+    if name in _NO_SERVER or any(text in str(error) for text in _NO_NAME):
         return ConfigError(f"{where}: must be the address of an S3 server, got {_line(error)!r}. Check the endpoint.")
     return StoreError(
         f"{where}: must answer, got {_line(error)!r}. Check the endpoint and the network; if they are right, run again."

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -55,21 +54,23 @@ class Store(Protocol):
 
     Attributes:
         source: Its name: "s3://BUCKET", or the folder's path.
-        retries: How often something was asked again, by cause.
     """
 
     source: str
-    retries: Counter[str]
+
+    @property
+    def retries(self) -> Mapping[str, int]:
+        """How often something was asked again, by cause."""
 
     def pages(self, prefix: str) -> Iterator[list[Listed]]:
-        """Lists the objects below a prefix, page by page, in the order of their keys.
+        """Lists the objects below a prefix, page by page, in no particular order.
 
         Raises:
             ConfigError: If the source may not be listed, or is not there.
             StoreError: If it does not answer.
         """
 
-    def fetch(self, keys: Iterable[str], *, workers: int) -> Iterator[Fetched]:
+    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[Fetched, None, None]:
         """Reads objects, each with one request, many at a time.
 
         Objects come in the order of their keys, whatever arrives first, and a
@@ -110,24 +111,31 @@ class FolderStore:
     def __init__(self, source: str) -> None:
         self._root = Path(source).expanduser().absolute()
         self.source = str(self._root)
-        self.retries: Counter[str] = Counter()
         if not self._root.is_dir():
             raise ConfigError(f"source: must be a folder or s3://BUCKET, got {source!r}. Check the path.")
 
+    @property
+    def retries(self) -> Mapping[str, int]:
+        """Nothing: a folder answers or fails."""
+        return {}
+
     def pages(self, prefix: str) -> Iterator[list[Listed]]:
+        """Lists the files of a folder, in one page."""
         folder = self._root / prefix
         if not folder.is_dir():
             yield []
             return
-        with self._door(prefix), os.scandir(folder) as entries:
-            found = [
-                Listed(f"{prefix}{entry.name}", entry.stat().st_size, str(entry.stat().st_mtime_ns))
-                for entry in entries
-                if entry.is_file()
-            ]
-        yield sorted(found, key=lambda one: one.key)
+        try:
+            with os.scandir(folder) as entries:
+                found = [_listed(prefix, entry) for entry in entries if entry.is_file()]
+        except PermissionError as error:
+            raise ConfigError(f"{folder}: must be readable, got {error.strerror!r}. Change its rights.") from error
+        except OSError as error:
+            raise _unreadable(folder, error) from error
+        yield found
 
-    def fetch(self, keys: Iterable[str], *, workers: int) -> Iterator[Fetched]:
+    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[Fetched, None, None]:
+        """Reads files in the order of `keys`."""
         # One at a time: the disk's own read-ahead is faster than threads here.
         return (self._read(key) for key in keys)
 
@@ -145,22 +153,10 @@ class FolderStore:
             raise _unreadable(path, error) from error
         return Fetched(key, data, hashlib.md5(data, usedforsecurity=False).hexdigest())
 
-    def _door(self, prefix: str) -> _Door:
-        return _Door(self._root / prefix)
 
-
-class _Door:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, PermissionError):
-            raise ConfigError(f"{self._path}: must be readable, got {error.strerror!r}. Change its rights.") from error
-        if isinstance(error, OSError):
-            raise _unreadable(self._path, error) from error
+def _listed(prefix: str, entry: os.DirEntry[str]) -> Listed:
+    found = entry.stat()
+    return Listed(f"{prefix}{entry.name}", found.st_size, str(found.st_mtime_ns))
 
 
 def _unreadable(path: Path, error: OSError) -> StoreError:

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any
 
-from bincount.core.counts import Counts
 from bincount.core.errors import ConfigError
-from bincount.core.manifest import Manifest
 from bincount.edge.settings import Settings
-from bincount.edge.store import open_store
-from bincount.steps.ingesting.candidates import find_candidates
-from bincount.steps.ingesting.join import join_shards
-from bincount.steps.ingesting.plan import make_plan
-from bincount.steps.ingesting.request import Request, Work
-from bincount.steps.ingesting.shards import is_whole, write_shards
-
-log = logging.getLogger(__name__)
+from bincount.steps.ingesting.partitions import fetch_partition, join_partitions, plan_partitions
 
 WORKERS = 32
 MAX_REJECTED = 0.02
@@ -105,33 +95,18 @@ def collect(
         {"manifest", "bins", "rejected", "parts"}.
     """
     _check(limit, workers, max_rejected)
-    store = open_store(source, settings)
-    candidates = find_candidates(store, ids)
-    request = Request(
-        source=store.source,
-        candidates=candidates.digest,
-        counts=str(Counts.parse(counts)),
+    request = plan_partitions(
+        settings,
+        source=source,
+        ids=ids,
+        counts=counts,
         limit=limit,
-        seed=None if limit is None else seed,
+        seed=seed,
+        workers=workers,
         max_rejected=max_rejected,
     )
-    work = Work.of(settings, request.name)
-    with work.locked():
-        done = _find_finished(settings, work)
-        if done is not None:
-            log.info("%s: manifest %s is complete already", store.source, done["manifest"])
-            return done
-        plan = make_plan(store, settings, request, candidates, workers=workers)
-        write_shards(store, settings, request, plan, index=0, of=1, workers=workers)
-        return join_shards(settings, request, plan)
-
-
-def _find_finished(settings: Settings, work: Work) -> dict[str, Any] | None:
-    done = work.read_done()
-    if done is None or not (settings.manifests / f"{done['manifest']}.jsonl").is_file():
-        return None
-    manifest = Manifest.read(settings.manifests, done["manifest"])
-    return done if all(is_whole(settings, shard) for shard in manifest.shards) else None
+    fetch_partition(settings, request, workers=workers, max_rejected=max_rejected)
+    return join_partitions(settings, request, max_rejected=max_rejected)
 
 
 def _check(limit: int | None, workers: int, max_rejected: float) -> None:

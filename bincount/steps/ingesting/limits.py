@@ -25,13 +25,22 @@ def check_rejected(rejected: Sequence[Rejected], bins: int, max_rejected: float)
         DataError: If more are; the message shows the reasons by frequency.
     """
     faulty = [one for one in rejected if one.is_fault]
-    if len(faulty) <= max_rejected * bins:
-        return
-    reasons = ", ".join(f"{count} x {reason}" for reason, count in count_reasons(faulty).items())
-    raise DataError(
-        f"--max-rejected: at most {max_rejected:.2%} of {bins:,} bins may be faulty, got {len(faulty):,}: {reasons}. "
-        f"The first is {faulty[0].id!r}. Nothing was published; mend the bucket, or raise --max-rejected."
-    )
+    if len(faulty) > max_rejected * bins:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in count_reasons(faulty).items())
+        check_share(len(faulty), bins, max_rejected, f"{reasons}; the first is {faulty[0].id!r}")
+
+
+def check_share(faulty: int, bins: int, max_rejected: float, which: str) -> None:
+    """Checks a number of faulty bins against the largest share of all bins.
+
+    Raises:
+        DataError: If it is larger; the message says `which` they are.
+    """
+    if faulty > max_rejected * bins:
+        raise DataError(
+            f"--max-rejected: at most {max_rejected:.2%} of {bins:,} bins may be faulty, got {faulty:,}: {which}. "
+            "Nothing was published; mend the bucket, or raise --max-rejected."
+        )
 
 
 def check_room(folder: Path, needed_bytes: int) -> None:
@@ -43,6 +52,7 @@ def check_room(folder: Path, needed_bytes: int) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < needed_bytes + _SPARE_BYTES:
         raise ConfigError(
-            f"{folder}: must have room for {(needed_bytes + _SPARE_BYTES) / 1e9:.1f} GB, got {free_bytes / 1e9:.1f} GB. "
+            f"{folder}: must have room for {(needed_bytes + _SPARE_BYTES) / 1e9:.1f} GB, "
+            f"got {free_bytes / 1e9:.1f} GB. "
             "Free some, take fewer bins with --limit, or move BINCOUNT_WORKSPACE to a larger disk."
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from bincount.core.counts import Counts
@@ -13,7 +14,7 @@ from bincount.core.records import Metadata, parse_metadata
 from bincount.core.rejected import BadObject, Rejected
 from bincount.edge.store import Fetched, Store
 from bincount.steps.ingesting.candidates import Candidates
-from bincount.steps.ingesting.journal import Journal
+from bincount.steps.ingesting.journal import Journal, open_entries, read_entry
 from bincount.steps.ingesting.limits import check_rejected
 from bincount.steps.ingesting.progress import Progress
 from bincount.steps.ingesting.request import Request
@@ -27,76 +28,87 @@ class Read:
 
     Attributes:
         metadata: Metadata of each bin that was looked at and is sound, in the order they were looked at.
-        places: Where each of them is in the journal.
         wanted: Ids whose count is wanted.
         rejected: What was set aside.
     """
 
     metadata: dict[str, Metadata] = field(default_factory=dict)
-    places: dict[str, int] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
     rejected: list[Rejected] = field(default_factory=list)
 
 
-def read_metadata(store: Store, request: Request, candidates: Candidates, journal: Journal, *, workers: int) -> Read:
+def read_metadata(
+    store: Store, request: Request, candidates: Candidates, journal: Journal, *, workers: int, max_rejected: float
+) -> Read:
     """Reads the metadata of candidates until enough are wanted.
 
     With a limit, candidates are taken in an order drawn from the seed until so
     many are wanted; which bins those are does not depend on what arrives first.
 
+    Args:
+        store: Where they are.
+        request: Which counts are wanted, how many, and the seed.
+        candidates: What to choose from.
+        journal: What was read before; sound metadata are added to it.
+        workers: How many to ask for at a time.
+        max_rejected: Largest share of faulty bins, 0 to 1.
+
     Raises:
         DataError: If so many are faulty that nothing could be published.
+        StoreError: If the store does not answer.
     """
     counts, read = Counts.parse(request.counts), Read()
     ids = candidates.ids if request.limit is None else draw_order(candidates.ids, request.seed or 0)
-    asked = (bin_id for bin_id in ids if bin_id not in journal.places and bin_id not in candidates.halves)
-    fetched = store.fetch((f"metadata/{bin_id}.json" for bin_id in asked), workers=workers)
-    with Progress("metadata", len(ids)) as progress:
-        for bin_id in ids:
-            size = _take(bin_id, candidates, journal, fetched, read)
-            rejected = bool(read.rejected) and read.rejected[-1].id == bin_id
-            progress.step(size, rejected)
-            if rejected:
+    with Progress("metadata", len(ids)) as progress, closing(_read(store, ids, candidates, journal, workers)) as found:
+        for bin_id, metadata, fetched_bytes in found:
+            progress.step(fetched_bytes, isinstance(metadata, Rejected))
+            if isinstance(metadata, Rejected):
+                read.rejected.append(metadata)
                 most = len(ids) if request.limit is None else request.limit + len(read.rejected)
-                check_rejected(read.rejected, most, request.max_rejected)
-            elif counts.index_of(read.metadata[bin_id].recorded) is not None:
+                check_rejected(read.rejected, most, max_rejected)
+                continue
+            read.metadata[bin_id] = metadata
+            if counts.index_of(metadata.recorded) is not None:
                 read.wanted.add(bin_id)
                 if len(read.wanted) == request.limit:
                     break
-    if isinstance(fetched, Iterator) and hasattr(fetched, "close"):
-        fetched.close()
     if request.limit is not None and len(read.wanted) < request.limit:
-        log.warning("%s: %d bins have a count of %s, fewer than the limit of %d", *_short(read, request))
+        text = "%s: %d bins have a count of %s, fewer than the limit of %d"
+        log.warning(text, request.source, len(read.wanted), counts, request.limit)
     return read
 
 
-def _short(read: Read, request: Request) -> tuple[str, int, str, int | None]:
-    return request.source, len(read.wanted), request.counts, request.limit
+def _read(
+    store: Store, ids: Sequence[str], candidates: Candidates, journal: Journal, workers: int
+) -> Iterator[tuple[str, Metadata | Rejected, int]]:
+    """Yields each id's metadata or why it is set aside, and the bytes that were fetched for it."""
+    before = set(journal.places)
+    asked = (f"metadata/{bin_id}.json" for bin_id in ids if bin_id not in before and bin_id not in candidates.halves)
+    with ExitStack() as stack:
+        entries = stack.enter_context(open_entries(journal.path))
+        answers = stack.enter_context(closing(store.fetch(asked, workers=workers)))
+        for bin_id in ids:
+            if bin_id in candidates.halves:
+                yield bin_id, Rejected(bin_id, candidates.halves[bin_id]), 0
+            elif bin_id in before:
+                yield bin_id, _parse(bin_id, read_entry(entries, journal.places[bin_id])), 0
+            else:
+                yield bin_id, *_judge(bin_id, next(answers), journal)
 
 
-def _take(bin_id: str, candidates: Candidates, journal: Journal, fetched: Iterator[Fetched], read: Read) -> int:
-    """Takes one bin's metadata from the journal or the store; returns the bytes that were fetched."""
-    if bin_id in candidates.halves:
-        read.rejected.append(Rejected(bin_id, candidates.halves[bin_id]))
-        return 0
-    place = journal.places.get(bin_id)
-    if place is not None:
-        _note(bin_id, parse_metadata(bin_id, journal.read(place)), place, read)
-        return 0
-    answer = next(fetched)
+def _judge(bin_id: str, answer: Fetched, journal: Journal) -> tuple[Metadata | Rejected, int]:
     if answer.data is None:
-        read.rejected.append(Rejected(bin_id, f"metadata is {answer.problem}"))
-        return 0
+        return Rejected(bin_id, f"metadata is {answer.problem}"), 0
+    metadata = _parse(bin_id, answer.data)
+    if isinstance(metadata, Metadata):
+        journal.append(bin_id, answer.data)
+    return metadata, len(answer.data)
+
+
+def _parse(bin_id: str, data: bytes) -> Metadata | Rejected:
     try:
-        metadata = parse_metadata(bin_id, answer.data)
+        metadata = parse_metadata(bin_id, data)
     except BadObject as error:
-        read.rejected.append(Rejected(bin_id, error.reason, str(error)))
-    else:
-        _note(bin_id, metadata, journal.append(bin_id, answer.data), read)
-    return len(answer.data)
-
-
-def _note(bin_id: str, metadata: Metadata, place: int, read: Read) -> None:
+        return Rejected(bin_id, error.reason, str(error))
     # The same products return thousands of times: one string for each.
-    read.metadata[bin_id] = Metadata(metadata.recorded, tuple(map(sys.intern, metadata.skus)))
-    read.places[bin_id] = place
+    return Metadata(metadata.recorded, tuple(map(sys.intern, metadata.skus)))

@@ -26,13 +26,15 @@ FORMAT = 1
 class Request:
     """What was asked for; the same question has the same name.
 
+    How many bins may be faulty is no part of it: it decides whether the answer
+    is published, not what it is.
+
     Attributes:
         source: The store's name.
         candidates: Digest of the bins to choose from.
         counts: Which counts are wanted, such as "1-5".
         limit: How many bins to draw, None for all.
         seed: What the draw depends on, None where nothing is drawn.
-        max_rejected: Largest share of faulty bins, 0 to 1.
     """
 
     source: str
@@ -40,7 +42,6 @@ class Request:
     counts: str
     limit: int | None
     seed: int | None
-    max_rejected: float
 
     @property
     def name(self) -> str:
@@ -50,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Work:
-    """The folder of one request: `request.json`, `metadata.journal`, `plan.jsonl`, `done.json`."""
+    """The folder of one request, where an ingest that was stopped goes on."""
 
     folder: Path
 
@@ -76,6 +77,11 @@ class Work:
     @property
     def done(self) -> Path:
         return self.folder / "done.json"
+
+    @property
+    def doubt(self) -> Path:
+        """Exists after an attempt that found too many faulty bins: they may be mended by now."""
+        return self.folder / "doubt"
 
     def write_request(self, request: Request) -> None:
         """Notes what was asked for, for the workers that fetch a share of it."""
