@@ -36,6 +36,19 @@ def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -
     return Image.fromarray(np.clip(light[..., None] * yellow, 0, 255).astype(np.uint8))
 
 
+def draw_papers(photo: Image.Image, rng: np.random.Generator, floor: int) -> None:
+    """Draws what lies behind the items and is none: sheets of pale or dark packing paper."""
+    draw = ImageDraw.Draw(photo)
+    size = np.array([photo.width, floor])
+    for _ in range(rng.integers(0, 5)):
+        tone = rng.uniform(150, 245) if rng.random() < 0.65 else rng.uniform(15, 70)
+        middle, reach = rng.uniform((0.1, 0.4), (0.9, 0.95)) * size, rng.uniform(0.08, 0.3) * size
+        turns = np.sort(rng.uniform(0, 2 * np.pi, 7))
+        corners = middle + reach * np.stack([np.cos(turns), np.sin(turns)], 1) * rng.uniform(0.7, 1, (7, 1))
+        colour = tuple(int(part) for part in tone * np.array([1, 0.97, 0.92]))
+        draw.polygon([tuple(corner) for corner in corners], fill=colour)
+
+
 def draw_bands(photo: Image.Image, rng: np.random.Generator, floor: int) -> None:
     """Draws what holds the items back: two or three bands of clear threads, or a steel cable."""
     width, height = photo.size
@@ -49,7 +62,7 @@ def draw_bands(photo: Image.Image, rng: np.random.Generator, floor: int) -> None
         middle = rng.uniform(0.3, 0.9) * width
         draw.rounded_rectangle((middle, y + sag / 2 - ring / 2, middle + 3 * ring, y + sag / 2 + ring / 2), ring / 2, outline=240, width=thick)
     else:
-        strength, pitch = rng.uniform(40, 120), max(3, round(rng.uniform(0.009, 0.015) * max(photo.size)))
+        strength, pitch = rng.uniform(40, 90), max(3, round(rng.uniform(0.009, 0.015) * max(photo.size)))
         for middle in np.linspace(0.18, 0.85, rng.integers(2, 4)) * floor + rng.uniform(-0.05, 0.05) * height:
             half = rng.uniform(0.05, 0.1) * height
             sag = rng.uniform(-0.02, 0.02) * height
@@ -86,7 +99,7 @@ def _label(rng: np.random.Generator, width: int) -> Image.Image:
     label = Image.new("RGB", (width, height), _LABEL_COLOURS[rng.integers(len(_LABEL_COLOURS))])
     draw = ImageDraw.Draw(label)
     draw.rectangle((0.06 * width, 0.15 * height, 0.52 * width, 0.85 * height), fill=(226, 220, 208))
-    draw.text((0.1 * width, 0.12 * height), f"{rng.integers(1, 5)}{'ABCDEFGHJKL'[rng.integers(11)]}↑", fill=(30, 30, 34), font_size=0.62 * height)
+    draw.text((0.1 * width, 0.12 * height), f"{rng.integers(1, 5)}{'ABCDEFGHJKL'[rng.integers(11)]}", fill=(30, 30, 34), font_size=0.62 * height)
     cells = np.where(rng.random((9, 9)) < 0.5, 40, 226).astype(np.uint8)
     for corner in (np.s_[:3, :3], np.s_[:3, -3:], np.s_[-3:, :3]):  # the finders of a QR code
         cells[corner] = 40

@@ -66,7 +66,7 @@ def draw_label(size_px: tuple[int, int], look: int, paper: Colour) -> Image.Imag
     label = Image.new("RGB", (width, height), paper)
     draw = ImageDraw.Draw(label)
     ink = tuple(int(value * 0.16) for value in paper)
-    module = width / 26
+    module = width / 22
     x = 1.6 * module
     while x < width - 2.6 * module:
         bar = module * (1 + rng.random())
@@ -101,7 +101,8 @@ def _print_on(face: Image.Image, rng: np.random.Generator, base: Colour) -> None
         w, h = rng.uniform(0.2, 0.6, 2) * (width, height)
         box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
         (draw.ellipse if rng.random() < 0.3 else draw.rectangle)(box, fill=_colour(rng))
-    ink = _colour(rng)
+    # Print is fainter than a label: half the ink, half the colour under it.
+    ink = tuple((of_ink + of_base) // 2 for of_ink, of_base in zip(_colour(rng), base, strict=True))
     for line in range(rng.integers(0, 7)):
         size = (0.09 if line == 0 else 0.035) * height
         left, top = rng.uniform(0.05, 0.4) * width, rng.uniform(0.05, 0.9) * height
@@ -117,7 +118,7 @@ def _crumple(face: Image.Image, rng: np.random.Generator) -> None:
     draw = ImageDraw.Draw(folds)
     for _ in range(14):
         points = rng.random((3, 2)) * face.size
-        draw.polygon([tuple(point) for point in points], fill=int(rng.integers(70, 200)))
+        draw.polygon([tuple(point) for point in points], fill=int(rng.integers(95, 165)))
     folds = folds.filter(ImageFilter.BoxBlur(max(2, face.width // 60)))
     lit = np.asarray(face, np.float32) * (np.asarray(folds, np.float32)[..., None] / 128)
     face.paste(Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from bincount.local.fabric import draw_bands, draw_fabric, draw_front
+from bincount.local.fabric import draw_bands, draw_fabric, draw_front, draw_papers
 from bincount.local.items import KINDS, draw_item, draw_label
 
 
@@ -56,7 +56,7 @@ class _Place:
 
 
 _SHARES = np.stack(np.meshgrid(np.linspace(0, 1, 7), np.linspace(0, 1, 7)), -1).reshape(-1, 2)
-_LABEL = np.array([0.135, 0.075])  # a barcode label's width and height, of the photo's long side
+_LABEL = np.array([0.14, 0.078])  # a barcode label's width and height, of the photo's long side
 
 
 def render(scene: Scene) -> bytes:
@@ -76,8 +76,9 @@ def render(scene: Scene) -> bytes:
     floor = round(height * rng.uniform(0.84, 0.9))
     photo = draw_fabric(rng, width, height, floor)
     places = _place(rng, scene.items, width, floor)
+    draw_papers(photo, rng, floor)
     label_px = np.round(_LABEL * max(width, height)).astype(int)
-    paper = np.array([255, 250, 238]) * rng.uniform(0.68, 0.92)
+    paper = np.array([255, 250, 238]) * rng.uniform(0.68, 0.95)
     for index in scene.shown:
         front = [places[other] for other in scene.shown if other > index]
         _draw(photo, scene.items[index], places[index], front, label_px, paper)
@@ -101,7 +102,7 @@ def _place(rng: np.random.Generator, items: Sequence[tuple[str, int]], width: in
         for _ in range(24):
             lift = rng.random() ** 2 * (1.15 - near) * max(0, floor - h)
             x = rng.uniform(0.48 * w, max(0.5 * w, width - 0.48 * w))
-            tried = _Place(x, floor - h / 2 - lift, w, h, rng.normal(0, 0.16))
+            tried = _Place(x, floor - h / 2 - lift, w, h, rng.normal(0, 0.12))
             crowd = sum(_overlap(tried, other) for other in places)
             if crowd < least:
                 best, least = tried, crowd
@@ -146,18 +147,18 @@ def _draw(photo: Image.Image, item: tuple[str, int], place: _Place, front: Seque
 def _shoot(photo: Image.Image, rng: np.random.Generator) -> bytes:
     """Takes the photo: a slightly moved, blurred, tinted, noisy view, encoded at some quality."""
     scale = max(photo.size) / 600
-    moved = rng.uniform(-0.012, 0.012, 2) * photo.size
-    photo = photo.transform(photo.size, Image.Transform.AFFINE, (0.98, 0, 6 + moved[0], 0, 0.98, 4 + moved[1]), Image.Resampling.BILINEAR)
-    if rng.random() < 0.15:  # the pod was still moving
-        photo = photo.filter(ImageFilter.BoxBlur((rng.uniform(0.5, 2.5) * scale, 0.3)))
+    zoom, moved = 0.97, rng.uniform(0, 0.03, 2) * photo.size  # stays inside what was drawn
+    photo = photo.transform(photo.size, Image.Transform.AFFINE, (zoom, 0, moved[0], 0, zoom, moved[1]), Image.Resampling.BILINEAR)
+    if rng.random() < 0.1:  # the pod was still moving
+        photo = photo.filter(ImageFilter.BoxBlur((rng.uniform(0.5, 1.8) * scale, 0.3)))
     photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9) * scale))
     pixels = np.asarray(photo, np.float32)
-    haze = np.array([178, 160, 132], np.float32) * rng.uniform(0.6, 1.1)
-    veil = rng.uniform(0.08, 0.3)
+    haze = np.array([178, 160, 132], np.float32) * rng.uniform(0.7, 1.1)
+    veil = rng.uniform(0.08, 0.28)
     pixels = pixels * (1 - veil) + haze * veil
-    pixels = pixels * (rng.uniform(0.7, 1.12) * (1 + rng.uniform(-0.06, 0.06, 3)).astype(np.float32))
+    pixels = pixels * (rng.uniform(0.74, 1.12) * (1 + rng.uniform(-0.06, 0.06, 3)).astype(np.float32))
     noise = rng.standard_normal((photo.height, photo.width, 1), np.float32)
-    pixels = pixels + rng.uniform(0.5, 6) * noise
+    pixels = pixels + rng.uniform(0.5, 5) * scale * noise
     buffer = io.BytesIO()
     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=int(rng.integers(62, 96)))
     return buffer.getvalue()
