@@ -38,7 +38,7 @@ def draw_item(kind: str, look: int, size_px: tuple[int, int], label: Image.Image
     width, height = size_px[0] * _FINE, size_px[1] * _FINE
     base = _colour(rng)
     face = Image.new("RGB", (width, height), base)
-    _print_on(face, rng, base)
+    _print_on(face, rng, base, label.width)
     if kind == "bag":
         _crumple(face, rng)
     shape = Image.new("L", (width, height), 0)
@@ -92,21 +92,26 @@ def _colour(rng: np.random.Generator) -> Colour:
     return tuple(int(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))  # type: ignore[return-value]
 
 
-def _print_on(face: Image.Image, rng: np.random.Generator, base: Colour) -> None:
-    """Prints colour fields, a title and lines of small print: between hardly any and much."""
+def _print_on(face: Image.Image, rng: np.random.Generator, base: Colour, unit: float) -> None:
+    """Prints colour fields and lines of small print: as dense on a large item as on a small one.
+
+    So neither the colours nor the print in a bin tell how many items share its area.
+    `unit` is the width of a barcode label in px.
+    """
     draw = ImageDraw.Draw(face)
     width, height = face.size
-    for _ in range(rng.integers(0, 4)):
+    labels = width * height / unit**2  # the face's area, in squares of a label's width
+    for _ in range(rng.poisson(0.35 * labels)):
         x, y = rng.random(2) * (width, height)
-        w, h = rng.uniform(0.2, 0.6, 2) * (width, height)
+        w, h = rng.uniform(0.4, 1.3, 2) * unit
         box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
         (draw.ellipse if rng.random() < 0.3 else draw.rectangle)(box, fill=_colour(rng))
     # Print is fainter than a label: half the ink, half the colour under it.
     ink = tuple((of_ink + of_base) // 2 for of_ink, of_base in zip(_colour(rng), base, strict=True))
-    for line in range(rng.integers(0, 7)):
-        size = (0.09 if line == 0 else 0.035) * height
-        left, top = rng.uniform(0.05, 0.4) * width, rng.uniform(0.05, 0.9) * height
-        for _ in range(rng.integers(2, 9)):
+    for _ in range(rng.poisson(0.5 * labels)):
+        size = rng.choice([0.05, 0.07, 0.16]) * unit
+        left, top = rng.uniform(-0.1, 0.8) * width, rng.uniform(0.05, 0.9) * height
+        for _ in range(rng.integers(2, 7)):
             w = size * rng.uniform(0.5, 2.5)
             draw.rectangle((left, top, left + w, top + size), fill=ink)
             left += w + 0.5 * size
