@@ -1,0 +1,1 @@
+"""One machine: the stack, the sample bins and the bucket that serves them."""

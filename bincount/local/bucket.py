@@ -1,0 +1,131 @@
+"""The embedded S3 server: a folder in the bucket's layout, read over real S3 on 127.0.0.1."""
+
+import argparse
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bincount.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from werkzeug.serving import BaseWSGIServer
+
+log = logging.getLogger(__name__)
+
+BUCKET = "bins"
+HOST = "127.0.0.1"  # nothing outside this machine reaches the bins
+
+# What the bucket holds: folder, then how an object's name ends.
+_LAYOUT = {"bin-images": ".jpg", "metadata": ".json"}
+_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+def list_objects(folder: Path) -> dict[str, Path]:
+    """Finds what a folder in the bucket's layout offers.
+
+    Only `bin-images/*.jpg` and `metadata/*.json` are offered. A link is followed
+    only where it stays inside the folder, so that serving a folder never serves
+    anything beside it.
+
+    Args:
+        folder: Holds `bin-images/<id>.jpg` and `metadata/<id>.json`.
+
+    Returns:
+        The file of each key.
+
+    Raises:
+        ConfigError: If the folder is not in that layout, or a part of it is empty.
+    """
+    objects = {}
+    for part, suffix in _LAYOUT.items():
+        found = dict(_files_of(folder.resolve(), part, suffix))
+        if not found:
+            raise ConfigError(
+                f"{folder}: must hold bin-images/<id>.jpg and metadata/<id>.json, got no {suffix} file in {part!r}. "
+                "Name the folder that holds both, such as a copy of s3://aft-vbi-pds."
+            )
+        objects.update(found)
+    return objects
+
+
+def _files_of(root: Path, part: str, suffix: str) -> Iterator[tuple[str, Path]]:
+    inside = root / part
+    if not inside.is_dir() or not inside.resolve().is_relative_to(root):
+        return
+    with os.scandir(inside) as entries:
+        for entry in entries:
+            if not entry.name.endswith(suffix) or not entry.is_file():
+                continue
+            path = Path(entry.path)
+            if entry.is_symlink() and not path.resolve().is_relative_to(root):
+                log.warning("%s: a link out of the folder, not served", path)
+                continue
+            yield f"{part}/{entry.name}", path
+
+
+def open_bucket(folder: Path, *, port: int, bucket: str = BUCKET) -> "BaseWSGIServer":
+    """Makes an S3 server whose one bucket is a folder; call `serve_forever` on it.
+
+    It only reads: GET, HEAD and LIST need no credentials, anything else is
+    answered 405, and the folder is never written to. It is moto's S3, filled in
+    this process: 16,000 PUTs would take minutes before the first answer.
+
+    Args:
+        folder: Folder in the bucket's layout, see `list_objects`. A file is read
+            when it is asked for; files added later are not seen.
+        port: Port on 127.0.0.1; 0 takes a free one, `.port` of the server tells which.
+        bucket: The bucket's name.
+
+    Returns:
+        A werkzeug server with a thread per connection, already listening.
+
+    Raises:
+        ConfigError: If the folder, the port or the bucket's name will not do.
+    """
+    if not _BUCKET_NAME.fullmatch(bucket):
+        raise ConfigError(
+            f"--bucket: must be 3 to 63 lower-case letters, digits, dots or dashes, got {bucket!r}. "
+            f"Take another name, such as {BUCKET!r}."
+        )
+    if not 0 <= port <= 65_535:
+        raise ConfigError(f"--port: must be between 0 and 65535, got {port}. Choose another, such as 9000.")
+    objects = list_objects(folder)
+    try:
+        listening = socket.create_server((HOST, port), backlog=128)
+    except OSError as error:
+        raise ConfigError(
+            f"--port: must be a free port of {HOST}, got {port} ({error}). Stop what uses it, or choose another."
+        ) from error
+    with listening:
+        from bincount.local.s3_server import make_s3_server
+
+        return make_s3_server(objects, host=HOST, bucket=bucket, fd=listening.fileno())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serves a folder until SIGTERM or SIGINT: `python -m bincount.local.bucket --help`."""
+    parser = argparse.ArgumentParser(prog="python -m bincount.local.bucket", description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="holds bin-images/<id>.jpg and metadata/<id>.json")
+    parser.add_argument("--port", type=int, default=9000, help="on 127.0.0.1 (default: 9000); 0 takes a free one")
+    parser.add_argument("--bucket", default=BUCKET, help="the bucket's name (default: %(default)s)")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # Nothing here needs saving: ending without clean-up is what makes it immediate.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+    try:
+        server = open_bucket(args.folder, port=args.port, bucket=args.bucket)
+    except ConfigError as error:
+        sys.exit(str(error))
+    print(f"bucket: s3://{args.bucket} is {args.folder}, at http://{HOST}:{server.port}", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

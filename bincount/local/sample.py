@@ -1,0 +1,200 @@
+"""Bins that bincount renders itself: the whole chain on a machine that has none.
+
+    python -m bincount.local.sample --folder DIR       a folder in the bucket's layout
+    python -m bincount.local.sample --sheet OUT.jpg    a contact sheet of some bins with their counts
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from bincount.core.errors import ConfigError
+from bincount.local.products import Product, draw_product, metadata_of
+from bincount.local.scene import Scene, render
+
+log = logging.getLogger(__name__)
+
+SAMPLE_BINS = 960
+VERSION = 1  # of what is rendered: raise it when pixels or records change, so that old folders are made anew
+
+# Like the real counts (facts: 0 is rare, 3 the most frequent, a tail), flatter within 1..5.
+_COUNTS = (0.03, 0.18, 0.17, 0.19, 0.19, 0.17, 0.04, 0.02, 0.01)
+# Of the real runs of neighbouring ids that share a product, this share is 1, 2 and 3 long.
+_RUNS = (0.42, 0.53, 0.05)
+
+
+@dataclass(frozen=True)
+class SampleBin:
+    """One bin of the sample before it is rendered.
+
+    Attributes:
+        id: Its id, zero-padded from "00001".
+        scene: What its photo shows.
+        products: What lies in it, an entry per item.
+    """
+
+    id: str
+    scene: Scene
+    products: tuple[Product, ...]
+
+
+def plan_bins(bins: int, *, seed: int) -> list[SampleBin]:
+    """Draws what lies in each bin; a shorter plan is the beginning of a longer one.
+
+    As in the real bucket, neighbouring ids often show one bin before and after one
+    item moved: about 70 % of the ids have such a sibling beside them.
+
+    Args:
+        bins: How many, 1 to 99,999 (ids have five digits).
+        seed: 0 or more; the same seed gives the same bins.
+
+    Raises:
+        ConfigError: If `bins` or `seed` is out of range.
+    """
+    if not 1 <= bins <= 99_999:
+        raise ConfigError(f"bins: must be between 1 and 99999, got {bins}. Ask for fewer.")
+    if seed < 0:
+        raise ConfigError(f"seed: must be 0 or more, got {seed}. Take another, such as 0.")
+    planned: list[SampleBin] = []
+    run = 0
+    while len(planned) < bins:
+        planned.extend(_plan_run(np.random.default_rng([seed, run]), first=len(planned) + 1))
+        run += 1
+    return planned[:bins]
+
+
+def _plan_run(rng: np.random.Generator, *, first: int) -> list[SampleBin]:
+    count = int(rng.choice(len(_COUNTS), p=_COUNTS))
+    # An empty bin shares no product with any other, so it stays alone.
+    photos = 1 + int(rng.choice(len(_RUNS), p=_RUNS)) if count else 1
+    products: list[Product] = []  # all that ever lie in the bin
+
+    def add() -> int:
+        again = products and rng.random() < 0.25  # several of one product
+        products.append(products[rng.integers(len(products))] if again else draw_product(rng))
+        return len(products) - 1
+
+    shown = {add() for _ in range(count)}
+    shots = [frozenset(shown)]
+    while len(shots) < photos:
+        taken = len(shown) > 1 and rng.random() < 0.5
+        if taken:
+            shown.remove(int(rng.choice(sorted(shown))))
+        if not taken or rng.random() < 0.1:  # now and then one goes and another comes
+            shown.add(add())
+        shots.append(frozenset(shown))
+    depth = rng.permutation(len(products))  # what is added need not be in front
+    items = tuple((products[index].kind, products[index].look) for index in np.argsort(depth))
+    bin_seed = int(rng.integers(2**63))
+    return [
+        SampleBin(
+            f"{first + number:05d}",
+            Scene(bin_seed, int(rng.integers(2**63)), items, tuple(sorted(int(depth[index]) for index in shot))),
+            tuple(products[index] for index in sorted(shot)),
+        )
+        for number, shot in enumerate(shots)
+    ]
+
+
+def render_bin(planned: SampleBin) -> tuple[bytes, bytes]:
+    """Renders one bin: the bytes of its JPEG and of its metadata JSON."""
+    return render(planned.scene), metadata_of(planned.products)
+
+
+def write_sample(
+    folder: Path,
+    *,
+    bins: int = SAMPLE_BINS,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Writes a sample in the bucket's layout: all of it, or nothing under this name.
+
+    A folder that holds the same sample is left as it is; another sample in it is
+    replaced.
+
+    Args:
+        folder: Gets `bin-images/<id>.jpg`, `metadata/<id>.json` and `sample.json`,
+            which says what was rendered.
+        bins: How many bins.
+        seed: Seed of all of them; the same gives the same bytes.
+        workers: Processes; as many as there are CPU cores where None.
+        progress: Called with the number of bins written and of all.
+
+    Raises:
+        ConfigError: If `folder` exists and is no sample, or `bins` or `seed` is out of range.
+    """
+    made_of = {"bins": bins, "seed": seed, "version": VERSION}
+    note = folder / "sample.json"
+    if note.is_file() and json.loads(note.read_bytes()) == made_of:
+        return
+    if folder.exists() and not note.is_file():
+        raise ConfigError(f"{folder}: must be a sample or absent, got another folder. Name a new one.")
+    planned = plan_bins(bins, seed=seed)
+    beside = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)  # of a rendering that was killed
+    for part in ("bin-images", "metadata"):
+        (beside / part).mkdir(parents=True)
+    workers = min(workers or os.cpu_count() or 1, bins)
+    # Spawned, since the caller may hold threads, which a fork would break.
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        rendered = pool.imap(render_bin, planned, chunksize=4)
+        for done, (entry, (photo, metadata)) in enumerate(zip(planned, rendered, strict=True), 1):
+            (beside / "bin-images" / f"{entry.id}.jpg").write_bytes(photo)
+            (beside / "metadata" / f"{entry.id}.json").write_bytes(metadata)
+            if progress:
+                progress(done, bins)
+    (beside / "sample.json").write_text(json.dumps(made_of))
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+
+
+def contact_sheet(*, bins: int = 24, seed: int = 0, columns: int = 6, cell_px: int = 220) -> Image.Image:
+    """Draws bins in a grid, each with its count below."""
+    rows = -(-bins // columns)
+    sheet = Image.new("RGB", (columns * cell_px, rows * (cell_px + 24)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, planned in enumerate(plan_bins(bins, seed=seed)):
+        photo = Image.open(io.BytesIO(render(planned.scene)))
+        photo.thumbnail((cell_px - 8, cell_px - 8))
+        left, top = number % columns * cell_px, number // columns * (cell_px + 24)
+        sheet.paste(photo, (left + (cell_px - photo.width) // 2, top + cell_px - photo.height))
+        middle = (left + cell_px // 2, top + cell_px + 11)
+        draw.text(middle, str(len(planned.products)), fill="black", anchor="mm", font_size=16)
+    return sheet
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Renders a sample or a contact sheet: `python -m bincount.local.sample --help`."""
+    parser = argparse.ArgumentParser(prog="python -m bincount.local.sample", description="Renders sample bins.")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--folder", type=Path, help="writes a sample in the bucket's layout")
+    wanted.add_argument("--sheet", type=Path, help="writes a picture of some bins with their counts")
+    parser.add_argument("--bins", type=int, help=f"how many (default: {SAMPLE_BINS}; 24 on a sheet)")
+    parser.add_argument("--seed", type=int, default=0, help="the same gives the same bins (default: 0)")
+    args = parser.parse_args(arguments)
+    try:
+        if args.sheet:
+            contact_sheet(bins=args.bins or 24, seed=args.seed).save(args.sheet, quality=88)
+        else:
+            write_sample(args.folder, bins=args.bins or SAMPLE_BINS, seed=args.seed)
+    except ConfigError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
