@@ -6,8 +6,10 @@ import argparse
 import importlib
 import json
 import logging
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from bincount.core.config import FITS, ChainConfig
@@ -96,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one verb and exits: 0, 1 for the unexpected, or a code of `EXIT_CODES`."""
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so that clean-up is done
     try:
         status = args.run(args)
     except BincountError as error:
@@ -147,9 +150,26 @@ def _parser() -> argparse.ArgumentParser:
 def _run_of(name: str) -> Callable[[argparse.Namespace], None]:
     def run(args: argparse.Namespace) -> None:
         step = getattr(importlib.import_module(f"bincount.steps.{name}"), name)
-        _print_json(step(Settings.from_env(), **_options(args)))
+        settings, options = Settings.from_env(), _options(args)
+        with _marking_failed(settings, options.get("run_id")):
+            answer = step(settings, **options)
+        _print_json(answer)
 
     return run
+
+
+@contextmanager
+def _marking_failed(settings: Settings, run_id: str | None) -> Iterator[None]:
+    """Lets MLflow's UI show that a step of the run did not reach its end."""
+    try:
+        yield
+    except BaseException:
+        if run_id:
+            from bincount.edge import tracking
+
+            with suppress(BincountError):
+                tracking.finish_run(settings, run_id, "FAILED")
+        raise
 
 
 def _run_chain(args: argparse.Namespace) -> None:

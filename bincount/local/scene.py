@@ -72,7 +72,9 @@ def render(scene: Scene) -> bytes:
     """
     rng = np.random.default_rng(scene.bin_seed)
     width = int(rng.integers(315, 786))
-    height = round(min(1069, max(240, width * rng.choice([rng.uniform(0.6, 0.85), rng.uniform(1.1, 1.6)], p=[0.65, 0.35]))))
+    height = round(
+        min(1069, max(240, width * rng.choice([rng.uniform(0.6, 0.85), rng.uniform(1.1, 1.6)], p=[0.65, 0.35])))
+    )
     floor = round(height * rng.uniform(0.84, 0.9))
     photo = draw_fabric(rng, width, height, floor)
     places = _place(rng, scene.items, width, floor)
@@ -118,7 +120,14 @@ def _overlap(one: _Place, other: _Place) -> float:
     return max(0, across) * max(0, down) / min(one.w * one.h, other.w * other.h)
 
 
-def _draw(photo: Image.Image, item: tuple[str, int], place: _Place, front: Sequence[_Place], label_px: np.ndarray, paper: np.ndarray) -> None:
+def _draw(
+    photo: Image.Image,
+    item: tuple[str, int],
+    place: _Place,
+    front: Sequence[_Place],
+    label_px: np.ndarray,
+    paper: np.ndarray,
+) -> None:
     kind, look = item
     size = np.array([place.w, place.h])
     label_px = np.round(label_px * min(1, *(0.86 * size / label_px))).astype(int)
@@ -133,7 +142,9 @@ def _draw(photo: Image.Image, item: tuple[str, int], place: _Place, front: Seque
             covered |= other.covers(points)
         hidden.append(covered.mean() + 0.1 * abs(middle - 0.5).sum())
     rng = np.random.default_rng(look)
-    label = draw_label((int(label_px[0]), int(label_px[1])), int(rng.integers(2**32)), tuple(int(part) for part in paper))
+    label = draw_label(
+        (int(label_px[0]), int(label_px[1])), int(rng.integers(2**32)), tuple(int(part) for part in paper)
+    )
     u, v = middles[int(np.argmin(hidden))]
     drawn = draw_item(kind, look, (round(place.w), round(place.h)), label, (u, v))
     drawn = drawn.rotate(math.degrees(place.angle), Image.Resampling.BICUBIC, expand=True)
@@ -149,7 +160,9 @@ def _shoot(photo: Image.Image, rng: np.random.Generator) -> bytes:
     """Takes the photo: a slightly moved, blurred, tinted, noisy view, encoded at some quality."""
     scale = max(photo.size) / 600
     zoom, moved = 0.97, rng.uniform(0, 0.03, 2) * photo.size  # stays inside what was drawn
-    photo = photo.transform(photo.size, Image.Transform.AFFINE, (zoom, 0, moved[0], 0, zoom, moved[1]), Image.Resampling.BILINEAR)
+    photo = photo.transform(
+        photo.size, Image.Transform.AFFINE, (zoom, 0, moved[0], 0, zoom, moved[1]), Image.Resampling.BILINEAR
+    )
     if rng.random() < 0.1:  # the pod was still moving
         photo = photo.filter(ImageFilter.BoxBlur((rng.uniform(0.5, 1.8) * scale, 0.3)))
     photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9) * scale))

@@ -98,8 +98,9 @@ class Stack:
             f"--port={self.ports.mlflow}",
             "--workers=1",
             f"--backend-store-uri=sqlite:///{self.mlruns / 'mlflow.db'}",
-            f"--artifacts-destination={self.mlruns / 'artifacts'}",
-            "--serve-artifacts",
+            # Not through the server: what is written with it must be readable without it.
+            f"--default-artifact-root={self.mlruns / 'artifacts'}",
+            "--no-serve-artifacts",
         ]
         # Its job runner is for judging language models: four processes that would idle here.
         env = self._env() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -12,9 +12,6 @@ from bincount.core.errors import ConfigError, StoreError
 from bincount.edge import tracking
 from bincount.edge.mlflow_door import door
 from bincount.edge.settings import Settings
-from tests.stores import OTHERS_WARNINGS
-
-pytestmark = OTHERS_WARNINGS
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ import pytest
 import bincount.serving
 from bincount.edge import packaging, registry, tracking
 from bincount.edge.settings import Settings
-from tests.stores import OTHERS_WARNINGS, make_settings
+from tests.stores import make_settings
 from tests.tiny import photo, write_model
 
-pytestmark = [*OTHERS_WARNINGS, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -24,10 +24,8 @@ from bincount.steps.promote import promote
 from bincount.steps.register import register
 from bincount.steps.verify_serving import verify_serving
 from tests.steps.trained import cheat, open_trained_run, write_manifest
-from tests.stores import OTHERS_WARNINGS, make_settings
+from tests.stores import make_settings
 from tests.tiny import photo
-
-pytestmark = OTHERS_WARNINGS
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,7 @@ from bincount.steps.golden import read_golden
 from bincount.steps.promote import promote
 from bincount.steps.register import register
 from tests.steps.trained import cheat, open_trained_run, write_manifest
-from tests.stores import OTHERS_WARNINGS, make_settings
-
-pytestmark = OTHERS_WARNINGS
+from tests.stores import make_settings
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +59,7 @@ def test_evaluate_scores_each_unseen_test_bin_once(settings, manifest, run_id):
 
 def test_what_evaluate_says_is_what_the_model_says(settings, manifest, run_id):
     from bincount.learn.predict import Predictor
+
     from bincount.steps.photos import photos_of
 
     _, ids, probabilities = read_evaluation(settings, run_id)
