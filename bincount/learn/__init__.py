@@ -1,0 +1,1 @@
+"""Tensors: from a photo's bytes to calibrated probabilities of its count."""
