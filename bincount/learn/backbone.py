@@ -1,0 +1,142 @@
+"""The network that turns photos into features."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from bincount.core.errors import ConfigError
+from bincount.learn.weights import load_network
+
+STATISTICS_PHOTOS = 96
+"""Photos that set the batch-norm statistics of random weights: enough at the first stages' many pixels."""
+
+_RANDOM_STAGES = 3
+"""With random weights the first stages carry the signal and the last ones none (docs/log.md)."""
+
+
+class Backbone(NamedTuple):
+    """A feature extractor.
+
+    Attributes:
+        model: uint8 RGB (B, image_px, image_px, 3) to float32 features (B, D):
+            each stage's activations averaged over the picture, side by side.
+            Its layer "network" is the network, as far as it is needed.
+        weights: "imagenet", "none" or the digest of a file.
+    """
+
+    model: keras.Model
+    weights: str
+
+
+def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> Backbone:
+    """Builds the feature extractor of a Keras application.
+
+    The network's own normalisation is inside. With trained weights every
+    stage is pooled; with random ones only the first three, and the network
+    ends there.
+
+    Args:
+        name: A class of `keras.applications`, such as "ResNet50".
+        weights: "auto", "imagenet", "none" or a file: see `load_network`.
+        image_px: Side of the square photos.
+        seed: What random weights are drawn from.
+
+    Raises:
+        ConfigError: If there is no such application, it does not take photos
+            of that size, or the weights' file does not fit it.
+        StoreError: If ImageNet weights are asked for and cannot be had.
+    """
+    application = getattr(keras.applications, name, None)
+    if not isinstance(name, str) or not callable(application):
+        raise ConfigError(
+            f"backbone: must be a class of keras.applications, got {name!r}. Try ResNet50 or EfficientNetV2B0."
+        )
+    shape = (image_px, image_px, 3)
+
+    def build(kind: str | None) -> keras.Model:
+        try:
+            return application(include_top=False, weights=kind, input_shape=shape)
+        except ValueError as error:
+            if kind is None:
+                raise ConfigError(f"backbone: {name} cannot be built at {image_px} px: {error}") from error
+            raise
+
+    network, resolved = load_network(build, name, weights, seed=seed)
+    stages = stages_of(network)
+    if resolved == "none":
+        stages = stages[:_RANDOM_STAGES]
+    network = keras.Model(network.input, stages, name="network")
+    network.trainable = False
+    photos = keras.Input(shape, dtype="uint8", name="photos")
+    outputs = network(_normalisation(application)(ops.cast(photos, "float32")))
+    pooled = [layers.GlobalAveragePooling2D(dtype="float32")(stage) for stage in keras.tree.flatten(outputs)]
+    features = layers.Concatenate(dtype="float32")(pooled) if len(pooled) > 1 else pooled[0]
+    return Backbone(keras.Model(photos, features, name="backbone"), resolved)
+
+
+def load_backbone(path: Path) -> keras.Model:
+    """Loads a saved backbone's model, in Keras' safe mode."""
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def stages_of(network: keras.Model) -> list[keras.KerasTensor]:
+    """The richest activations of each resolution: the last with the most channels; the output for the last.
+
+    A network without its top is a chain of stages, each at half the
+    resolution of the one before.
+    """
+    side = network.input.shape[1]
+    last = round(math.log2(side / network.output.shape[1]))
+    best: dict[int, keras.KerasTensor] = {}
+    for layer in network.layers:
+        tensor = layer.output
+        if isinstance(tensor, list) or len(tensor.shape) != 4 or isinstance(layer, layers.ZeroPadding2D):
+            continue
+        halvings = round(math.log2(side / tensor.shape[1]))
+        channels = tensor.shape[3]
+        if channels > 3 and channels >= (best[halvings].shape[3] if halvings in best else 0):
+            best[halvings] = tensor
+    # Beyond the last there are only the single pixels of squeeze-and-excitation.
+    return [*(best[halvings] for halvings in sorted(best) if halvings < last), network.output]
+
+
+def set_statistics(backbone: Backbone, photos: np.ndarray) -> None:
+    """Sets the batch-norm statistics of a network with random weights from some training photos.
+
+    Without this the activations of random layers drift and saturate.
+
+    Args:
+        backbone: Changed in place.
+        photos: uint8 (N, image_px, image_px, 3), about `STATISTICS_PHOTOS` of them.
+    """
+    norms = [
+        layer for layer in backbone.model.get_layer("network").layers if isinstance(layer, layers.BatchNormalization)
+    ]
+    before = [(norm.momentum, norm.trainable) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.trainable = 0.0, True  # one pass leaves exactly these photos' statistics
+    backbone.model(photos, training=True)
+    for norm, (momentum, trainable) in zip(norms, before, strict=True):
+        norm.momentum, norm.trainable = momentum, trainable
+
+
+def _normalisation(application: object) -> layers.Layer:
+    """The application's own preprocessing as a fixed 1x1 convolution, read off what it does to four colours.
+
+    All of them are affine in RGB (mean, scale, channel order), and a
+    convolution is a stock layer that any saved model can hold.
+    """
+    preprocess = sys.modules[application.__module__].preprocess_input  # type: ignore[attr-defined]
+    colours = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3)]).astype("float32").reshape(4, 1, 1, 3)
+    black, *primaries = np.asarray(preprocess(colours)).reshape(4, 3)
+    convolution = layers.Conv2D(3, 1, trainable=False, name="normalisation")
+    convolution.build((None, None, None, 3))
+    convolution.set_weights([((np.array(primaries) - black) / 255).reshape(1, 1, 3, 3), black])
+    return convolution

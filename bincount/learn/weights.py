@@ -1,0 +1,140 @@
+"""Where a backbone's weights come from, and what happens when they cannot be had."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import re
+import socket
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+
+from bincount.core.errors import ConfigError, StoreError
+
+PATIENCE_S = 20.0
+"""How long the server of the ImageNet weights may stay silent."""
+
+_HOST = "https://storage.googleapis.com/"  # of every file of keras.applications
+_LOG = logging.getLogger(__name__)
+
+Builder = Callable[[str | None], keras.Model]
+"""Builds a network with the weights "imagenet", or random ones for None."""
+
+
+def load_network(build: Builder, name: str, weights: str, *, seed: int) -> tuple[keras.Model, str]:
+    """Builds a network with the weights asked for.
+
+    Args:
+        build: Builds the network.
+        name: Name of the network, such as "ResNet50".
+        weights: "imagenet" (Keras' own file, its checksum verified), "none"
+            (random), "auto" (the first, or the second where it cannot be
+            reached) or the path of a .weights.h5, .h5 or .keras file.
+        seed: What random weights are drawn from.
+
+    Returns:
+        The network, and what its weights are: "imagenet", "none" or the
+        SHA-256 of the file (16 hex digits).
+
+    Raises:
+        ConfigError: If the file is absent or holds another network's weights.
+        StoreError: If "imagenet" cannot be had within `PATIENCE_S` of silence.
+    """
+    if weights == "auto":
+        try:
+            return load_network(build, name, "imagenet", seed=seed)
+        except StoreError as error:
+            _LOG.warning(
+                "NO PRETRAINED WEIGHTS: going on with random ones, which count worse (README says how much). %s", error
+            )
+            return load_network(build, name, "none", seed=seed)
+    if weights == "imagenet":
+        return _fetch(build, name), "imagenet"
+    keras.utils.set_random_seed(seed)
+    network = build(None)
+    return (network, "none") if weights == "none" else (network, _load_file(network, name, Path(weights)))
+
+
+def answers(url: str, *, timeout_s: float = PATIENCE_S) -> bool:
+    """Whether a web server answers at all, decided within `timeout_s` seconds, name lookup included."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        with contextlib.suppress(OSError):
+            try:
+                urllib.request.urlopen(url, timeout=timeout_s).close()  # noqa: S310  the address is a constant
+            except urllib.error.HTTPError as refusal:  # an answer, if not a friendly one
+                refusal.close()
+            answered.set()
+        finished.set()
+
+    finished = threading.Event()
+    threading.Thread(target=ask, daemon=True).start()  # a stuck name lookup must not hold the caller
+    finished.wait(timeout_s)
+    return answered.is_set()
+
+
+def _fetch(build: Builder, name: str) -> keras.Model:
+    if not _is_cached(name) and not answers(_HOST):
+        raise StoreError(
+            f"weights=imagenet: {_HOST} must answer within {PATIENCE_S:.0f} s, got no answer. "
+            "Try again with a network, name a file of weights, or use weights=none."
+        )
+    try:
+        with _silence_limited(), contextlib.redirect_stdout(sys.stderr):  # Keras draws its progress on stdout
+            return build("imagenet")
+    except Exception as error:
+        # Keras wraps whatever fails (HTTP, timeout, checksum) into Exception or ValueError.
+        raise StoreError(
+            f"weights=imagenet: Keras' file for {name} must be downloaded whole, got {error}. "
+            "Try again, name a file of weights, or use weights=none."
+        ) from error
+
+
+@contextlib.contextmanager
+def _silence_limited() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _is_cached(name: str) -> bool:
+    """Whether Keras' cache has a headless file that looks like this network's; Keras checks it when it loads it."""
+    from keras.src.backend.config import keras_home  # no public name; Keras is pinned
+
+    folder = Path(keras_home()) / "models"
+    wanted = name.lower()
+    return any(
+        re.sub("[^a-z0-9]", "", path.name.lower()).startswith((wanted, f"weights{wanted}"))
+        for path in folder.glob("*no*top*")
+    )
+
+
+def _load_file(network: keras.Model, name: str, path: Path) -> str:
+    if path.suffix not in {".h5", ".keras"} or not path.is_file():
+        raise ConfigError(
+            f"weights: must be auto, imagenet, none or a .weights.h5, .h5 or .keras file, got {str(path)!r}. "
+            "Name a file that exists."
+        )
+    try:
+        if path.suffix == ".keras":
+            network.set_weights(keras.saving.load_model(path, compile=False, safe_mode=True).get_weights())
+        else:
+            network.load_weights(path)
+    except Exception as error:  # h5py and Keras raise many kinds for a file that does not fit
+        raise ConfigError(
+            f"weights: {str(path)!r} must hold the weights of {name} without its top, got {str(error)[:200]}. "
+            "Name a file that fits the backbone."
+        ) from error
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
