@@ -1,0 +1,168 @@
+"""The feature cache: a frozen network sees each photo once, however many heads are tried on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bincount.core.errors import DataError
+from bincount.core.manifest import Manifest, Shard
+from bincount.learn.dataset import ids_of, read_photos
+
+VIEWS = 2
+"""Each photo as it is and mirrored: the one change that surely keeps its count."""
+
+Progress = Callable[[int, int, float], None]
+"""Told the photos done, the photos there are, and photos a second."""
+
+_BATCH = 32
+_LARGEST = 65_504.0  # of float16
+
+
+class Examples(NamedTuple):
+    """Bins of one part, in the manifest's order.
+
+    Attributes:
+        features: (N, VIEWS, D) float16.
+        classes: (N,) int32, index of each recorded count among the manifest's counts.
+    """
+
+    features: np.ndarray
+    classes: np.ndarray
+
+
+def missing_features(folder: Path, manifest: Manifest) -> list[Shard]:
+    """The shards whose features are absent from the cache, or not what was written."""
+    return [shard for shard in manifest.shards if not _is_whole(_array_path(folder, shard))]
+
+
+def extract_features(
+    folder: Path,
+    shards: Mapping[Shard, Path],
+    model: keras.Model,
+    *,
+    image_px: int,
+    fit: str,
+    on_progress: Progress = lambda done, total, rate: None,
+) -> None:
+    """Computes the features of all photos of some shards, in order.
+
+    Each shard's file appears whole, under its final name, when it is done.
+    What a killed run had computed of a shard is used.
+
+    Args:
+        folder: The cache of this network with these weights and image settings.
+        shards: The shards to do and where they lie.
+        model: Photos (B, image_px, image_px, 3) uint8 to features (B, D).
+        image_px: Side of the square photos.
+        fit: "pad" or "squash".
+        on_progress: Told of every batch.
+
+    Raises:
+        DataError: If a shard or a photo in it is damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = {shard: ids_of(path) for shard, path in shards.items()}
+    total, done, fresh, started = sum(map(len, ids.values())), 0, 0, time.monotonic()
+    forward = _compile(model, image_px)
+    row_bytes = VIEWS * model.output.shape[1] * 2
+    for shard, path in shards.items():
+        final = _array_path(folder, shard)
+        partial = final.with_suffix(".partial")
+        rows = partial.stat().st_size // row_bytes if partial.exists() else 0
+        done += rows
+        with partial.open("ab") as file:
+            file.truncate(rows * row_bytes)
+            for batch_ids, photos in read_photos(path, image_px=image_px, fit=fit, batch=_BATCH, skip=rows):
+                if batch_ids != ids[shard][rows : rows + len(batch_ids)]:
+                    raise DataError(
+                        f"shards/{path.name}: must stay as it is while it is read, got other bins. Run prepare again."
+                    )
+                file.write(forward(photos).tobytes())
+                rows += len(batch_ids)
+                fresh += len(batch_ids)
+                done += len(batch_ids)
+                on_progress(done, total, fresh / (time.monotonic() - started))
+        _publish(np.fromfile(partial, np.float16).reshape(len(ids[shard]), VIEWS, -1), ids[shard], final)
+        partial.unlink()
+
+
+def read_examples(folder: Path, manifest: Manifest, part: str) -> Examples:
+    """Reads the features and counts of one part, each record exactly once.
+
+    Raises:
+        DataError: If a record has no features.
+    """
+    records = manifest.part(part)
+    pieces = []
+    for index, shard in enumerate(manifest.shards):
+        here = [record.id for record in records if record.shard == index]
+        if here:
+            array = np.load(_array_path(folder, shard), mmap_mode="r")
+            row_of = {bin_id: row for row, bin_id in enumerate(_note_of(_array_path(folder, shard))["ids"])}
+            missing = [bin_id for bin_id in here if bin_id not in row_of]
+            if missing:
+                raise DataError(
+                    f"shards/{shard.name}: must hold every bin the manifest places in it, got none of {missing[:3]}. "
+                    "Run `bincount ingest` again."
+                )
+            pieces.append(array[[row_of[bin_id] for bin_id in here]])
+    classes = np.array([manifest.counts.index_of(record.recorded) for record in records], np.int32)
+    # Records are in id order and shards in the order of their records, so the pieces follow each other.
+    return Examples(np.concatenate(pieces), classes)
+
+
+def _compile(model: keras.Model, image_px: int) -> Callable[[np.ndarray], np.ndarray]:
+    """One graph for one batch shape: photos (B <= _BATCH, ...) to features (B, VIEWS, D) float16."""
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((_BATCH, image_px, image_px, 3), tf.uint8)],
+        jit_compile=on_gpu,  # on a processor oneDNN is faster than XLA
+    )
+    def graph(photos: tf.Tensor) -> tf.Tensor:
+        views = [model(view, training=False) for view in (photos, tf.reverse(photos, [2]))]
+        return tf.cast(tf.clip_by_value(tf.stack(views, axis=1), -_LARGEST, _LARGEST), tf.float16)
+
+    def forward(photos: np.ndarray) -> np.ndarray:
+        short = _BATCH - len(photos)
+        return graph(np.pad(photos, [(0, short), (0, 0), (0, 0), (0, 0)])).numpy()[: len(photos)]
+
+    return forward
+
+
+def _array_path(folder: Path, shard: Shard) -> Path:
+    return folder / f"{shard.sha256[:16]}.npy"
+
+
+def _note_of(path: Path) -> dict:
+    return json.loads(path.with_suffix(".json").read_text())
+
+
+def _publish(array: np.ndarray, ids: list[str], path: Path) -> None:
+    beside = path.with_suffix(".beside.npy")
+    np.save(beside, array)
+    note = path.with_suffix(".json")
+    note.with_suffix(".beside").write_text(json.dumps({"ids": ids, "sha256": _sha256(beside)}))
+    beside.replace(path)
+    note.with_suffix(".beside").replace(note)  # last: an array without its note does not count
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return _note_of(path)["sha256"] == _sha256(path)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
