@@ -1,0 +1,89 @@
+"""The head that learns from features, and the whole model that is served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+WEIGHT_DECAY = 0.01
+"""L2 of every kernel. With few bins and thousands of features it, not the epochs, keeps the head from learning them
+by heart (docs/log.md)."""
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What the search chooses for a head.
+
+    Attributes:
+        learning_rate: Adam's, at the start of a cosine schedule that ends at zero.
+        batch_size: Examples a step.
+        epochs: Passes over the training examples; the schedule's length.
+        units: Width of the hidden layer, 0 for none.
+        dropout: Share of its outputs dropped in training.
+    """
+
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    units: int = 128
+    dropout: float = 0.5
+
+
+def build_head(features: np.ndarray, classes: int, hyperparameters: Hyperparameters, *, steps: int) -> keras.Model:
+    """Builds and compiles the head: the one builder for the search and the final training.
+
+    Args:
+        features: (N, D) training features; they are standardised with these ones' mean and variance.
+        classes: How many counts to tell apart.
+        hyperparameters: Its width, and how it learns.
+        steps: Steps of the whole training, the schedule's length.
+
+    Returns:
+        Features (B, D) to logits (B, classes), compiled with Adam and cross
+        entropy; its metric "nll" is the cross entropy without the weight decay.
+    """
+    mean, variance = features.mean(0, dtype=np.float64), features.var(0, dtype=np.float64)
+    inputs = keras.Input((features.shape[1],), name="features")
+    # A constant feature, such as a dead unit's, has nothing to say and must not be divided by nothing.
+    hidden = layers.Normalization(mean=mean, variance=np.where(variance > 1e-8, variance, 1.0))(inputs)
+    if hyperparameters.units:
+        hidden = layers.Dense(
+            hyperparameters.units, "relu", kernel_regularizer=keras.regularizers.L2(WEIGHT_DECAY / 2)
+        )(hidden)
+        hidden = layers.Dropout(hyperparameters.dropout)(hidden)
+    logits = layers.Dense(
+        classes, kernel_initializer="zeros", kernel_regularizer=keras.regularizers.L2(WEIGHT_DECAY / 2)
+    )(hidden)
+    model = keras.Model(inputs, logits, name="head")
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(hyperparameters.learning_rate, steps)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalCrossentropy(name="nll", from_logits=True)],
+        steps_per_execution=min(steps, 32),
+        jit_compile=False,  # a head this small runs before XLA has compiled it
+    )
+    return model
+
+
+def assemble(backbone: keras.Model, head: keras.Model, temperature: float) -> keras.Model:
+    """Joins backbone, head and calibration into the model that is served.
+
+    Both views of a photo go through the backbone and their features are
+    averaged, as the head was judged. Stock layers only, so that Keras' safe
+    mode loads the saved file.
+
+    Args:
+        backbone: Photos (B, px, px, 3) uint8 to features (B, D).
+        head: Features (B, D) to logits (B, classes).
+        temperature: What the logits are divided by, > 0.
+
+    Returns:
+        Photos (B, px, px, 3) uint8 to calibrated probabilities (B, classes) float32.
+    """
+    photos = keras.Input(backbone.input.shape[1:], dtype="uint8", name="photos")
+    features = (backbone(photos) + backbone(ops.flip(photos, axis=2))) / 2
+    probabilities = layers.Softmax(dtype="float32", name="probabilities")(head(features) / temperature)
+    return keras.Model(photos, probabilities, name="bincount")
