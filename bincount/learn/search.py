@@ -1,0 +1,175 @@
+"""The search for a head's hyperparameters, with KerasTuner."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras_tuner
+from keras_tuner.engine.base_tuner import BaseTuner
+
+from bincount.core.digest import digest_of
+from bincount.core.errors import BincountError, DataError
+from bincount.learn.features import Examples
+from bincount.learn.fit import fit_head
+from bincount.learn.model import WEIGHT_DECAY, Hyperparameters
+
+BATCH_SIZES = (32, 64, 128, 256)
+LEARNING_RATES = (1e-4, 1e-2)
+
+OnTrialEpoch = Callable[[str, int, Mapping[str, float]], None]
+"""Told a trial's id, the epoch and its metrics."""
+
+OnTrial = Callable[[str, Mapping[str, Any], str, float | None], None]
+"""Told an ended trial's id, hyperparameters, status ("COMPLETED" or "FAILED") and score (its best val_nll)."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class Found(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        trials: How many trials ended, the failed ones among them.
+        best: The hyperparameters of the best completed one.
+        val_nll: Its negative log-likelihood on the validation part, in nats.
+    """
+
+    trials: int
+    best: Hyperparameters
+    val_nll: float
+
+
+def search_heads(
+    folder: Path,
+    train: Examples,
+    validation: Examples,
+    classes: int,
+    *,
+    data: str,
+    trials: int,
+    max_epochs: int,
+    seed: int,
+    on_epoch: OnTrialEpoch = lambda trial, epoch, metrics: None,
+    on_trial: OnTrial = lambda trial, hyperparameters, status, score: None,
+) -> Found:
+    """Tries hyperparameters at random and keeps the ones with the best validation NLL.
+
+    A killed search goes on where it was: ended trials stay, the one in work
+    starts again. Another space, other data, trials or seed start afresh. No
+    weights are kept. A trial that fails is recorded, and the search goes on.
+
+    Args:
+        folder: Where KerasTuner keeps its state.
+        train: What each trial learns from.
+        validation: What it is judged on.
+        classes: How many counts to tell apart.
+        data: Digest of the two; not the arrays but their names are compared.
+        trials: How many sets of hyperparameters to try.
+        max_epochs: Most epochs of a trial.
+        seed: What the choices and each training are drawn from.
+        on_epoch: Told of every epoch of every trial, live.
+        on_trial: Told of every trial that ends, and of those that a killed search had ended.
+
+    Raises:
+        DataError: If every trial failed.
+        BincountError: What `on_epoch` raises; the trial in work starts again when the search goes on.
+    """
+    space = _space(max_epochs)
+    project = digest_of([data, trials, seed, WEIGHT_DECAY, space.get_config()])
+
+    def run(trial_id: str, values: Mapping[str, Any]) -> float:
+        told = partial(on_epoch, trial_id)
+        try:
+            fitted = fit_head(train, validation, classes, Hyperparameters(**values), seed=seed, on_epoch=told)
+        except BincountError as error:  # a tracking server that is down is no fault of the trial
+            raise keras_tuner.errors.FatalError(str(error)) from error
+        if not math.isfinite(fitted.val_nll):
+            raise ArithmeticError(f"trial {trial_id}: val_nll must be finite, got {fitted.val_nll}.")
+        return fitted.val_nll
+
+    # KerasTuner talks on stdout, where a step's result belongs.
+    with contextlib.redirect_stdout(sys.stderr):
+        tuner = _open(folder, project, space, trials, seed, run, on_trial)
+        try:
+            tuner.search(verbose=0)
+        except keras_tuner.errors.FatalError as error:
+            raise (error.__cause__ or error) from None
+    ended = list(tuner.oracle.trials.values())
+    # Not get_best_trials: it fills up with failed ones.
+    completed = [trial for trial in ended if trial.status == "COMPLETED"]
+    if not completed:
+        reason = (ended[-1].message or "no reason given").strip().splitlines()[-1] if ended else "no trial at all"
+        raise DataError(
+            f"search: one trial of {trials} at least must end well, got none; the last one said: {reason}. "
+            "Read the log above, mend it and run tune again."
+        )
+    best = min(completed, key=lambda trial: trial.score)
+    return Found(len(ended), Hyperparameters(**best.hyperparameters.values), float(best.score))
+
+
+class _Tuner(BaseTuner):
+    """Runs a function a trial; everything else, order, state and resuming, is KerasTuner's."""
+
+    def __init__(self, run: Callable[[str, Mapping[str, Any]], float], on_trial: OnTrial, **kwargs: Any) -> None:
+        self.run, self.tell = run, on_trial
+        super().__init__(**kwargs)
+
+    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+        return {"val_nll": self.run(trial.trial_id, trial.hyperparameters.values)}
+
+    def on_search_begin(self) -> None:
+        for trial_id in self.oracle.end_order:
+            self._tell(self.oracle.trials[trial_id])
+
+    def on_trial_end(self, trial: Any) -> None:
+        super().on_trial_end(trial)
+        self._tell(self.oracle.trials[trial.trial_id])
+
+    def _tell(self, trial: Any) -> None:
+        if trial.status != "COMPLETED":
+            _LOG.warning("trial %s failed and the search goes on: %s", trial.trial_id, trial.message)
+        self.tell(trial.trial_id, dict(trial.hyperparameters.values), trial.status, trial.score)
+
+
+def _open(
+    folder: Path,
+    project: str,
+    space: keras_tuner.HyperParameters,
+    trials: int,
+    seed: int,
+    run: Callable[[str, Mapping[str, Any]], float],
+    on_trial: OnTrial,
+) -> _Tuner:
+    def build() -> _Tuner:
+        oracle = keras_tuner.oracles.RandomSearchOracle(
+            objective=keras_tuner.Objective("val_nll", "min"),
+            max_trials=trials,
+            hyperparameters=space.copy(),
+            seed=seed + 1,  # KerasTuner takes 0 for "none given" and draws one
+            # Above it KerasTuner raises within a lock that it never gives back; the search is to go on anyway.
+            max_consecutive_failed_trials=trials + 1,
+        )
+        return _Tuner(run, on_trial, oracle=oracle, directory=str(folder), project_name=project)
+
+    try:
+        return build()
+    except (ValueError, KeyError, OSError) as error:  # a kill can cut KerasTuner's state file short
+        _LOG.warning("the search's state cannot be read (%s): starting it again", error)
+        shutil.rmtree(folder / project)
+        return build()
+
+
+def _space(max_epochs: int) -> keras_tuner.HyperParameters:
+    space = keras_tuner.HyperParameters()
+    space.Float("learning_rate", *LEARNING_RATES, sampling="log")
+    space.Choice("batch_size", list(BATCH_SIZES))
+    space.Int("epochs", max(1, max_epochs // 5), max_epochs)
+    return space

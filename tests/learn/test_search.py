@@ -1,0 +1,149 @@
+"""The search: reproducible, resumed, never fooled by a failed trial."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bincount.core.errors import DataError, StoreError
+from bincount.learn import search
+from bincount.learn.features import Examples
+from bincount.learn.fit import Fitted
+from bincount.learn.search import search_heads
+from tests.stores import OTHERS_WARNINGS
+
+pytestmark = [
+    *OTHERS_WARNINGS,
+    # KerasTuner 1.4.8 names its threads as Python 2 did.
+    pytest.mark.filterwarnings("ignore:(currentThread|getName)\\(\\) is deprecated:DeprecationWarning"),
+]
+
+NOTHING = Examples(np.zeros((4, 2, 3), np.float16), np.zeros(4, np.int32))
+
+
+@pytest.fixture
+def training(monkeypatch):
+    """Stands in for the training of a head: a known cost, so that the search alone is looked at."""
+    ran = []
+
+    def cost(train, validation, classes, hyperparameters, *, seed, on_epoch):
+        ran.append(hyperparameters)
+        if cost.fails(len(ran)):
+            raise cost.error
+        value = abs(np.log10(hyperparameters.learning_rate) + 3)
+        on_epoch(0, {"loss": value, "nll": value, "val_nll": value})
+        return Fitted(None, 1, value)
+
+    cost.fails, cost.error, cost.ran = (lambda number: False), ValueError("out of luck"), ran
+    monkeypatch.setattr(search, "fit_head", cost)
+    return cost
+
+
+def run(folder, **changed):
+    settings = {"data": "data", "trials": 4, "max_epochs": 10, "seed": 0, **changed}
+    return search_heads(folder, NOTHING, NOTHING, 5, **settings)
+
+
+def test_the_best_completed_trial_is_found(training, tmp_path):
+    ended = []
+    found = run(tmp_path, on_trial=lambda *told: ended.append(told))
+    assert found.trials == len(training.ran) == len(ended) == 4
+    assert found.val_nll == min(score for _, _, _, score in ended)
+    assert found.val_nll == pytest.approx(abs(np.log10(found.best.learning_rate) + 3))
+    assert all(1e-4 <= tried.learning_rate <= 1e-2 and 2 <= tried.epochs <= 10 for tried in training.ran)
+    assert {tried.batch_size for tried in training.ran} <= {32, 64, 128, 256}
+
+
+def test_seed_zero_is_a_seed(training, tmp_path):
+    first, again = run(tmp_path / "a"), run(tmp_path / "b")
+    assert first == again
+    assert training.ran[:4] == training.ran[4:]
+    run(tmp_path / "c", seed=1)
+    assert training.ran[8:] != training.ran[:4]
+
+
+def test_a_failed_trial_is_recorded_and_never_the_best(training, tmp_path):
+    training.fails = lambda number: number in {1, 3}
+    ended = []
+    found = run(tmp_path, on_trial=lambda *told: ended.append(told))
+    assert [status for _, _, status, _ in ended] == ["FAILED", "COMPLETED", "FAILED", "COMPLETED"]
+    assert found.trials == 4
+    assert found.best in (training.ran[1], training.ran[3])
+
+
+@pytest.mark.parametrize("trials", [1, 5])
+def test_no_completed_trial_is_a_clear_error(training, tmp_path, trials):
+    training.fails = lambda number: True
+    with pytest.raises(DataError, match=f"one trial of {trials} at least must end well.*ValueError: out of luck"):
+        run(tmp_path, trials=trials)
+    assert len(training.ran) == trials
+
+
+def test_a_trial_that_ends_in_nan_is_a_failed_one(training, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "fit_head", lambda *a, **k: Fitted(None, 1, float("nan")))
+    with pytest.raises(DataError, match="val_nll must be finite, got nan"):
+        run(tmp_path)
+
+
+class Killed(BaseException):
+    """What kill -9 amounts to for the code around a trial: nothing after it runs."""
+
+
+def test_a_killed_search_goes_on_where_it_was(training, tmp_path):
+    expected = run(tmp_path / "undisturbed")
+    training.ran.clear()
+    training.fails, training.error = (lambda number: number == 3), Killed()
+    with pytest.raises(Killed):
+        run(tmp_path / "killed")
+    killed_in = training.ran[2]
+    training.fails = lambda number: False
+    ended = []
+    assert run(tmp_path / "killed", on_trial=lambda *told: ended.append(told)) == expected
+    assert len(training.ran) == 5
+    assert training.ran[3] == killed_in
+    assert [trial for trial, _, _, _ in ended] == ["0", "1", "2", "3"]
+
+
+def test_a_state_cut_short_starts_the_search_again(training, tmp_path):
+    expected = run(tmp_path)
+    (state,) = tmp_path.glob("*/oracle.json")
+    state.write_text(state.read_text()[:50])
+    assert run(tmp_path) == expected
+    assert len(training.ran) == 8
+
+
+@pytest.mark.parametrize("changed", [{"data": "other"}, {"max_epochs": 20}, {"seed": 1}, {"trials": 5}])
+def test_another_search_starts_afresh(training, tmp_path, changed):
+    run(tmp_path)
+    run(tmp_path, **changed)
+    assert len(training.ran) == 4 + changed.get("trials", 4)
+
+
+def test_a_finished_search_runs_nothing(training, tmp_path):
+    assert run(tmp_path) == run(tmp_path)
+    assert len(training.ran) == 4
+
+
+def test_a_tracking_server_that_is_down_stops_the_search_and_fails_no_trial(training, tmp_path):
+    def down(trial, epoch, metrics):
+        raise StoreError("tracking: must answer, got nothing. Start it.")
+
+    with pytest.raises(StoreError, match="tracking: must answer"):
+        run(tmp_path, on_epoch=down)
+    ended = []
+    assert run(tmp_path, on_trial=lambda *told: ended.append(told)).trials == 4
+    assert {status for _, _, status, _ in ended} == {"COMPLETED"}
+
+
+def test_no_weights_and_no_pickles_are_kept(training, tmp_path):
+    run(tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json"}
+    for path in files:
+        json.loads(path.read_text())
+
+
+def test_nothing_is_printed_where_results_belong(training, tmp_path, capsys):
+    run(tmp_path)
+    run(tmp_path)
+    assert capsys.readouterr().out == ""
