@@ -1,0 +1,139 @@
+"""Features of a manifest's photos, computed once."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bincount.core.digest import digest_of
+from bincount.core.errors import DataError
+from bincount.core.manifest import Manifest, Record
+from bincount.edge import tracking
+from bincount.edge.settings import Settings
+from bincount.steps.prepared import Prepared, compute_missing, shard_paths
+
+if TYPE_CHECKING:
+    from bincount.learn.backbone import Backbone
+
+_log = logging.getLogger(__name__)
+_VERSION = 1  # of what is computed; raise it when the same settings would give other features
+
+
+def prepare(
+    settings: Settings,
+    *,
+    run_id: str,
+    manifest: str,
+    backbone: str = "ResNet50",
+    weights: str = "auto",
+    fit: str = "pad",
+    image_px: int = 224,
+    seed: int = 0,
+) -> dict:
+    """Computes the backbone's features of every bin of a manifest, once.
+
+    Features are shared between runs: what is in the cache is not computed
+    again. Where the weights come from is decided once a run.
+
+    Args:
+        settings: Where things are on this machine.
+        run_id: The MLflow run.
+        manifest: Digest of the bins.
+        backbone: A Keras application.
+        weights: "auto", "imagenet", "none" or a file.
+        fit: "pad" or "squash".
+        image_px: Side of the square photos, in pixels.
+        seed: What random weights are drawn from.
+
+    Returns:
+        `prepared`, the key of the features, and `weights`: "imagenet", "none"
+        or the digest of the file.
+
+    Raises:
+        ConfigError: If the backbone, its weights' file or the image settings are wrong.
+        DataError: If a shard or a photo is damaged.
+        StoreError: If ImageNet weights are asked for and cannot be had.
+    """
+    asked: dict[str, Any] = {
+        "manifest": manifest,
+        "backbone": backbone,
+        "weights": weights,
+        "fit": fit,
+        "image_px": image_px,
+        "seed": seed,
+    }
+    tracking.log_params(settings, run_id, asked)
+    note = settings.run(run_id) / "prepare.json"
+    before = json.loads(note.read_text()) if note.exists() else {}
+    if before.get("asked") == asked and (settings.features / before["folder"]).is_dir():
+        bins = Manifest.read(settings.manifests, manifest)
+        prepared = Prepared(settings.features / before["folder"], bins, before["facts"])
+    else:
+        prepared = _resolve(settings, **asked)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        written = {"asked": asked, "folder": prepared.folder.name, "facts": prepared.facts}
+        _write(note, written)
+    tracking.log_tags(settings, run_id, {"weights": prepared.facts["weights"], "manifest": manifest})
+    rate = compute_missing(settings, prepared)
+    if rate is None:
+        _log.info("prepare: all features are in the cache already")
+    else:
+        tracking.log_metrics(settings, run_id, {"prepare/photos_per_s": rate})
+    _write(prepared.folder / f"{manifest}.json", prepared.facts)
+    return {"prepared": f"{prepared.folder.name}-{manifest}", "weights": prepared.facts["weights"]}
+
+
+def _resolve(
+    settings: Settings, *, manifest: str, backbone: str, weights: str, fit: str, image_px: int, seed: int
+) -> Prepared:
+    """Builds the network, or finds it in the cache, and names the folder of its features."""
+    from bincount.learn.backbone import build_backbone
+
+    bins = Manifest.read(settings.manifests, manifest)
+    _log.info("prepare: building %s with weights=%s", backbone, weights)
+    network = build_backbone(backbone, weights, image_px=image_px, seed=seed)
+    facts = {"manifest": manifest, "backbone": backbone, "weights": network.weights, "fit": fit, "image_px": image_px}
+    random = network.weights == "none"
+    photographed = _draw(bins, seed) if random else []
+    made_of = {**facts, "version": _VERSION, "photos": [record.id for record in photographed], "seed": seed * random}
+    del made_of["manifest"]  # features are a matter of photo and network: other bins may share them
+    prepared = Prepared(settings.features / digest_of(made_of), bins, facts)
+    if not prepared.backbone_path.exists():
+        _save_network(settings, prepared, network, photographed)
+    return prepared
+
+
+def _save_network(settings: Settings, prepared: Prepared, network: Backbone, photographed: list[Record]) -> None:
+    from bincount.learn.backbone import set_statistics
+    from bincount.learn.dataset import load_photos
+
+    if photographed:
+        facts = prepared.facts
+        paths = shard_paths(settings, prepared.manifest.shards)
+        photos = load_photos(photographed, paths, image_px=facts["image_px"], fit=facts["fit"])
+        set_statistics(network, photos)
+    prepared.folder.mkdir(parents=True, exist_ok=True)
+    beside = prepared.folder / "beside.keras"
+    network.model.save(beside)
+    beside.replace(prepared.backbone_path)
+
+
+def _draw(bins: Manifest, seed: int) -> list[Record]:
+    """The training bins that set the statistics of random weights."""
+    import numpy as np
+
+    from bincount.learn.backbone import STATISTICS_PHOTOS
+
+    records = bins.part("train")
+    if not records:
+        raise DataError("prepare: the train part must hold a bin, got none. Ingest more bins.")
+    chosen = np.random.default_rng(seed).permutation(len(records))[:STATISTICS_PHOTOS]
+    return [records[index] for index in sorted(chosen)]
+
+
+def _write(path: Path, document: dict) -> None:
+    beside = path.with_suffix(".beside")
+    beside.write_text(json.dumps(document, indent=1))
+    beside.replace(path)

@@ -1,0 +1,108 @@
+"""What `prepare` leaves for the steps that learn: features, and all that is known of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bincount.core.errors import ConfigError
+from bincount.core.manifest import Manifest, Shard
+from bincount.edge.settings import Settings
+
+if TYPE_CHECKING:
+    from bincount.learn.features import Examples
+
+_log = logging.getLogger(__name__)
+_LOG_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The features of one manifest's bins.
+
+    Attributes:
+        folder: The cache that holds them, and the network they come from.
+        manifest: The bins.
+        facts: `manifest` (digest), `backbone`, `weights`, `fit` and `image_px`.
+    """
+
+    folder: Path
+    manifest: Manifest
+    facts: dict[str, Any]
+
+    @property
+    def backbone_path(self) -> Path:
+        """The saved network, from photos to features."""
+        return self.folder / "backbone.keras"
+
+    def examples(self, part: str) -> Examples:
+        """Features and classes of one part."""
+        from bincount.learn.features import read_examples
+
+        return read_examples(self.folder, self.manifest, part)
+
+
+def read_prepared(settings: Settings, key: str) -> Prepared:
+    """Finds what `prepare` named `key`; features damaged since then are computed again.
+
+    Raises:
+        ConfigError: If there is nothing of that name.
+        DataError: If a shard that is needed again is damaged.
+    """
+    match = re.fullmatch(r"([0-9a-f]{16})-([0-9a-f]{16})", key)
+    folder, manifest = match.groups() if match else ("", "")
+    note = settings.features / folder / f"{manifest}.json"
+    if not note.is_file():
+        raise ConfigError(f"prepared: must be a key that prepare printed, got {key!r}. Run `bincount prepare` first.")
+    prepared = Prepared(note.parent, Manifest.read(settings.manifests, manifest), json.loads(note.read_text()))
+    compute_missing(settings, prepared)
+    return prepared
+
+
+def compute_missing(settings: Settings, prepared: Prepared) -> float | None:
+    """Computes what the cache lacks, logging as it goes.
+
+    Returns:
+        Photos a second, None if nothing was missing.
+    """
+    from bincount.learn.features import extract_features, missing_features
+
+    missing = missing_features(prepared.folder, prepared.manifest)
+    if not missing:
+        return None
+    from bincount.learn.backbone import load_backbone
+
+    rates: list[float] = []
+    extract_features(
+        prepared.folder,
+        dict(zip(missing, shard_paths(settings, missing), strict=True)),
+        load_backbone(prepared.backbone_path),
+        image_px=prepared.facts["image_px"],
+        fit=prepared.facts["fit"],
+        on_progress=_progress(rates),
+    )
+    return rates[-1] if rates else None
+
+
+def shard_paths(settings: Settings, shards: Sequence[Shard]) -> list[Path]:
+    """Where shards lie in the workspace."""
+    return [settings.shards / shard.name for shard in shards]
+
+
+def _progress(rates: list[float]) -> Callable[[int, int, float], None]:
+    said = time.monotonic()
+
+    def tell(done: int, total: int, rate: float) -> None:
+        nonlocal said
+        rates.append(rate)
+        if time.monotonic() - said > _LOG_EVERY_S or done == total:
+            said = time.monotonic()
+            _log.info("features: %d of %d photos, %.1f a second, %.0f s left", done, total, rate, (total - done) / rate)
+
+    return tell

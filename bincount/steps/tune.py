@@ -1,0 +1,80 @@
+"""The search for hyperparameters, each trial a run nested in the run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from bincount.edge import tracking
+from bincount.edge.settings import Settings
+from bincount.steps.prepared import read_prepared
+
+_log = logging.getLogger(__name__)
+
+
+def tune(
+    settings: Settings, *, run_id: str, prepared: str, trials: int = 5, max_epochs: int = 50, seed: int = 0
+) -> dict:
+    """Searches learning rate, batch size and epochs on the cached features.
+
+    Args:
+        settings: Where things are on this machine.
+        run_id: The MLflow run; each trial is nested in it, with its curve.
+        prepared: The features, as `prepare` named them.
+        trials: How many sets of hyperparameters to try.
+        max_epochs: Most epochs of a trial.
+        seed: What the search draws from.
+
+    Returns:
+        `trials` that ended, the `best` hyperparameters and their `val_nll`.
+
+    Raises:
+        ConfigError: If there are no such features.
+        DataError: If every trial failed.
+        StoreError: If the tracking server does not answer; the search goes on where it was when run again.
+    """
+    from bincount.learn.search import search_heads
+
+    found = read_prepared(settings, prepared)
+    tracking.log_params(settings, run_id, {"trials": trials, "max_epochs": max_epochs})
+    opened: dict[str, str] = {}
+
+    def run_of(trial: str) -> str:
+        if trial not in opened:
+            opened[trial] = tracking.open_trial(settings, run_id, f"trial {trial}")
+        return opened[trial]
+
+    def on_epoch(trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        tracking.log_metrics(settings, run_of(trial), metrics, step=epoch)
+
+    def on_trial(trial: str, hyperparameters: Mapping[str, Any], status: str, score: float | None) -> None:
+        nested = run_of(trial)
+        tracking.log_params(settings, nested, hyperparameters)
+        if score is not None:
+            tracking.log_metrics(settings, nested, {"best_val_nll": score})
+        completed = status == "COMPLETED"
+        tracking.finish_run(settings, nested, "FINISHED" if completed else "FAILED")
+        _log.info("trial %s: %s %s, val_nll %s", trial, status, dict(hyperparameters), score)
+
+    folder = settings.run(run_id) / "search"
+    best = search_heads(
+        folder,
+        found.examples("train"),
+        found.examples("validation"),
+        len(found.manifest.counts),
+        data=prepared,
+        trials=trials,
+        max_epochs=max_epochs,
+        seed=seed,
+        on_epoch=on_epoch,
+        on_trial=on_trial,
+    )
+    answer = {"trials": best.trials, "best": asdict(best.best), "val_nll": best.val_nll}
+    tracking.log_metrics(settings, run_id, {"tune/val_nll": best.val_nll})
+    beside = folder / "best.beside"
+    beside.write_text(json.dumps({"prepared": prepared, **answer}, indent=1))
+    beside.replace(folder / "best.json")
+    return answer

@@ -1,0 +1,83 @@
+"""The final training as a step: a whole model or none, once."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bincount.core.errors import ConfigError
+from bincount.edge.mlflow_door import door
+from bincount.learn.predict import Predictor
+from bincount.steps import train as module
+from bincount.steps.train import train
+from tests.steps.featured import open_prepared_run
+from tests.stores import OTHERS_WARNINGS, make_settings
+from tests.tiny import photo
+
+pytestmark = OTHERS_WARNINGS
+
+FOUND = {"learning_rate": 2e-2, "batch_size": 32, "epochs": 6, "units": 16, "dropout": 0.1}
+
+
+@pytest.fixture
+def place(tmp_path):
+    settings = make_settings(tmp_path)
+    run_id, prepared = open_prepared_run(settings)
+    search = settings.run(run_id) / "search"
+    search.mkdir(parents=True)
+    (search / "best.json").write_text(json.dumps({"prepared": prepared, "best": FOUND}))
+    return settings, run_id, prepared
+
+
+def test_a_whole_model_comes_of_it_once_and_the_same_again(place):
+    settings, run_id, prepared = place
+    answer = train(settings, run_id=run_id, prepared=prepared)
+    folder = settings.run(run_id) / "model"
+    assert {path.name for path in folder.iterdir()} == {"model.keras", "model.json"}
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["counts"] == "1-5"
+    assert (facts["fit"], facts["image_px"], facts["backbone"], facts["weights"]) == ("pad", 32, "tiny", "none")
+    assert facts["manifest"] == prepared.split("-")[1]
+    assert answer == {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
+    assert answer["val_nll"] < 1.5
+    probabilities = Predictor(folder).predict([photo(items=2), photo(items=4)])
+    assert probabilities.shape == (2, 5)
+
+    written = (folder / "model.keras").stat().st_mtime_ns
+    assert train(settings, run_id=run_id, prepared=prepared) == answer
+    assert (folder / "model.keras").stat().st_mtime_ns == written
+
+    (folder / "model.json").unlink()  # what a kill before the end leaves is no model
+    assert train(settings, run_id=run_id, prepared=prepared) == answer
+    again = Predictor(folder).predict([photo(items=2), photo(items=4)])
+    np.testing.assert_array_equal(again, probabilities)
+
+    with door(settings, "test") as client:
+        run = client.get_run(run_id)
+        assert run.data.params["learning_rate"] == "0.02"
+        assert len(client.get_metric_history(run_id, "train/val_nll")) >= answer["epochs"]
+        assert run.data.metrics["val_nll"] == pytest.approx(answer["val_nll"])
+
+
+def test_nothing_is_published_when_it_fails(place, monkeypatch):
+    settings, run_id, prepared = place
+
+    def broken(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("keras.Model.save", broken)
+    with pytest.raises(OSError, match="disk full"):
+        train(settings, run_id=run_id, prepared=prepared)
+    assert not (settings.run(run_id) / "model").exists()
+
+
+def test_a_training_without_a_search_is_refused(place):
+    settings, run_id, prepared = place
+    (settings.run(run_id) / "search" / "best.json").unlink()
+    with pytest.raises(ConfigError, match="Run `bincount tune` first"):
+        train(settings, run_id=run_id, prepared=prepared)
+
+
+def test_fine_tuning_is_not_here_yet(place):
+    with pytest.raises(ConfigError, match="fine_tune_epochs: must be 0 in this version, got 3"):
+        module.train(place[0], run_id=place[1], prepared=place[2], fine_tune_epochs=3)
