@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers, ops
 
 from bincount.core.errors import ConfigError
@@ -122,7 +123,8 @@ def set_statistics(backbone: Backbone, photos: np.ndarray) -> None:
     before = [(norm.momentum, norm.trainable) for norm in norms]
     for norm in norms:
         norm.momentum, norm.trainable = 0.0, True  # one pass leaves exactly these photos' statistics
-    backbone.model(photos, training=True)
+    # As a graph: eagerly Keras holds every layer's activations to the end, 10 GB at 224 px.
+    tf.function(lambda batch: backbone.model(batch, training=True))(tf.constant(photos))
     for norm, (momentum, trainable) in zip(norms, before, strict=True):
         norm.momentum, norm.trainable = momentum, trainable
 
