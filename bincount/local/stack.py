@@ -152,7 +152,9 @@ class Stack:
             "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
             "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
             "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",  # how soon a task learns that it was marked failed or cleared
-            "WORKERS__EXECUTION_API_TIMEOUT": "30",  # a training step leaves little of two cores to the API server
+            # A training step may leave little of two cores to the API server; that is no reason to kill it.
+            "WORKERS__EXECUTION_API_TIMEOUT": "60",
+            "WORKERS__MAX_FAILED_HEARTBEATS": "20",
             "LOGGING__COLORED_CONSOLE_LOG": "False",
         }
         return {

@@ -13,8 +13,9 @@ from typing import Any
 from bincount.core.config import ChainConfig
 from bincount.core.errors import ConfigError, StoreError
 from bincount.edge.settings import Settings
-from bincount.local.airflow_api import AirflowApi, TaskState
+from bincount.local.airflow_api import FINISHED, AirflowApi, TaskState
 from bincount.local.champion import ChampionServer
+from bincount.local.patience import Patience
 from bincount.local.ports import check_ports
 from bincount.local.progress import Progress
 from bincount.local.request import curl_of, write_request
@@ -94,6 +95,7 @@ class _Run:
         self._settings = settings
         self._api = AirflowApi(stack.airflow_url, USER, stack.password(), DAG)
         self._champion = ChampionServer(supervisor, stack)
+        self._patience = Patience(START_S)
         self.source = ""
 
     def start(self, source: str) -> None:
@@ -141,16 +143,17 @@ class _Run:
         """Triggers the DAG, shows its tasks until the last has ended and says what came of it."""
         run = self._api.trigger(params)
         progress = Progress(TASKS)
+        failed: list[TaskState] = []
+        state = "queued"
         with progress.context():
-            while True:
-                tasks = self._api.tasks(run)
-                progress.show(tasks)
-                failed = [task for task in tasks if task.state == "failed"]
-                state = self._api.run_state(run)
-                if failed or state in ("success", "failed"):
-                    break
+            while not failed and state not in FINISHED:
                 self._look_after()
                 time.sleep(0.5)
+                with self._patience:
+                    tasks = self._api.tasks(run)
+                    progress.show(tasks)
+                    failed = [task for task in tasks if task.state == "failed"]
+                    state = self._api.run_state(run)
         if failed or state == "failed":
             self._tell_failure(run, failed)
             self._api.fail(run)  # so that it is over even where the scheduler ends with us
@@ -166,7 +169,8 @@ class _Run:
 
     def _look_after(self) -> None:
         self._supervisor.check()
-        self._champion.follow()
+        with self._patience:
+            self._champion.follow()
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + START_S

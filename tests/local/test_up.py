@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from bincount.core.counts import Counts
+from bincount.core.errors import StoreError
 from bincount.core.manifest import Manifest, Record, Shard
 from bincount.core.shards import encode_example, frame
 from bincount.edge.settings import Settings
 from bincount.local.airflow_api import AirflowApi, TaskState
+from bincount.local.patience import Patience
 from bincount.local.progress import Progress
 from bincount.local.request import write_request
 from bincount.steps.tied import session_members
@@ -211,6 +213,28 @@ def test_a_taken_port_is_refused_before_anything_starts(checkout):
         output, _ = checkout.up("go").communicate(timeout=30)
     assert f"--model-port: must be a free port of 127.0.0.1, got {checkout.ports['model']}" in output
     assert not (checkout.root / ".airflow" / "airflow.db").exists()
+
+
+def test_a_silent_server_is_borne_with_for_a_while():
+    patience = Patience(0.3)
+
+    def ask(error):
+        with patience:
+            if error:
+                raise error
+
+    silence = StoreError("Airflow: must answer, got timed out.")
+    ask(silence)
+    time.sleep(0.2)
+    ask(None)
+    ask(silence)
+    time.sleep(0.2)
+    ask(silence)
+    time.sleep(0.2)
+    with pytest.raises(StoreError, match="timed out"):
+        ask(silence)
+    with pytest.raises(ValueError, match="another"):
+        ask(ValueError("another"))
 
 
 def test_progress_tells_each_change_once(capsys):
