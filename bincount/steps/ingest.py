@@ -8,10 +8,8 @@ from typing import Any
 from bincount.core.errors import ConfigError
 from bincount.core.manifest import Manifest
 from bincount.edge.settings import Settings
+from bincount.steps.ingesting.limits import MAX_REJECTED, WORKERS
 from bincount.steps.ingesting.partitions import fetch_partition, join_partitions, plan_partitions
-
-WORKERS = 32
-MAX_REJECTED = 0.02
 
 
 def ingest(
