@@ -4,7 +4,9 @@
 
 Bins are made up from their number: `bin-images/00001.jpg` and `metadata/00001.json` onwards; every photo is a whole
 JPEG that carries its id in a comment. Anonymous and signed requests are answered alike. `GET /_stats` tells what was
-asked for; `GET /_set?busy=0.2&short=0.05&reset=0.05&stall=0.01&latency_ms=20&down=1` changes how it behaves.
+asked for; `GET /_set?busy=0.2&short=0.05&reset=0.05&stall=0.01&latency_ms=20` changes how it behaves: `busy`, `short`,
+`reset` and `stall` are shares of requests that get a 503, half a body, a reset or no answer; `down=1`, `denied=1` and
+`html=1` are for all; `cut_bin=7` always cuts the photo of bin 00007.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ class Bucket:
         self.keys = [f"bin-images/{number:05d}.jpg" for number in range(1, bins + 1)]
         self.keys += [f"metadata/{number:05d}.json" for number in range(1, bins + 1)]
         self.keys.sort()
-        self.behaviour = {"latency_ms": 0.0, "busy": 0.0, "short": 0.0, "reset": 0.0, "stall": 0.0, "down": 0.0}
+        self.behaviour = dict.fromkeys(
+            ("latency_ms", "busy", "short", "reset", "stall", "down", "denied", "html", "cut_bin"), 0.0
+        )
         self.stats: Counter[str] = Counter()
 
     def photo(self, bin_id: str) -> list[bytes]:
@@ -141,6 +145,10 @@ class Connection(asyncio.Protocol):
         if how["down"] or chance() < how["reset"]:
             stats["resets"] += 1
             return self._transport.abort()
+        if how["denied"]:
+            return self._send(b"403 Forbidden", [b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"])
+        if how["html"]:
+            return self._send(b"200 OK", [b"<html><body>Welcome to nginx!</body></html>"], kind=b"text/html")
         if chance() < how["busy"]:
             stats["busy"] += 1
             return self._send(b"503 Slow Down", [b"<Error><Code>SlowDown</Code><Message>slow</Message></Error>"])
@@ -152,7 +160,8 @@ class Connection(asyncio.Protocol):
         found = self._bucket.read(key)
         if found is None:
             return self._send(b"404 Not Found", [b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>"])
-        if chance() < how["short"] and method == "GET":
+        cut_bin = how["cut_bin"] and key == f"bin-images/{int(how['cut_bin']):05d}.jpg"
+        if method == "GET" and (cut_bin or chance() < how["short"]):
             stats["shorts"] += 1
             return self._send(b"200 OK", found, key=key, cut=True)
         ranged = b"\r\nrange:" in head.lower()

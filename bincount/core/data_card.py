@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from bincount.core.manifest import Manifest
 from bincount.core.rejected import SIBLING, Rejected, count_reasons
 from bincount.core.split import SHARES
@@ -55,8 +53,8 @@ def card_of(manifest: Manifest, rejected: Sequence[Rejected]) -> dict[str, Any]:
     }
 
 
-def _percentiles(values: Sequence[int]) -> dict[str, float]:
+def _percentiles(values: Sequence[int]) -> dict[str, int]:
     if not values:
         return {}
-    found = np.percentile(np.asarray(values), _PERCENTILES, method="nearest")
-    return {str(share): int(value) for share, value in zip(_PERCENTILES, found, strict=True)}
+    ranked = sorted(values)
+    return {str(share): ranked[round(share / 100 * (len(ranked) - 1))] for share in _PERCENTILES}

@@ -106,13 +106,16 @@ class Manifest:
         Returns:
             The digest.
         """
-        digest = self.digest
         folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / f".{digest}.{os.getpid()}"
+        beside = folder / f".manifest.{os.getpid()}"
+        hashed = hashlib.sha256()
         with beside.open("wb") as file:
-            file.writelines(self.lines())
+            for line in self.lines():
+                hashed.update(line)
+                file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        digest = hashed.hexdigest()[:16]
         beside.replace(folder / f"{digest}.jsonl")
         return digest
 

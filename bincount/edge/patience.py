@@ -10,7 +10,7 @@ from collections import Counter
 # Before anything was heard, an address is likely wrong: with the 6 s that a last attempt may take,
 # the message comes within 15 s. Afterwards it is likely an outage that passes.
 BEFORE_S, AFTER_S = 8.0, 120.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 
 
 class Patience:
@@ -44,5 +44,5 @@ class Patience:
             self.retries[cause] += 1
         # Full jitter: 32 workers that failed together must not come back together
         # (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
-        longest_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempt, 10))
+        longest_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempt - 1, 10))
         return not stopped.wait(random.uniform(0, longest_s))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 # One task of a thread: handing over single objects costs as much as reading them.
-_TOGETHER = 4
-# Tasks held ready while an earlier one is still on its way: 2 x 32 x 4 objects of 57 kB are 15 MB.
+_TOGETHER = 2
+# Tasks held ready while an earlier one is still on its way: 2 x 128 x 2 objects of 57 kB are 29 MB.
 _AHEAD = 2
 
 

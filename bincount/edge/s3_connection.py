@@ -87,6 +87,7 @@ def ask_region(client: Any, bucket: str) -> str:
             listed: there the first object will tell.
     """
     from botocore.exceptions import ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         answer = client.list_objects_v2(Bucket=bucket, MaxKeys=1)
@@ -94,5 +95,8 @@ def ask_region(client: Any, bucket: str) -> str:
         if error.response.get("Error", {}).get("Code") != "AccessDenied":
             raise
         answer = error.response
+    else:
+        if "Name" not in answer:  # a web page parses as an empty listing
+            raise ResponseParserError("no listing of a bucket")
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
     return headers.get("x-amz-bucket-region") or client.meta.region_name

@@ -26,6 +26,7 @@ def translate(error: Exception, source: str, endpoint: str | None) -> BincountEr
         answer of a store at all is raised as it is.
     """
     from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+    from botocore.parsers import ResponseParserError
     from obstore.exceptions import BaseError, InvalidPathError
 
     where = f"{source} at {endpoint}" if endpoint else source
@@ -37,12 +38,14 @@ def translate(error: Exception, source: str, endpoint: str | None) -> BincountEr
         return ConfigError(
             f"{where}: must be listable, got access denied. Check the credentials, or name bins by --ids."
         )
-    if isinstance(error, InvalidPathError) or not isinstance(error, BotoCoreError | BaseError):
+    if isinstance(error, InvalidPathError) or not isinstance(error, BotoCoreError | BaseError | ResponseParserError):
         raise error
     name = type(error).__name__
     if "Credential" in name or "Profile" in name or "ConfigNotFound" in name:
         return ConfigError(f"{where}: credentials must be whole, got {_line(error)!r}. Complete or remove them.")
-    if name in _NO_SERVER or any(text in str(error) for text in _NO_NAME):
+    # botocore's message hides what the connection said.
+    said = f"{error} {getattr(error, 'kwargs', {}).get('error', '')}"
+    if name in _NO_SERVER or any(text in said for text in _NO_NAME):
         return ConfigError(f"{where}: must be the address of an S3 server, got {_line(error)!r}. Check the endpoint.")
     return StoreError(
         f"{where}: must answer, got {_line(error)!r}. Check the endpoint and the network; if they are right, run again."

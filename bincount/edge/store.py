@@ -13,7 +13,7 @@ from bincount.core.errors import ConfigError, StoreError
 from bincount.edge.settings import Settings
 
 # A photo of the bucket has 0.2 MB at most; more than this is not read into memory.
-MOST_BYTES = 64_000_000
+MOST_BYTES = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)

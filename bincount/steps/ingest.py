@@ -6,11 +6,10 @@ import json
 from typing import Any
 
 from bincount.core.errors import ConfigError
+from bincount.core.manifest import Manifest
 from bincount.edge.settings import Settings
+from bincount.steps.ingesting.limits import MAX_REJECTED, WORKERS
 from bincount.steps.ingesting.partitions import fetch_partition, join_partitions, plan_partitions
-
-WORKERS = 32
-MAX_REJECTED = 0.02
 
 
 def ingest(
@@ -39,7 +38,7 @@ def ingest(
         attempt: What is being attempted, such as a DAG run's id: a retry finds its MLflow run again.
 
     Returns:
-        {"run_id", "manifest", "bins", "rejected", "parts": {part: bins}}.
+        {"run_id", "manifest", "bins", "rejected", "siblings", "parts": {part: bins}}.
 
     Raises:
         ConfigError: If a setting is wrong, or the source is absent or denied.
@@ -63,19 +62,21 @@ def ingest(
     except BaseException:
         tracking.finish_run(settings, run_id, "FAILED")
         raise
-    card = json.loads((settings.manifests / f"{summary['manifest']}.card.json").read_bytes())
-    tracking.log_params(
-        settings, run_id, {"source": source, "counts": counts, "limit": limit, "seed": seed, "ids": ids}
-    )
-    tracking.log_dict(settings, run_id, card, "data/card.json")
-    tracking.log_dataset(
-        settings,
-        run_id,
-        digest=summary["manifest"],
-        source=card["source"],
-        profile=json.dumps({"bins": summary["bins"], **summary["parts"]}),
-    )
+    asked = {"source": source, "ids": ids, "counts": counts, "limit": limit, "seed": seed}
+    tracking.log_params(settings, run_id, asked)
+    _log_card(settings, run_id, summary["manifest"])
     return {"run_id": run_id, **summary}
+
+
+def _log_card(settings: Settings, run_id: str, digest: str) -> None:
+    from bincount.edge import tracking
+    from bincount.steps.data_card import draw_card
+
+    card = json.loads((settings.manifests / f"{digest}.card.json").read_bytes())
+    profile = json.dumps({"bins": card["bins"], **card["parts"]})
+    tracking.log_dataset(settings, run_id, digest=digest, source=card["source"], profile=profile)
+    tracking.log_dict(settings, run_id, card, "data/card.json")
+    tracking.log_figures(settings, run_id, draw_card(Manifest.read(settings.manifests, digest), card))
 
 
 def collect(
@@ -92,7 +93,7 @@ def collect(
     """Brings bins in without noting them anywhere; arguments and errors are `ingest`'s.
 
     Returns:
-        {"manifest", "bins", "rejected", "parts"}.
+        {"manifest", "bins", "rejected", "siblings", "parts"}.
     """
     _check(limit, workers, max_rejected)
     request = plan_partitions(

@@ -15,7 +15,7 @@ from bincount.edge.settings import Settings
 from bincount.edge.store import Store, open_store
 from bincount.steps.ingesting.candidates import find_candidates
 from bincount.steps.ingesting.join import join_shards
-from bincount.steps.ingesting.limits import check_share
+from bincount.steps.ingesting.limits import MAX_REJECTED, WORKERS, check_share
 from bincount.steps.ingesting.plan import Plan, make_plan
 from bincount.steps.ingesting.request import Request, Work
 from bincount.steps.ingesting.shard_index import is_whole
@@ -34,8 +34,8 @@ def plan_partitions(
     counts: str = "1-5",
     limit: int | None = None,
     seed: int = 0,
-    workers: int = 32,
-    max_rejected: float = 0.02,
+    workers: int = WORKERS,
+    max_rejected: float = MAX_REJECTED,
 ) -> str:
     """Reads metadata and decides which bins go into which shard.
 
@@ -59,7 +59,13 @@ def plan_partitions(
 
 
 def fetch_partition(
-    settings: Settings, request: str, *, index: int = 0, of: int = 1, workers: int = 32, max_rejected: float = 0.02
+    settings: Settings,
+    request: str,
+    *,
+    index: int = 0,
+    of: int = 1,
+    workers: int = WORKERS,
+    max_rejected: float = MAX_REJECTED,
 ) -> None:
     """Fetches every `of`-th planned shard, from the `index`-th on.
 
@@ -84,7 +90,7 @@ def fetch_partition(
         )
 
 
-def join_partitions(settings: Settings, request: str, *, max_rejected: float = 0.02) -> dict[str, Any]:
+def join_partitions(settings: Settings, request: str, *, max_rejected: float = MAX_REJECTED) -> dict[str, Any]:
     """Publishes the manifest of all partitions, the same one however many there were.
 
     Returns:

@@ -1,0 +1,41 @@
+"""Small bins on disk: real JPEGs, a product or two each."""
+
+import io
+import json
+
+import numpy as np
+from PIL import Image
+
+
+def photo(seed=0, size=(32, 24)):
+    """A small JPEG; another seed, other pixels."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG")
+    return file.getvalue()
+
+
+def metadata(recorded, skus=("A",)):
+    """Metadata in the bucket's schema: all items are of the first product."""
+    quantities = [recorded, *[0] * (len(skus) - 1)]
+    products = {sku: {"quantity": quantity} for sku, quantity in zip(skus, quantities, strict=True)} if skus else {}
+    return json.dumps({"BIN_FCSKU_DATA": products, "EXPECTED_QUANTITY": recorded}).encode()
+
+
+def write_bin(folder, bin_id, *, recorded=None, skus=None, image=None, document=None):
+    """Writes one bin; what is not given is made from the id."""
+    number = sum(map(ord, bin_id))
+    recorded = 1 + number % 5 if recorded is None else recorded
+    for name in ("bin-images", "metadata"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    image = photo(number) if image is None else image
+    document = metadata(recorded, (f"S{bin_id}",) if skus is None else skus) if document is None else document
+    (folder / "bin-images" / f"{bin_id}.jpg").write_bytes(image)
+    (folder / "metadata" / f"{bin_id}.json").write_bytes(document)
+
+
+def write_bins(folder, bins=400, step=5):
+    """Writes padded bins, every `step`-th id, so that all parts hold some and none are neighbours."""
+    for number in range(0, bins * step, step):
+        write_bin(folder, f"{number:05d}")
+    return folder
