@@ -48,7 +48,8 @@ def draw_item(kind: str, look: int, size_px: tuple[int, int], label: Image.Image
     # A worn, darker rim all round is what tells one item from the next.
     ImageDraw.Draw(shape).rectangle((0, 0, width - 1, height - 1), outline=0, width=2)
     rim = shape.filter(ImageFilter.BoxBlur(2)).point(lambda value: 255 * (value > 240))
-    item = Image.composite(item, item.point(lambda value: value * 0.45), rim)
+    worn = rng.uniform(0.35, 0.8)
+    item = Image.composite(item, item.point(lambda value: value * worn), rim)
     item.putalpha(shape)
     return item.reduce(_FINE)
 

@@ -56,7 +56,7 @@ class _Place:
 
 
 _SHARES = np.stack(np.meshgrid(np.linspace(0, 1, 7), np.linspace(0, 1, 7)), -1).reshape(-1, 2)
-_LABEL = np.array([0.14, 0.078])  # a barcode label's width and height, of the photo's long side
+_LABEL = np.array([0.15, 0.083])  # a barcode label's width and height, of the photo's long side
 
 
 def render(scene: Scene) -> bytes:
@@ -80,9 +80,10 @@ def render(scene: Scene) -> bytes:
     label_px = np.round(_LABEL * max(width, height)).astype(int)
     # From white to nearly the fabric's own colour, so that pale pixels count nothing.
     paper = np.array([250, 244, 228]) * rng.uniform(0.7, 0.95) - rng.uniform(0, 1) * np.array([10, 22, 70])
+    shade = rng.uniform(0.25, 0.8)
     for index in scene.shown:
         front = [places[other] for other in scene.shown if other > index]
-        _draw(photo, scene.items[index], places[index], front, label_px, paper)
+        _draw(photo, scene.items[index], places[index], front, label_px, paper, shade)
     draw_bands(photo, rng, floor)
     draw_front(photo, rng, floor)
     return _shoot(photo, np.random.default_rng(scene.shot_seed))
@@ -90,8 +91,9 @@ def render(scene: Scene) -> bytes:
 
 def _place(rng: np.random.Generator, items: Sequence[tuple[str, int]], width: int, floor: int) -> list[_Place]:
     """Lets the items find room, those behind first and higher: of many places, the least crowded."""
-    # All items together take an area that does not depend on how many they are.
-    filled = rng.uniform(0.32, 0.6) * width * floor / max(1, len(items))
+    # All items together take an area that does not depend on how many they are. The
+    # 0.3 is for photos of this bin that lack an item, which are those of small counts.
+    filled = rng.uniform(0.26, 0.56) * width * floor / (len(items) - 0.3)
     depth = [1.0] if len(items) == 1 else np.linspace(0.55, 1, len(items))  # 1: at the front
     places: list[_Place] = []
     for (kind, _), near in zip(items, depth, strict=True):
@@ -118,7 +120,7 @@ def _overlap(one: _Place, other: _Place) -> float:
     return max(0, across) * max(0, down) / min(one.w * one.h, other.w * other.h)
 
 
-def _draw(photo: Image.Image, item: tuple[str, int], place: _Place, front: Sequence[_Place], label_px: np.ndarray, paper: np.ndarray) -> None:
+def _draw(photo: Image.Image, item: tuple[str, int], place: _Place, front: Sequence[_Place], label_px: np.ndarray, paper: np.ndarray, shade: float) -> None:
     kind, look = item
     size = np.array([place.w, place.h])
     label_px = np.round(label_px * min(1, *(0.86 * size / label_px))).astype(int)
@@ -140,7 +142,7 @@ def _draw(photo: Image.Image, item: tuple[str, int], place: _Place, front: Seque
     corner = round(place.x - drawn.width / 2), round(place.y - drawn.height / 2)
     reach = max(3, round(0.012 * max(photo.size)))
     shadow = Image.new("L", (drawn.width + 4 * reach, drawn.height + 4 * reach))
-    shadow.paste(drawn.getchannel("A").point(lambda alpha: alpha * 0.6), (2 * reach, 2 * reach))
+    shadow.paste(drawn.getchannel("A").point(lambda alpha: alpha * shade), (2 * reach, 2 * reach))
     photo.paste((24, 20, 12), (corner[0] - 2 * reach, corner[1] - reach), shadow.filter(ImageFilter.BoxBlur(reach)))
     photo.paste(drawn, corner, drawn)
 
@@ -155,9 +157,9 @@ def _shoot(photo: Image.Image, rng: np.random.Generator) -> bytes:
     photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9) * scale))
     pixels = np.asarray(photo, np.float32)
     haze = np.array([178, 160, 132], np.float32) * rng.uniform(0.7, 1.1)
-    veil = rng.uniform(0.08, 0.28)
+    veil = rng.uniform(0.06, 0.3)
     pixels = pixels * (1 - veil) + haze * veil
-    pixels = pixels * (rng.uniform(0.74, 1.12) * (1 + rng.uniform(-0.06, 0.06, 3)).astype(np.float32))
+    pixels = pixels * (rng.uniform(0.7, 1.14) * (1 + rng.uniform(-0.12, 0.12, 3)).astype(np.float32))
     noise = rng.standard_normal((photo.height, photo.width, 1), np.float32)
     pixels = pixels + rng.uniform(0.5, 5) * scale * noise
     buffer = io.BytesIO()
