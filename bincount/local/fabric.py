@@ -41,7 +41,7 @@ def draw_papers(photo: Image.Image, rng: np.random.Generator, floor: int) -> Non
     draw = ImageDraw.Draw(photo)
     size = np.array([photo.width, floor])
     for _ in range(rng.integers(0, 4)):
-        tone = rng.uniform(150, 245) if rng.random() < 0.65 else rng.uniform(15, 70)
+        tone = rng.uniform(130, 235) if rng.random() < 0.65 else rng.uniform(25, 90)
         middle, reach = rng.uniform((0.1, 0.4), (0.9, 0.95)) * size, rng.uniform(0.08, 0.3) * size
         turns = np.sort(rng.uniform(0, 2 * np.pi, 7))
         corners = middle + reach * np.stack([np.cos(turns), np.sin(turns)], 1) * rng.uniform(0.7, 1, (7, 1))

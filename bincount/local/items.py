@@ -18,6 +18,8 @@ KINDS: dict[str, tuple[float, float]] = {
 }
 _FINE = 2  # items are drawn this much larger and reduced, for smooth edges
 
+_CONTRAST = 140  # of a label's bars against its paper, of 255
+
 Colour = tuple[int, int, int]
 
 
@@ -66,7 +68,7 @@ def draw_label(size_px: tuple[int, int], look: int, paper: Colour) -> Image.Imag
     width, height = size_px[0] * _FINE, size_px[1] * _FINE
     label = Image.new("RGB", (width, height), paper)
     draw = ImageDraw.Draw(label)
-    ink = tuple(int(value * 0.16) for value in paper)
+    ink = tuple(max(0, value - _CONTRAST) for value in paper)
     module = width / 22
     x = 1.6 * module
     while x < width - 2.6 * module:

@@ -56,7 +56,7 @@ class _Place:
 
 
 _SHARES = np.stack(np.meshgrid(np.linspace(0, 1, 7), np.linspace(0, 1, 7)), -1).reshape(-1, 2)
-_LABEL = np.array([0.15, 0.083])  # a barcode label's width and height, of the photo's long side
+_LABEL = np.array([0.16, 0.088])  # a barcode label's width and height, of the photo's long side
 
 
 def render(scene: Scene) -> bytes:
@@ -78,8 +78,9 @@ def render(scene: Scene) -> bytes:
     places = _place(rng, scene.items, width, floor)
     draw_papers(photo, rng, floor)
     label_px = np.round(_LABEL * max(width, height)).astype(int)
-    # From white to nearly the fabric's own colour, so that pale pixels count nothing.
-    paper = np.array([250, 244, 228]) * rng.uniform(0.7, 0.95) - rng.uniform(0, 1) * np.array([10, 22, 70])
+    # Labels differ in tone from bin to bin and not in contrast: their pixels' colours
+    # tell little of how many they are, their bars the more.
+    paper = rng.uniform(165, 240) * np.array([1, 0.975, 0.91])
     shade = rng.uniform(0.25, 0.8)
     for index in scene.shown:
         front = [places[other] for other in scene.shown if other > index]
@@ -156,10 +157,9 @@ def _shoot(photo: Image.Image, rng: np.random.Generator) -> bytes:
         photo = photo.filter(ImageFilter.BoxBlur((rng.uniform(0.5, 1.8) * scale, 0.3)))
     photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9) * scale))
     pixels = np.asarray(photo, np.float32)
-    haze = np.array([178, 160, 132], np.float32) * rng.uniform(0.7, 1.1)
-    veil = rng.uniform(0.06, 0.3)
-    pixels = pixels * (1 - veil) + haze * veil
-    pixels = pixels * (rng.uniform(0.7, 1.14) * (1 + rng.uniform(-0.12, 0.12, 3)).astype(np.float32))
+    # Light shifts all tones and hardly scales them: scaling would change every edge.
+    tint = rng.uniform(-24, 24) + rng.uniform(-11, 11, 3).astype(np.float32)
+    pixels = 0.84 * pixels * rng.uniform(0.9, 1.08) + np.array([28, 25, 20], np.float32) + tint
     noise = rng.standard_normal((photo.height, photo.width, 1), np.float32)
     pixels = pixels + rng.uniform(0.5, 5) * scale * noise
     buffer = io.BytesIO()
