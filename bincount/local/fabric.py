@@ -9,7 +9,7 @@ _LABEL_COLOURS = ((196, 84, 62), (212, 132, 84), (60, 62, 110), (48, 92, 84), (1
 
 
 def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -> Image.Image:
-    """Draws an empty bin: back wall, side walls, floor, folds and weave.
+    """Draws an empty bin: back wall, side walls, floor and folds.
 
     Args:
         rng: The bin's own generator.
@@ -29,10 +29,11 @@ def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -
     light = np.where(y < rng.uniform(0, 0.08), light * rng.uniform(0.4, 0.9), light)
     ground = rng.uniform(0.72, 0.95) * floor / height
     light = np.where(y > ground, light * rng.uniform(0.7, 0.95), light)
-    # Folds: noise drawn coarse and stretched; weave: fine noise.
-    coarse = Image.fromarray(rng.integers(0, 255, (5, 4), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    # Folds: noise drawn coarse and stretched.
+    coarse = Image.fromarray(rng.integers(0, 255, (5, 4), dtype=np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
     light = light * (1 + rng.uniform(0.05, 0.25) * (np.asarray(coarse, np.float32) / 255 - 0.5))
-    light = light + rng.uniform(0.005, 0.03) * rng.standard_normal((height, width), np.float32)
     return Image.fromarray(np.clip(light[..., None] * yellow, 0, 255).astype(np.uint8))
 
 
@@ -40,7 +41,7 @@ def draw_papers(photo: Image.Image, rng: np.random.Generator, floor: int) -> Non
     """Draws what lies behind the items and is none: sheets of pale or dark packing paper."""
     draw = ImageDraw.Draw(photo)
     size = np.array([photo.width, floor])
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(0, 3)):
         tone = rng.uniform(130, 235) if rng.random() < 0.65 else rng.uniform(25, 90)
         middle, reach = rng.uniform((0.1, 0.4), (0.9, 0.95)) * size, rng.uniform(0.08, 0.3) * size
         turns = np.sort(rng.uniform(0, 2 * np.pi, 7))
@@ -60,13 +61,21 @@ def draw_bands(photo: Image.Image, rng: np.random.Generator, floor: int) -> None
         draw.line((0, y, width, y + sag), fill=235, width=thick)
         ring = 0.03 * max(photo.size)
         middle = rng.uniform(0.3, 0.9) * width
-        draw.rounded_rectangle((middle, y + sag / 2 - ring / 2, middle + 3 * ring, y + sag / 2 + ring / 2), ring / 2, outline=240, width=thick)
+        draw.rounded_rectangle(
+            (middle, y + sag / 2 - ring / 2, middle + 3 * ring, y + sag / 2 + ring / 2),
+            ring / 2,
+            outline=240,
+            width=thick,
+        )
     else:
         strength, pitch = rng.uniform(40, 90), max(3, round(rng.uniform(0.009, 0.015) * max(photo.size)))
         for middle in np.linspace(0.18, 0.85, rng.integers(2, 4)) * floor + rng.uniform(-0.05, 0.05) * height:
             half = rng.uniform(0.05, 0.1) * height
             sag = rng.uniform(-0.02, 0.02) * height
-            draw.polygon([(0, middle - half), (width, middle - half + sag), (width, middle + half + sag), (0, middle + half)], fill=int(0.35 * strength))
+            draw.polygon(
+                [(0, middle - half), (width, middle - half + sag), (width, middle + half + sag), (0, middle + half)],
+                fill=int(0.35 * strength),
+            )
             for y in np.arange(middle - half, middle + half, pitch):
                 draw.line((0, y, width, y + sag), fill=int(strength * rng.uniform(0.6, 1.4)), width=1 + (pitch > 6))
     photo.paste((216, 206, 190), mask=threads)
@@ -99,11 +108,19 @@ def _label(rng: np.random.Generator, width: int) -> Image.Image:
     label = Image.new("RGB", (width, height), _LABEL_COLOURS[rng.integers(len(_LABEL_COLOURS))])
     draw = ImageDraw.Draw(label)
     draw.rectangle((0.06 * width, 0.15 * height, 0.52 * width, 0.85 * height), fill=(226, 220, 208))
-    draw.text((0.1 * width, 0.12 * height), f"{rng.integers(1, 5)}{'ABCDEFGHJKL'[rng.integers(11)]}", fill=(30, 30, 34), font_size=0.62 * height)
+    draw.text(
+        (0.1 * width, 0.12 * height),
+        f"{rng.integers(1, 5)}{'ABCDEFGHJKL'[rng.integers(11)]}",
+        fill=(30, 30, 34),
+        font_size=0.62 * height,
+    )
     cells = np.where(rng.random((9, 9)) < 0.5, 40, 226).astype(np.uint8)
     for corner in (np.s_[:3, :3], np.s_[:3, -3:], np.s_[-3:, :3]):  # the finders of a QR code
         cells[corner] = 40
     side = round(0.72 * height)
-    label.paste(Image.fromarray(cells).resize((side, side), Image.Resampling.NEAREST), (round(0.64 * width), round(0.14 * height)))
+    label.paste(
+        Image.fromarray(cells).resize((side, side), Image.Resampling.NEAREST),
+        (round(0.64 * width), round(0.14 * height)),
+    )
     label.putalpha(255)
     return label.filter(ImageFilter.BoxBlur(0.5))

@@ -18,12 +18,14 @@ KINDS: dict[str, tuple[float, float]] = {
 }
 _FINE = 2  # items are drawn this much larger and reduced, for smooth edges
 
-_CONTRAST = 140  # of a label's bars against its paper, of 255
+_CONTRAST = 165  # of a label's bars against its paper, of 255
 
 Colour = tuple[int, int, int]
 
 
-def draw_item(kind: str, look: int, size_px: tuple[int, int], label: Image.Image, at: tuple[float, float]) -> Image.Image:
+def draw_item(
+    kind: str, look: int, size_px: tuple[int, int], label: Image.Image, at: tuple[float, float]
+) -> Image.Image:
     """Draws one item upright, with its barcode label.
 
     Args:
@@ -180,7 +182,17 @@ def _disc(shape: ImageDraw.ImageDraw, face: ImageDraw.ImageDraw, w: int, h: int,
 
 
 def _bag(shape: ImageDraw.ImageDraw, face: ImageDraw.ImageDraw, w: int, h: int, base: Colour) -> None:
-    corners = [(0.06, 0.05), (0.3, 0), (0.72, 0.04), (0.97, 0), (1, 0.35), (0.95, 0.7), (1, 0.96), (0.6, 1), (0.2, 0.96)]
+    corners = [
+        (0.06, 0.05),
+        (0.3, 0),
+        (0.72, 0.04),
+        (0.97, 0),
+        (1, 0.35),
+        (0.95, 0.7),
+        (1, 0.96),
+        (0.6, 1),
+        (0.2, 0.96),
+    ]
     corners += [(0, 1), (0.05, 0.6), (0, 0.3)]
     shape.polygon([(x * (w - 1), y * (h - 1)) for x, y in corners], fill=255)
     face.line((0, 0.06 * h, w, 0.06 * h), fill=_darker(base, 0.7), width=3)

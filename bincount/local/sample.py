@@ -1,7 +1,7 @@
 """Bins that bincount renders itself: the whole chain on a machine that has none.
 
-    python -m bincount.local.sample --folder DIR       a folder in the bucket's layout
-    python -m bincount.local.sample --sheet OUT.jpg    a contact sheet of some bins with their counts
+python -m bincount.local.sample --folder DIR       a folder in the bucket's layout
+python -m bincount.local.sample --sheet OUT.jpg    a contact sheet of some bins with their counts
 """
 
 from __future__ import annotations

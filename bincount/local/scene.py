@@ -72,7 +72,9 @@ def render(scene: Scene) -> bytes:
     """
     rng = np.random.default_rng(scene.bin_seed)
     width = int(rng.integers(315, 786))
-    height = round(min(1069, max(240, width * rng.choice([rng.uniform(0.6, 0.85), rng.uniform(1.1, 1.6)], p=[0.65, 0.35]))))
+    height = round(
+        min(1069, max(240, width * rng.choice([rng.uniform(0.6, 0.85), rng.uniform(1.1, 1.6)], p=[0.65, 0.35])))
+    )
     floor = round(height * rng.uniform(0.84, 0.9))
     photo = draw_fabric(rng, width, height, floor)
     places = _place(rng, scene.items, width, floor)
@@ -80,7 +82,7 @@ def render(scene: Scene) -> bytes:
     label_px = np.round(_LABEL * max(width, height)).astype(int)
     # Labels differ in tone from bin to bin and not in contrast: their pixels' colours
     # tell little of how many they are, their bars the more.
-    paper = rng.uniform(165, 240) * np.array([1, 0.975, 0.91])
+    paper = rng.uniform(175, 240) * np.array([1, 0.975, 0.91])
     shade = rng.uniform(0.25, 0.8)
     for index in scene.shown:
         front = [places[other] for other in scene.shown if other > index]
@@ -121,7 +123,15 @@ def _overlap(one: _Place, other: _Place) -> float:
     return max(0, across) * max(0, down) / min(one.w * one.h, other.w * other.h)
 
 
-def _draw(photo: Image.Image, item: tuple[str, int], place: _Place, front: Sequence[_Place], label_px: np.ndarray, paper: np.ndarray, shade: float) -> None:
+def _draw(
+    photo: Image.Image,
+    item: tuple[str, int],
+    place: _Place,
+    front: Sequence[_Place],
+    label_px: np.ndarray,
+    paper: np.ndarray,
+    shade: float,
+) -> None:
     kind, look = item
     size = np.array([place.w, place.h])
     label_px = np.round(label_px * min(1, *(0.86 * size / label_px))).astype(int)
@@ -136,10 +146,12 @@ def _draw(photo: Image.Image, item: tuple[str, int], place: _Place, front: Seque
             covered |= other.covers(points)
         hidden.append(covered.mean() + 0.1 * abs(middle - 0.5).sum())
     rng = np.random.default_rng(look)
-    label = draw_label((int(label_px[0]), int(label_px[1])), int(rng.integers(2**32)), tuple(int(part) for part in paper))
+    label = draw_label(
+        (int(label_px[0]), int(label_px[1])), int(rng.integers(2**32)), (int(paper[0]), int(paper[1]), int(paper[2]))
+    )
     u, v = middles[int(np.argmin(hidden))]
     drawn = draw_item(kind, look, (round(place.w), round(place.h)), label, (u, v))
-    drawn = drawn.rotate(math.degrees(place.angle), Image.Resampling.BICUBIC, expand=True)
+    drawn = drawn.rotate(math.degrees(place.angle), Image.Resampling.BILINEAR, expand=True)
     corner = round(place.x - drawn.width / 2), round(place.y - drawn.height / 2)
     reach = max(3, round(0.012 * max(photo.size)))
     shadow = Image.new("L", (drawn.width + 4 * reach, drawn.height + 4 * reach))
@@ -151,17 +163,17 @@ def _draw(photo: Image.Image, item: tuple[str, int], place: _Place, front: Seque
 def _shoot(photo: Image.Image, rng: np.random.Generator) -> bytes:
     """Takes the photo: a slightly moved, blurred, tinted, noisy view, encoded at some quality."""
     scale = max(photo.size) / 600
-    zoom, moved = 0.97, rng.uniform(0, 0.03, 2) * photo.size  # stays inside what was drawn
-    photo = photo.transform(photo.size, Image.Transform.AFFINE, (zoom, 0, moved[0], 0, zoom, moved[1]), Image.Resampling.BILINEAR)
+    left, top = rng.uniform(0, 0.03, 2) * photo.size
+    seen = (left, top, left + 0.97 * photo.width, top + 0.97 * photo.height)
+    photo = photo.resize(photo.size, Image.Resampling.BILINEAR, box=seen)
     if rng.random() < 0.1:  # the pod was still moving
         photo = photo.filter(ImageFilter.BoxBlur((rng.uniform(0.5, 1.8) * scale, 0.3)))
-    photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9) * scale))
-    pixels = np.asarray(photo, np.float32)
+    photo = photo.filter(ImageFilter.BoxBlur(rng.uniform(0.2, 1.2) * scale))
     # Light shifts all tones and hardly scales them: scaling would change every edge.
-    tint = rng.uniform(-24, 24) + rng.uniform(-11, 11, 3).astype(np.float32)
-    pixels = 0.84 * pixels * rng.uniform(0.9, 1.08) + np.array([28, 25, 20], np.float32) + tint
-    noise = rng.standard_normal((photo.height, photo.width, 1), np.float32)
-    pixels = pixels + rng.uniform(0.5, 5) * scale * noise
+    gain, tint = 0.84 * rng.uniform(0.93, 1.06), np.array([28, 25, 20]) + rng.uniform(-24, 24) + rng.uniform(-11, 11, 3)
+    toned = photo.point([int(min(255, max(0, gain * tone + shift))) for shift in tint for tone in range(256)])
+    noise = rng.uniform(0.5, 5) * scale * rng.standard_normal((photo.height, photo.width, 1), np.float32)
+    pixels = np.clip(np.asarray(toned) + noise.astype(np.int16), 0, 255).astype(np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=int(rng.integers(62, 96)))
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=int(rng.integers(62, 96)))
     return buffer.getvalue()
