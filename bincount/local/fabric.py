@@ -9,7 +9,7 @@ _LABEL_COLOURS = ((196, 84, 62), (212, 132, 84), (60, 62, 110), (48, 92, 84), (1
 
 
 def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -> Image.Image:
-    """Draws an empty bin: back wall, side walls, floor, folds and weave.
+    """Draws an empty bin: back wall, side walls, floor and folds.
 
     Args:
         rng: The bin's own generator.
@@ -29,12 +29,11 @@ def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -
     light = np.where(y < rng.uniform(0, 0.08), light * rng.uniform(0.4, 0.9), light)
     ground = rng.uniform(0.72, 0.95) * floor / height
     light = np.where(y > ground, light * rng.uniform(0.7, 0.95), light)
-    # Folds: noise drawn coarse and stretched; weave: fine noise.
+    # Folds: noise drawn coarse and stretched.
     coarse = Image.fromarray(rng.integers(0, 255, (5, 4), dtype=np.uint8)).resize(
         (width, height), Image.Resampling.BICUBIC
     )
     light = light * (1 + rng.uniform(0.05, 0.25) * (np.asarray(coarse, np.float32) / 255 - 0.5))
-    light = light + rng.uniform(0.005, 0.03) * rng.standard_normal((height, width), np.float32)
     return Image.fromarray(np.clip(light[..., None] * yellow, 0, 255).astype(np.uint8))
 
 
@@ -42,8 +41,8 @@ def draw_papers(photo: Image.Image, rng: np.random.Generator, floor: int) -> Non
     """Draws what lies behind the items and is none: sheets of pale or dark packing paper."""
     draw = ImageDraw.Draw(photo)
     size = np.array([photo.width, floor])
-    for _ in range(rng.integers(0, 5)):
-        tone = rng.uniform(150, 245) if rng.random() < 0.65 else rng.uniform(15, 70)
+    for _ in range(rng.integers(0, 3)):
+        tone = rng.uniform(130, 235) if rng.random() < 0.65 else rng.uniform(25, 90)
         middle, reach = rng.uniform((0.1, 0.4), (0.9, 0.95)) * size, rng.uniform(0.08, 0.3) * size
         turns = np.sort(rng.uniform(0, 2 * np.pi, 7))
         corners = middle + reach * np.stack([np.cos(turns), np.sin(turns)], 1) * rng.uniform(0.7, 1, (7, 1))

@@ -18,6 +18,8 @@ KINDS: dict[str, tuple[float, float]] = {
 }
 _FINE = 2  # items are drawn this much larger and reduced, for smooth edges
 
+_CONTRAST = 165  # of a label's bars against its paper, of 255
+
 Colour = tuple[int, int, int]
 
 
@@ -50,7 +52,8 @@ def draw_item(
     # A worn, darker rim all round is what tells one item from the next.
     ImageDraw.Draw(shape).rectangle((0, 0, width - 1, height - 1), outline=0, width=2)
     rim = shape.filter(ImageFilter.BoxBlur(2)).point(lambda value: 255 * (value > 240))
-    item = Image.composite(item, item.point(lambda value: value * 0.45), rim)
+    worn = rng.uniform(0.35, 0.8)
+    item = Image.composite(item, item.point(lambda value: value * worn), rim)
     item.putalpha(shape)
     return item.reduce(_FINE)
 
@@ -67,7 +70,7 @@ def draw_label(size_px: tuple[int, int], look: int, paper: Colour) -> Image.Imag
     width, height = size_px[0] * _FINE, size_px[1] * _FINE
     label = Image.new("RGB", (width, height), paper)
     draw = ImageDraw.Draw(label)
-    ink = tuple(int(value * 0.16) for value in paper)
+    ink = tuple(max(0, value - _CONTRAST) for value in paper)
     module = width / 22
     x = 1.6 * module
     while x < width - 2.6 * module:

@@ -56,7 +56,7 @@ class _Place:
 
 
 _SHARES = np.stack(np.meshgrid(np.linspace(0, 1, 7), np.linspace(0, 1, 7)), -1).reshape(-1, 2)
-_LABEL = np.array([0.14, 0.078])  # a barcode label's width and height, of the photo's long side
+_LABEL = np.array([0.16, 0.088])  # a barcode label's width and height, of the photo's long side
 
 
 def render(scene: Scene) -> bytes:
@@ -80,11 +80,13 @@ def render(scene: Scene) -> bytes:
     places = _place(rng, scene.items, width, floor)
     draw_papers(photo, rng, floor)
     label_px = np.round(_LABEL * max(width, height)).astype(int)
-    # From white to nearly the fabric's own colour, so that pale pixels count nothing.
-    paper = np.array([250, 244, 228]) * rng.uniform(0.7, 0.95) - rng.uniform(0, 1) * np.array([10, 22, 70])
+    # Labels differ in tone from bin to bin and not in contrast: their pixels' colours
+    # tell little of how many they are, their bars the more.
+    paper = rng.uniform(175, 240) * np.array([1, 0.975, 0.91])
+    shade = rng.uniform(0.25, 0.8)
     for index in scene.shown:
         front = [places[other] for other in scene.shown if other > index]
-        _draw(photo, scene.items[index], places[index], front, label_px, paper)
+        _draw(photo, scene.items[index], places[index], front, label_px, paper, shade)
     draw_bands(photo, rng, floor)
     draw_front(photo, rng, floor)
     return _shoot(photo, np.random.default_rng(scene.shot_seed))
@@ -92,8 +94,9 @@ def render(scene: Scene) -> bytes:
 
 def _place(rng: np.random.Generator, items: Sequence[tuple[str, int]], width: int, floor: int) -> list[_Place]:
     """Lets the items find room, those behind first and higher: of many places, the least crowded."""
-    # All items together take an area that does not depend on how many they are.
-    filled = rng.uniform(0.32, 0.6) * width * floor / max(1, len(items))
+    # All items together take an area that does not depend on how many they are. The
+    # 0.3 is for photos of this bin that lack an item, which are those of small counts.
+    filled = rng.uniform(0.26, 0.56) * width * floor / (len(items) - 0.3)
     depth = [1.0] if len(items) == 1 else np.linspace(0.55, 1, len(items))  # 1: at the front
     places: list[_Place] = []
     for (kind, _), near in zip(items, depth, strict=True):
@@ -127,6 +130,7 @@ def _draw(
     front: Sequence[_Place],
     label_px: np.ndarray,
     paper: np.ndarray,
+    shade: float,
 ) -> None:
     kind, look = item
     size = np.array([place.w, place.h])
@@ -143,15 +147,15 @@ def _draw(
         hidden.append(covered.mean() + 0.1 * abs(middle - 0.5).sum())
     rng = np.random.default_rng(look)
     label = draw_label(
-        (int(label_px[0]), int(label_px[1])), int(rng.integers(2**32)), tuple(int(part) for part in paper)
+        (int(label_px[0]), int(label_px[1])), int(rng.integers(2**32)), (int(paper[0]), int(paper[1]), int(paper[2]))
     )
     u, v = middles[int(np.argmin(hidden))]
     drawn = draw_item(kind, look, (round(place.w), round(place.h)), label, (u, v))
-    drawn = drawn.rotate(math.degrees(place.angle), Image.Resampling.BICUBIC, expand=True)
+    drawn = drawn.rotate(math.degrees(place.angle), Image.Resampling.BILINEAR, expand=True)
     corner = round(place.x - drawn.width / 2), round(place.y - drawn.height / 2)
     reach = max(3, round(0.012 * max(photo.size)))
     shadow = Image.new("L", (drawn.width + 4 * reach, drawn.height + 4 * reach))
-    shadow.paste(drawn.getchannel("A").point(lambda alpha: alpha * 0.6), (2 * reach, 2 * reach))
+    shadow.paste(drawn.getchannel("A").point(lambda alpha: alpha * shade), (2 * reach, 2 * reach))
     photo.paste((24, 20, 12), (corner[0] - 2 * reach, corner[1] - reach), shadow.filter(ImageFilter.BoxBlur(reach)))
     photo.paste(drawn, corner, drawn)
 
@@ -159,20 +163,17 @@ def _draw(
 def _shoot(photo: Image.Image, rng: np.random.Generator) -> bytes:
     """Takes the photo: a slightly moved, blurred, tinted, noisy view, encoded at some quality."""
     scale = max(photo.size) / 600
-    zoom, moved = 0.97, rng.uniform(0, 0.03, 2) * photo.size  # stays inside what was drawn
-    photo = photo.transform(
-        photo.size, Image.Transform.AFFINE, (zoom, 0, moved[0], 0, zoom, moved[1]), Image.Resampling.BILINEAR
-    )
+    left, top = rng.uniform(0, 0.03, 2) * photo.size
+    seen = (left, top, left + 0.97 * photo.width, top + 0.97 * photo.height)
+    photo = photo.resize(photo.size, Image.Resampling.BILINEAR, box=seen)
     if rng.random() < 0.1:  # the pod was still moving
         photo = photo.filter(ImageFilter.BoxBlur((rng.uniform(0.5, 1.8) * scale, 0.3)))
-    photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9) * scale))
-    pixels = np.asarray(photo, np.float32)
-    haze = np.array([178, 160, 132], np.float32) * rng.uniform(0.7, 1.1)
-    veil = rng.uniform(0.08, 0.28)
-    pixels = pixels * (1 - veil) + haze * veil
-    pixels = pixels * (rng.uniform(0.74, 1.12) * (1 + rng.uniform(-0.06, 0.06, 3)).astype(np.float32))
-    noise = rng.standard_normal((photo.height, photo.width, 1), np.float32)
-    pixels = pixels + rng.uniform(0.5, 5) * scale * noise
+    photo = photo.filter(ImageFilter.BoxBlur(rng.uniform(0.2, 1.2) * scale))
+    # Light shifts all tones and hardly scales them: scaling would change every edge.
+    gain, tint = 0.84 * rng.uniform(0.93, 1.06), np.array([28, 25, 20]) + rng.uniform(-24, 24) + rng.uniform(-11, 11, 3)
+    toned = photo.point([int(min(255, max(0, gain * tone + shift))) for shift in tint for tone in range(256)])
+    noise = rng.uniform(0.5, 5) * scale * rng.standard_normal((photo.height, photo.width, 1), np.float32)
+    pixels = np.clip(np.asarray(toned) + noise.astype(np.int16), 0, 255).astype(np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=int(rng.integers(62, 96)))
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=int(rng.integers(62, 96)))
     return buffer.getvalue()

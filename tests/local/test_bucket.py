@@ -145,9 +145,9 @@ def test_a_port_or_name_that_will_not_do_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match=rf"--port: must be a free port of 127.0.0.1, got {server.port} .* choose"):
         open_bucket(folder, port=server.port)
     server.server_close()
-    with pytest.raises(ConfigError, match="--port: .* got 70000"):
+    with pytest.raises(ConfigError, match=r"--port: .* got 70000"):
         open_bucket(folder, port=70_000)
-    with pytest.raises(ConfigError, match="--bucket: must be .* got 'A_B'"):
+    with pytest.raises(ConfigError, match=r"--bucket: must be .* got 'A_B'"):
         open_bucket(folder, port=0, bucket="A_B")
 
 
