@@ -59,7 +59,6 @@ def test_evaluate_scores_each_unseen_test_bin_once(settings, manifest, run_id):
 
 def test_what_evaluate_says_is_what_the_model_says(settings, manifest, run_id):
     from bincount.learn.predict import Predictor
-
     from bincount.steps.photos import photos_of
 
     _, ids, probabilities = read_evaluation(settings, run_id)
