@@ -158,7 +158,7 @@ def run_step(verb: str, so_far: dict[str, Any], **params: Any) -> dict[str, Any]
     except StoreError:
         raise
     except BincountError as error:
-        raise AirflowFailException(str(error)) from error
+        raise AirflowFailException(str(error)) from None
     _link(answer)
     return so_far | answer
 
