@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
 from bincount.core.config import FITS, ChainConfig
@@ -152,8 +152,7 @@ def _run_of(name: str) -> Callable[[argparse.Namespace], None]:
         step = getattr(importlib.import_module(f"bincount.steps.{name}"), name)
         settings, options = Settings.from_env(), _options(args)
         with _marking_failed(settings, options.get("run_id")):
-            answer = step(settings, **options)
-        _print_json(answer)
+            _print_answer(lambda: step(settings, **options))
 
     return run
 
@@ -175,19 +174,22 @@ def _marking_failed(settings: Settings, run_id: str | None) -> Iterator[None]:
 def _run_chain(args: argparse.Namespace) -> None:
     from bincount.steps.chain import run_chain
 
-    _print_json(run_chain(Settings.from_env(), ChainConfig(**_options(args))))
+    _print_answer(lambda: run_chain(Settings.from_env(), ChainConfig(**_options(args))))
 
 
 def _predict(args: argparse.Namespace) -> None:
     from bincount.steps.predict import predict
 
-    _print_json(predict(Settings.from_env(), **_options(args)))
+    _print_answer(lambda: predict(Settings.from_env(), **_options(args)))
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name not in ("verb", "run")}
 
 
-def _print_json(answer: object) -> None:
+def _print_answer(work: Callable[[], object]) -> None:
+    """Prints what `work` returns as JSON, and nothing that libraries say on the way: stdout is for the answer."""
+    with redirect_stdout(sys.stderr):
+        answer = work()
     json.dump(answer, sys.stdout, indent=2, ensure_ascii=False)
     print()

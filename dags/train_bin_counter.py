@@ -146,18 +146,16 @@ def run_step(verb: str, so_far: dict[str, Any], **params: Any) -> dict[str, Any]
         What this step and those before have answered.
 
     Raises:
-        StoreError: If a bucket or server did not answer: Airflow tries again.
-        AirflowFailException: If anything else went wrong, which a retry cannot help.
+        AirflowFailException: If a setting or an object is wrong, which a retry cannot help.
+        BincountError: If a server did not answer or the step was killed: Airflow tries again.
     """
-    from bincount.core.errors import BincountError, StoreError
+    from bincount.core.errors import ConfigError, DataError
     from bincount.steps import process
 
     _link(so_far)
     try:
         answer = process.run_step(verb, params)
-    except StoreError:
-        raise
-    except BincountError as error:
+    except (ConfigError, DataError) as error:
         raise AirflowFailException(str(error)) from None
     _link(answer)
     return so_far | answer
