@@ -23,29 +23,31 @@ from bincount.local.up import add_up_arguments
 from bincount.local.up import up as up_verb
 from bincount.steps.process import EXIT_CODES
 
-_SOURCE = ("--source", {"required": True, "help": "s3://BUCKET, or a folder in the bucket's layout"})
-_LIMIT = ("--limit", {"type": int, "metavar": "N", "help": "how many bins to draw (default: all)"})
-_SEED = ("--seed", {"type": int, "default": 0, "metavar": "S", "help": "what every random choice is drawn from"})
-_COUNTS = ("--counts", {"default": "1-5", "help": 'counts to tell apart; 0-5+ adds "6 or more" (default: 1-5)'})
-_RUN_ID = ("--run-id", {"required": True, "help": "the MLflow run, as `bincount ingest` prints it"})
-_PREPARED = ("--prepared", {"required": True, "help": "the features, as `bincount prepare` names them"})
-_VERSION = ("--model-version", {"required": True, "help": "the version of the registered model, such as 3"})
-_NETWORK = [
+Flag = tuple[str, dict[str, Any]]
+
+_SOURCE: Flag = ("--source", {"required": True, "help": "s3://BUCKET, or a folder in the bucket's layout"})
+_LIMIT: Flag = ("--limit", {"type": int, "metavar": "N", "help": "how many bins to draw (default: all)"})
+_SEED: Flag = ("--seed", {"type": int, "default": 0, "metavar": "S", "help": "what every random choice is drawn from"})
+_COUNTS: Flag = ("--counts", {"default": "1-5", "help": 'counts to tell apart; 0-5+ adds "6 or more" (default: 1-5)'})
+_RUN_ID: Flag = ("--run-id", {"required": True, "help": "the MLflow run, as `bincount ingest` prints it"})
+_PREPARED: Flag = ("--prepared", {"required": True, "help": "the features, as `bincount prepare` names them"})
+_VERSION: Flag = ("--model-version", {"required": True, "help": "the version of the registered model, such as 3"})
+_NETWORK: list[Flag] = [
     ("--backbone", {"default": "ResNet50", "help": "any Keras application (default: ResNet50)"}),
     ("--weights", {"default": "auto", "help": "auto, imagenet, none or a file (default: auto)"}),
     ("--fit", {"choices": FITS, "default": "pad", "help": "pad keeps a photo's aspect, squash does not"}),
     ("--image-px", {"type": int, "default": 224, "metavar": "PX", "help": "side of the square (default: 224)"}),
 ]
-_SEARCH = [
+_SEARCH: list[Flag] = [
     ("--trials", {"type": int, "default": 5, "metavar": "N", "help": "hyperparameter sets to try (default: 5)"}),
     ("--max-epochs", {"type": int, "default": 50, "metavar": "N", "help": "most epochs of a trial (default: 50)"}),
 ]
-_FINE_TUNE = (
+_FINE_TUNE: Flag = (
     "--fine-tune-epochs",
     {"type": int, "default": 0, "metavar": "N", "help": "epochs of training the whole network (default: 0)"},
 )
 
-STEPS = {
+STEPS: dict[str, tuple[str, list[Flag], str]] = {
     "ingest": (
         "Fetch bins from a bucket into shards and a manifest.",
         [

@@ -65,8 +65,10 @@ def groups_of(ids: Iterable[str], skus: Mapping[str, Sequence[str]]) -> dict[str
     groups: dict[str, str] = {}
     before: str | None = None
     for bin_id in sorted(ids, key=place_of):
-        together = before is not None and are_siblings(before, bin_id, skus)
-        groups[bin_id] = groups[before] if together else bin_id
+        if before is not None and are_siblings(before, bin_id, skus):
+            groups[bin_id] = groups[before]
+        else:
+            groups[bin_id] = bin_id
         before = bin_id
     return groups
 
