@@ -27,7 +27,8 @@ class Backbone(NamedTuple):
 
     Attributes:
         model: uint8 RGB (B, image_px, image_px, 3) to float32 features (B, D):
-            each stage's activations averaged over the picture, side by side.
+            each stage's activations averaged over the picture, side by side;
+            with random weights their root mean squares too.
             Its layer "network" is the network, as far as it is needed.
         weights: "imagenet", "none" or the digest of a file.
     """
@@ -77,8 +78,12 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
     network.trainable = False
     photos = keras.Input(shape, dtype="uint8", name="photos")
     outputs = network(_normalisation(application)(ops.cast(photos, "float32")))
-    pooled = [layers.GlobalAveragePooling2D(dtype="float32")(stage) for stage in keras.tree.flatten(outputs)]
-    features = layers.Concatenate(dtype="float32")(pooled) if len(pooled) > 1 else pooled[0]
+    pooled = []
+    for stage in keras.tree.flatten(outputs):
+        pooled.append(layers.GlobalAveragePooling2D(dtype="float32")(stage))
+        if resolved == "none":  # on real bins no worse than averages alone, on made ones 3 points better (docs/log.md)
+            pooled.append(ops.sqrt(layers.GlobalAveragePooling2D(dtype="float32")(ops.square(stage)) + 1e-6))
+    features = layers.Concatenate(dtype="float32")(pooled)
     return Backbone(keras.Model(photos, features, name="backbone"), resolved)
 
 

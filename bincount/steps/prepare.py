@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bincount.learn.backbone import Backbone
 
 _log = logging.getLogger(__name__)
-_VERSION = 1  # of what is computed; raise it when the same settings would give other features
+_VERSION = 2  # of what is computed; raise it when the same settings would give other features
 
 
 def prepare(

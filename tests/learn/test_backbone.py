@@ -18,7 +18,7 @@ def features_of(backbone, photos=PHOTOS):
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [("ResNet50", 64 + 256 + 512), ("EfficientNetV2B0", 352), ("ConvNeXtTiny", 2688)]
+    ("name", "width"), [("ResNet50", 2 * (64 + 256 + 512)), ("EfficientNetV2B0", 704), ("ConvNeXtTiny", 5376)]
 )
 def test_random_weights_pool_the_first_three_stages_and_survive_saving(name, width, tmp_path):
     backbone = build_backbone(name, "none", image_px=64)
@@ -47,7 +47,10 @@ def test_the_networks_own_normalisation_is_inside(name):
     stages = keras.Model(network.input, stages_of(network)[:3])
     module = __import__("sys").modules[application.__module__]
     prepared = module.preprocess_input(PHOTOS.astype("float32"))
-    expected = np.concatenate([np.asarray(stage).mean((1, 2)) for stage in stages(prepared, training=False)], axis=1)
+    activations = [np.asarray(stage) for stage in stages(prepared, training=False)]
+    expected = np.concatenate(
+        [pooled for a in activations for pooled in (a.mean((1, 2)), np.sqrt((a**2).mean((1, 2))))], axis=1
+    )
     np.testing.assert_allclose(
         features_of(build_backbone(name, "none", image_px=64, seed=3)), expected, rtol=1e-3, atol=1e-3
     )

@@ -36,7 +36,7 @@ def test_the_answer_names_features_of_every_bin(made):
     manifest = Manifest.read(settings.manifests, arguments["manifest"])
     for part in ("train", "validation", "calibration", "test"):
         examples = prepared.examples(part)
-        assert examples.features.shape == (len(manifest.part(part)), 2, 64 + 256 + 512)
+        assert examples.features.shape == (len(manifest.part(part)), 2, 2 * (64 + 256 + 512))
         assert np.isfinite(examples.features).all()
     assert prepared.facts == {
         "manifest": arguments["manifest"],
