@@ -6,9 +6,6 @@ import pytest
 
 from bincount.core.errors import ConfigError
 from bincount.learn.backbone import build_backbone, set_statistics, stages_of
-from tests.stores import OTHERS_WARNINGS
-
-pytestmark = OTHERS_WARNINGS
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
 

@@ -5,9 +5,6 @@ import pytest
 
 from bincount.core.errors import DataError
 from bincount.learn.dataset import ids_of, load_photos, read_photos
-from tests.stores import OTHERS_WARNINGS
-
-pytestmark = OTHERS_WARNINGS
 
 
 def test_every_record_comes_exactly_once_in_order(manifest, shard_files):

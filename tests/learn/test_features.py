@@ -12,9 +12,6 @@ import pytest
 from bincount.core.errors import DataError
 from bincount.learn.dataset import load_photos
 from bincount.learn.features import extract_features, missing_features, read_examples
-from tests.stores import OTHERS_WARNINGS
-
-pytestmark = OTHERS_WARNINGS
 
 
 @pytest.fixture(scope="module")

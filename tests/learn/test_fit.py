@@ -7,9 +7,6 @@ from bincount.learn.calibrate import nll_of
 from bincount.learn.features import Examples
 from bincount.learn.fit import fit_head, mean_of_views
 from bincount.learn.model import Hyperparameters
-from tests.stores import OTHERS_WARNINGS
-
-pytestmark = OTHERS_WARNINGS
 
 HYPER = Hyperparameters(learning_rate=3e-3, batch_size=32, epochs=8)
 

@@ -16,9 +16,6 @@ from bincount.learn.features import Examples, extract_features, read_examples
 from bincount.learn.fit import fit_head, mean_of_views
 from bincount.learn.model import Hyperparameters, assemble
 from bincount.learn.predict import Predictor
-from tests.stores import OTHERS_WARNINGS
-
-pytestmark = OTHERS_WARNINGS
 
 TEMPERATURE = 1.7
 

@@ -10,13 +10,9 @@ from bincount.learn import search
 from bincount.learn.features import Examples
 from bincount.learn.fit import Fitted
 from bincount.learn.search import search_heads
-from tests.stores import OTHERS_WARNINGS
 
-pytestmark = [
-    *OTHERS_WARNINGS,
-    # KerasTuner 1.4.8 names its threads as Python 2 did.
-    pytest.mark.filterwarnings("ignore:(currentThread|getName)\\(\\) is deprecated:DeprecationWarning"),
-]
+# KerasTuner 1.4.8 names its threads as Python 2 did.
+pytestmark = pytest.mark.filterwarnings("ignore:(currentThread|getName)\\(\\) is deprecated:DeprecationWarning")
 
 NOTHING = Examples(np.zeros((4, 2, 3), np.float16), np.zeros(4, np.int32))
 

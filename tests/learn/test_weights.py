@@ -11,9 +11,6 @@ from bincount.core.errors import ConfigError, StoreError
 from bincount.learn import weights
 from bincount.learn.backbone import build_backbone
 from bincount.learn.weights import answers, load_network
-from tests.stores import OTHERS_WARNINGS
-
-pytestmark = OTHERS_WARNINGS
 
 
 @pytest.fixture

@@ -23,9 +23,7 @@ from bincount.steps.ingesting.partitions import fetch_partition, join_partitions
 from tests.bins import metadata, photo, write_bin, write_bins
 from tests.core.test_photos import resized, saved
 from tests.shared import ABID, needs_abid
-from tests.stores import OTHERS_WARNINGS, make_settings
-
-pytestmark = OTHERS_WARNINGS
+from tests.stores import make_settings
 
 
 @pytest.fixture(scope="session")

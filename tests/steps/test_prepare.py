@@ -11,9 +11,7 @@ from bincount.edge import tracking
 from bincount.steps.prepare import prepare
 from bincount.steps.prepared import read_prepared
 from tests.learn.bins import write_bins
-from tests.stores import OTHERS_WARNINGS, make_settings
-
-pytestmark = OTHERS_WARNINGS
+from tests.stores import make_settings
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,8 @@ from bincount.learn.predict import Predictor
 from bincount.steps import train as module
 from bincount.steps.train import train
 from tests.steps.featured import open_prepared_run
-from tests.stores import OTHERS_WARNINGS, make_settings
+from tests.stores import make_settings
 from tests.tiny import photo
-
-pytestmark = OTHERS_WARNINGS
 
 FOUND = {"learning_rate": 2e-2, "batch_size": 32, "epochs": 6, "units": 16, "dropout": 0.1}
 

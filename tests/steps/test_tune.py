@@ -12,13 +12,10 @@ from bincount.edge import tracking
 from bincount.edge.mlflow_door import door
 from bincount.steps.tune import tune
 from tests.steps.featured import open_prepared_run
-from tests.stores import OTHERS_WARNINGS, make_settings
+from tests.stores import make_settings
 
-pytestmark = [
-    *OTHERS_WARNINGS,
-    # KerasTuner 1.4.8 names its threads as Python 2 did.
-    pytest.mark.filterwarnings(r"ignore:(currentThread|getName)\(\) is deprecated:DeprecationWarning"),
-]
+# KerasTuner 1.4.8 names its threads as Python 2 did.
+pytestmark = pytest.mark.filterwarnings(r"ignore:(currentThread|getName)\(\) is deprecated:DeprecationWarning")
 
 
 @pytest.fixture
