@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bincount.core.errors import DataError
-from bincount.core.groups import block_of, groups_of, place_of
+from bincount.core.groups import block_of, groups_of
 from bincount.core.split import SHARES, part_of
 
 SHARD_BYTES = 100_000_000
@@ -20,8 +20,7 @@ SHARD_BYTES = 100_000_000
 PHOTO_BYTES = 57_000
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a bin belongs: its group and its part."""
 
     group: str
@@ -68,22 +67,24 @@ def place_bins(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tu
     return placed, aside
 
 
-def cut_shards(ids: Iterable[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """Cuts ids in `place_of` order into shards of about 100 MB.
+def cut_shards(listed: Iterable[tuple[str, int, int]]) -> Iterator[list[tuple[str, int, int]]]:
+    """Cuts bins into shards of about 100 MB.
 
     Args:
-        ids: Ids in `place_of` order.
-        sizes: Listed size of each photo in bytes; one that is absent counts 57,000.
+        listed: Id, photo's size in bytes and mark of each bin, in `place_of` order.
+
+    Returns:
+        The same, shard by shard.
     """
-    shard: list[str] = []
+    shard: list[tuple[str, int, int]] = []
     filled = 0
-    for bin_id in ids:
-        size = sizes.get(bin_id, PHOTO_BYTES)
-        if shard and filled + size > SHARD_BYTES:
+    for one in listed:
+        size_bytes = one[1]
+        if shard and filled + size_bytes > SHARD_BYTES:
             yield shard
             shard, filled = [], 0
-        shard.append(bin_id)
-        filled += size
+        shard.append(one)
+        filled += size_bytes
     if shard:
         yield shard
 
@@ -106,8 +107,3 @@ def check_parts(part_by_id: Mapping[str, str]) -> None:
         f"blocks of 20 ids. Take about {bins} bins from {needed} blocks or more: a larger --limit, more --ids or "
         "wider --counts."
     )
-
-
-def in_order(ids: Iterable[str]) -> list[str]:
-    """Sorts ids as a manifest's records are sorted."""
-    return sorted(ids, key=place_of)

@@ -55,15 +55,13 @@ def encode_example(*, bin_id: str, recorded: int, image: bytes, metadata: bytes)
         metadata: The metadata file's bytes as fetched; feature `metadata`.
     """
     # Chunks are joined once, at the end: nesting joined bytes would copy the photo five times.
-    features: list[bytes] = []
-    for name, feature in (
-        (b"id", _wrap(1, _wrap(1, [bin_id.encode()]))),
-        (b"image", _wrap(1, _wrap(1, [image]))),
-        (b"metadata", _wrap(1, _wrap(1, [metadata]))),
-        (b"recorded", _wrap(3, _wrap(1, [_varint(recorded)]))),
-    ):
-        features += _wrap(1, [*_wrap(1, [name]), *_wrap(2, feature)])
-    return b"".join(_wrap(1, features))
+    entries = [
+        *_entry(b"id", 1, bin_id.encode()),
+        *_entry(b"image", 1, image),
+        *_entry(b"metadata", 1, metadata),
+        *_entry(b"recorded", 3, _varint(recorded)),
+    ]
+    return b"".join([_head(1, sum(map(len, entries))), *entries])
 
 
 def decode_example(payload: bytes) -> dict[str, bytes | int]:
@@ -83,9 +81,17 @@ def _masked_check(data: bytes) -> bytes:
     return _CHECK.pack(((check >> 15 | check << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def _wrap(number: int, chunks: list[bytes]) -> list[bytes]:
-    """Makes chunks a length-delimited field."""
-    return [_varint(number << 3 | _BYTES) + _varint(sum(map(len, chunks))), *chunks]
+def _entry(name: bytes, kind: int, value: bytes) -> tuple[bytes, bytes]:
+    """One entry of the map of features: what comes before the value, and the value."""
+    listed = _head(1, len(value))
+    feature = _head(kind, len(listed) + len(value))
+    named = _head(1, len(name)) + name + _head(2, len(feature) + len(listed) + len(value))
+    return _head(1, len(named) + len(feature) + len(listed) + len(value)) + named + feature + listed, value
+
+
+def _head(number: int, length: int) -> bytes:
+    """Tag and length of a length-delimited field."""
+    return bytes((number << 3 | _BYTES, length)) if length < 0x80 else bytes((number << 3 | _BYTES,)) + _varint(length)
 
 
 def _varint(value: int) -> bytes:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from bincount.core.errors import BincountError, ConfigError, StoreError
+from bincount.edge.in_order import map_in_order
 from bincount.edge.patience import Patience
 from bincount.edge.s3_connection import Connection, ask_region, connect
 from bincount.edge.s3_errors import cause_of, is_denied, translate
@@ -24,11 +22,6 @@ if TYPE_CHECKING:
     import obstore.store
 
 _T = TypeVar("_T")
-
-# One task of a thread: handing over single objects costs as much as reading them.
-_TOGETHER = 2
-# Tasks held ready while an earlier one is still on its way: 2 x 128 x 2 objects of 57 kB are 29 MB.
-_AHEAD = 2
 
 
 class S3Store:
@@ -57,26 +50,9 @@ class S3Store:
 
     def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[Fetched, None, None]:
         """Reads objects, many at a time, in the order of `keys`."""
-        # A worker without a task would be one connection less.
-        together = _TOGETHER if workers > 4 else 1
         bulk = self._open().bulk
         stopped = threading.Event()
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
-        ahead: deque[Future[list[Fetched]]] = deque()
-        waiting = iter(keys)
-        try:
-            while batch := list(itertools.islice(waiting, together)):
-                ahead.append(pool.submit(self._read_many, bulk, batch, stopped))
-                if len(ahead) >= _AHEAD * workers:
-                    yield from ahead.popleft().result()
-            while ahead:
-                yield from ahead.popleft().result()
-        finally:
-            stopped.set()
-            pool.shutdown(cancel_futures=True)
-
-    def _read_many(self, bulk: obstore.store.S3Store, keys: Sequence[str], stopped: threading.Event) -> list[Fetched]:
-        return [self._read(bulk, key, stopped) for key in keys]
+        return map_in_order(lambda key: self._read(bulk, key, stopped), keys, workers=workers, stopped=stopped)
 
     def _read(self, bulk: obstore.store.S3Store, key: str, stopped: threading.Event) -> Fetched:
         import obstore

@@ -43,17 +43,21 @@ def _figure(draw: Any, what: object) -> Figure:
 
 def _draw_counts(axes: Axes, card: Mapping[str, Any]) -> None:
     names = list(card["counts"])
+    places = range(len(names))
     below = [0] * len(names)
     for part, counted in card["counts_by_part"].items():
         heights = [counted[name] for name in names]
-        axes.bar(names, heights, bottom=below, label=part)
+        axes.bar(places, heights, bottom=below, label=part)
         below = [low + height for low, height in zip(below, heights, strict=True)]
+    axes.set_xticks(places, names)
     axes.set(xlabel="recorded count", ylabel="bins", title=f"{card['bins']:,} bins by recorded count and part")
     axes.legend()
 
 
 def _draw_groups(axes: Axes, card: Mapping[str, Any]) -> None:
-    bars = axes.bar(list(card["groups"]), list(card["groups"].values()))
+    places = range(len(card["groups"]))
+    bars = axes.bar(places, list(card["groups"].values()))
+    axes.set_xticks(places, list(card["groups"]))
     axes.bar_label(bars)
     share = card["sibling_share"]
     axes.set(xlabel="photos of one bin", ylabel="groups", title=f"{share:.0%} of photos have a sibling")

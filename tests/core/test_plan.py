@@ -97,9 +97,9 @@ def test_shards_hold_every_bin_once_in_order_and_are_nearly_full(sizes):
     listed = dict(zip(ids, sizes, strict=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "SHARD_BYTES", 1000)
-        shards = list(cut_shards(ids, listed))
-    assert [bin_id for shard in shards for bin_id in shard] == ids
-    filled = [sum(listed[bin_id] for bin_id in shard) for shard in shards]
+        shards = list(cut_shards((bin_id, size, 0) for bin_id, size in listed.items()))
+    assert [bin_id for shard in shards for bin_id, _, _ in shard] == ids
+    filled = [sum(size for _, size, _ in shard) for shard in shards]
     assert all(one <= 1000 for one in filled)
     assert all(one > 700 for one in filled[:-1])
 
@@ -126,5 +126,5 @@ def test_planning_the_whole_data_set_takes_seconds():
     placed, aside = place_bins(set(draw_order(ids, 0)), skus)
     assert len(placed) + len(aside) == len(ids)
     check_disjoint([Placed(bin_id, place) for bin_id, place in placed.items()])
-    assert sum(map(len, cut_shards(placed, {}))) == len(placed)
+    assert sum(map(len, cut_shards((bin_id, plan.PHOTO_BYTES, 0) for bin_id in placed))) == len(placed)
     assert time.process_time() - started_s < 30

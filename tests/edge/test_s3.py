@@ -83,7 +83,8 @@ def test_an_absent_bucket_is_named(moto_endpoint, tmp_path):
         list(open_at(moto_endpoint, tmp_path, "gone").pages("bin-images/"))
 
 
-def test_an_address_without_a_server_is_given_up_in_seconds(tmp_path):
+@pytest.mark.slow
+def test_an_address_without_a_server_is_given_up_within_15_seconds(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -93,7 +94,8 @@ def test_an_address_without_a_server_is_given_up_in_seconds(tmp_path):
     assert time.monotonic() - started_s < 15
 
 
-def test_a_server_that_says_nothing_is_given_up_in_seconds(bucket, server):
+@pytest.mark.slow
+def test_a_server_that_says_nothing_is_given_up_within_15_seconds(bucket, server):
     server.set(stall=1)
     started_s = time.monotonic()
     with pytest.raises(StoreError, match="must answer"):

@@ -304,7 +304,7 @@ def test_a_bucket_that_stops_leaves_what_was_read(of_server, server, monkeypatch
 
     monkeypatch.setattr(shards, "_write_shard", stop_after_three)
     with pytest.raises(StoreError, match="what was read is kept"):
-        collect(of_server, source="s3://bins")
+        collect(of_server, source="s3://bins", workers=4)
     assert not list(of_server.workspace.glob("manifests/*"))
     server.set(down=0)
     kept = len(list(of_server.shards.glob("*.json")))
@@ -346,7 +346,7 @@ def test_a_small_draw_says_how_many_bins_it_takes(settings, bins):
         ({"workers": 0}, "--workers: must be 1 to 512"),
         ({"max_rejected": 1.5}, "--max-rejected: must be a share"),
         ({"counts": "five"}, "counts: must be a range"),
-        ({"ids": "absent.txt"}, "--ids: must be a text file of ids or a range"),
+        ({"ids": "absent.txt"}, "--ids: must be a text file of ids, plain or gzip, or a range"),
         ({"source": "absent"}, "source: must be a folder or s3://BUCKET"),
     ],
 )
@@ -391,6 +391,13 @@ def test_two_hundred_real_bins_are_enough(settings):
     assert summary["bins"] + summary["siblings"] == 200
     assert summary["rejected"] == 0
     assert min(summary["parts"].values()) > 0
+
+
+@needs_abid
+def test_a_packed_list_of_ids_is_read(settings):
+    asked = {"source": str(ABID), "ids": str(ABID / "all_counts.csv.gz"), "limit": 5}
+    with pytest.raises(DataError, match="x metadata is missing"):
+        collect(settings, **asked)
 
 
 @needs_abid

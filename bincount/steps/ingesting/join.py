@@ -39,9 +39,9 @@ def join_shards(settings: Settings, request: Request, plan: Plan, *, max_rejecte
     check_disjoint(manifest.records)
     settings.manifests.mkdir(parents=True, exist_ok=True)
     digest = manifest.digest
-    write_whole(settings.manifests / f"{digest}.rejected.csv", table_of(rejected).encode())
+    write_whole(settings.manifests / f"{digest}.rejected.csv", [table_of(rejected).encode()])
     card = json.dumps(card_of(manifest, rejected), indent=1)
-    write_whole(settings.manifests / f"{digest}.card.json", card.encode() + b"\n")
+    write_whole(settings.manifests / f"{digest}.card.json", [card.encode(), b"\n"])
     manifest.write(settings.manifests)
     counted = Counter(record.part for record in manifest.records)
     summary = {
@@ -51,7 +51,7 @@ def join_shards(settings: Settings, request: Request, plan: Plan, *, max_rejecte
         "siblings": len(rejected) - faulty,
         "parts": {part: counted[part] for part in SHARES},
     }
-    write_whole(work.done, json.dumps(summary).encode())
+    write_whole(work.done, [json.dumps(summary).encode()])
     # Shards and manifest hold all that these held.
     for path in (work.journal, work.plan, work.doubt):
         path.unlink(missing_ok=True)

@@ -27,13 +27,13 @@ class Read:
     """What reading metadata brought.
 
     Attributes:
-        metadata: Metadata of each bin that was looked at and is sound, in the order they were looked at.
-        wanted: Ids whose count is wanted.
+        skus: Products of each bin that was looked at and is sound.
+        wanted: Recorded count of those whose count is wanted.
         rejected: What was set aside.
     """
 
-    metadata: dict[str, Metadata] = field(default_factory=dict)
-    wanted: set[str] = field(default_factory=set)
+    skus: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    wanted: dict[str, int] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
 
 
@@ -67,9 +67,10 @@ def read_metadata(
                 most = len(ids) if request.limit is None else request.limit + len(read.rejected)
                 check_rejected(read.rejected, most, max_rejected)
                 continue
-            read.metadata[bin_id] = metadata
+            # The same products return thousands of times: one string for each.
+            read.skus[bin_id] = tuple(map(sys.intern, metadata.skus))
             if counts.index_of(metadata.recorded) is not None:
-                read.wanted.add(bin_id)
+                read.wanted[bin_id] = metadata.recorded
                 if len(read.wanted) == request.limit:
                     break
     if request.limit is not None and len(read.wanted) < request.limit:
@@ -107,8 +108,6 @@ def _judge(bin_id: str, answer: Fetched, journal: Journal) -> tuple[Metadata | R
 
 def _parse(bin_id: str, data: bytes) -> Metadata | Rejected:
     try:
-        metadata = parse_metadata(bin_id, data)
+        return parse_metadata(bin_id, data)
     except BadObject as error:
         return Rejected(bin_id, error.reason, str(error))
-    # The same products return thousands of times: one string for each.
-    return Metadata(metadata.recorded, tuple(map(sys.intern, metadata.skus)))

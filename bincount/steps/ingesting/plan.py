@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 from bincount.core.digest import digest_of
-from bincount.core.plan import PHOTO_BYTES, check_parts, cut_shards, place_bins
+from bincount.core.plan import check_parts, cut_shards, place_bins
 from bincount.core.rejected import SIBLING, Rejected
 from bincount.edge.settings import Settings
 from bincount.edge.store import Store
 from bincount.steps.ingesting.candidates import Candidates
 from bincount.steps.ingesting.journal import Journal
 from bincount.steps.ingesting.limits import check_rejected
-from bincount.steps.ingesting.metadata import Read, read_metadata
+from bincount.steps.ingesting.metadata import read_metadata
 from bincount.steps.ingesting.request import FORMAT, Request, Work, write_whole
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,13 @@ class Plan:
                 yield [Planned(*json.loads(row)) for row in islice(file, shard.bins)]
 
     @classmethod
+    def write(cls, path: Path, shards: list[PlannedShard], rejected: list[Rejected], bins: Iterable[Planned]) -> Plan:
+        """Writes a plan whole or not at all; `bins` are those of all shards, in order."""
+        head = {"shards": shards, "rejected": [astuple(one) for one in rejected]}
+        write_whole(path, (json.dumps(row).encode() + b"\n" for row in chain([head], bins)))
+        return cls(path, shards, rejected)
+
+    @classmethod
     def read(cls, path: Path) -> Plan | None:
         """Reads the plan that was written there, None where there is none."""
         if not path.is_file():
@@ -91,43 +98,26 @@ def make_plan(
     work.write_request(request)
     with Journal(work.journal) as journal:
         read = read_metadata(store, request, candidates, journal, workers=workers, max_rejected=max_rejected)
-        check_rejected(read.rejected, len(read.wanted) + len(read.rejected), max_rejected)
-        bins, siblings = _place(read, journal)
+    check_rejected(read.rejected, len(read.wanted) + len(read.rejected), max_rejected)
+    placed, siblings = place_bins(read.wanted, read.skus)
+    check_parts({bin_id: place.part for bin_id, place in placed.items()})
     rejected = [*read.rejected, *(Rejected(bin_id, SIBLING) for bin_id in siblings)]
     log.info(
         "%s: %d of %d bins have a count of %s; %d faulty, %d siblings in another part",
         request.source,
         len(read.wanted),
-        len(read.metadata),
+        len(read.skus),
         request.counts,
         len(read.rejected),
         len(siblings),
     )
-    return _write(work.plan, request, candidates, bins, rejected)
-
-
-def _place(read: Read, journal: Journal) -> tuple[dict[str, Planned], list[str]]:
-    """Gives every wanted bin its place; returns those to fetch and the siblings set aside."""
-    placed, siblings = place_bins(read.wanted, {bin_id: one.skus for bin_id, one in read.metadata.items()})
-    check_parts({bin_id: place.part for bin_id, place in placed.items()})
-    bins = {}
-    for bin_id, place in placed.items():
-        one = read.metadata[bin_id]
-        at = journal.places[bin_id]
-        bins[bin_id] = Planned(bin_id, place.group, place.part, one.recorded, len(one.skus), at)
-    return bins, siblings
-
-
-def _write(
-    path: Path, request: Request, candidates: Candidates, bins: dict[str, Planned], rejected: list[Rejected]
-) -> Plan:
+    rows = (
+        Planned(bin_id, *place, read.wanted[bin_id], len(read.skus[bin_id]), journal.places[bin_id])
+        for bin_id, place in placed.items()
+    )
     shards = []
-    for ids in cut_shards(bins, candidates.sizes):
-        marked = [[bin_id, candidates.marks.get(bin_id, 0)] for bin_id in ids]
+    for bins in cut_shards(candidates.listed(placed)):
+        marked = [[bin_id, mark] for bin_id, _, mark in bins]
         key = digest_of({"format": FORMAT, "source": request.source, "bins": marked})
-        size_bytes = sum(candidates.sizes.get(bin_id, PHOTO_BYTES) for bin_id in ids)
-        shards.append(PlannedShard(key, len(ids), size_bytes))
-    head = {"shards": shards, "rejected": [astuple(one) for one in rejected]}
-    rows = (json.dumps(planned).encode() + b"\n" for planned in bins.values())
-    write_whole(path, json.dumps(head).encode() + b"\n", *rows)
-    return Plan(path, shards, rejected)
+        shards.append(PlannedShard(key, len(bins), sum(size_bytes for _, size_bytes, _ in bins)))
+    return Plan.write(work.plan, shards, rejected, rows)

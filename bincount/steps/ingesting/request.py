@@ -7,7 +7,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ class Work:
     def write_request(self, request: Request) -> None:
         """Notes what was asked for, for the workers that fetch a share of it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / "request.json", json.dumps(asdict(request), indent=1).encode())
+        write_whole(self.folder / "request.json", [json.dumps(asdict(request), indent=1).encode()])
 
     def read_request(self) -> Request:
         """Reads what was asked for.
@@ -119,7 +119,7 @@ class Work:
             yield
 
 
-def write_whole(path: Path, *chunks: bytes) -> None:
+def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
     """Writes a file whole or not at all, and for good."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with beside.open("wb") as file:

@@ -45,7 +45,7 @@ class ShardIndex:
             "packed": self.packed,
             "rejected": [astuple(one) for one in self.rejected],
         }
-        write_whole(settings.shards / f"{key}.json", json.dumps(document, separators=(",", ":")).encode())
+        write_whole(settings.shards / f"{key}.json", [json.dumps(document, separators=(",", ":")).encode()])
 
     @classmethod
     def read(cls, settings: Settings, key: str) -> ShardIndex | None:

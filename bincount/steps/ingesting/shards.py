@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -16,6 +14,7 @@ from bincount.core.rejected import BadObject, Rejected
 from bincount.core.shards import encode_example, frame
 from bincount.edge.settings import Settings
 from bincount.edge.store import Fetched, Store
+from bincount.steps.ingesting.hashed_file import HashedFile
 from bincount.steps.ingesting.journal import open_entries, read_entry
 from bincount.steps.ingesting.limits import check_rejected, check_room
 from bincount.steps.ingesting.plan import Plan, Planned, PlannedShard
@@ -24,9 +23,6 @@ from bincount.steps.ingesting.request import Request, Work
 from bincount.steps.ingesting.shard_index import Packed, ShardIndex, drop_shard, is_whole
 
 log = logging.getLogger(__name__)
-
-# Written and hashed at a time: every call lets other threads take the interpreter.
-_CHUNK_BYTES = 4 << 20
 
 
 def write_shards(
@@ -108,8 +104,7 @@ def _write_shard(
 ) -> ShardIndex:
     packed: list[Packed] = []
     rejected: list[Rejected] = []
-    with path.open("wb", buffering=0) as file:
-        out = _HashedFile(file)
+    with path.open("wb", buffering=0) as file, closing(HashedFile(file)) as out:
         # The bins come first in zip: it must not take an answer that belongs to the next shard.
         for planned, answer in zip(bins, answers, strict=False):
             found = _judge(planned.id, answer)
@@ -120,34 +115,8 @@ def _write_shard(
             photo = answer.data or b""
             packed.append(Packed(planned.id, *found, len(photo), answer.etag, out.size_bytes))
             out.append(_frame(planned, photo, read_entry(entries, planned.place)))
-        out.flush()
-        os.fsync(file.fileno())
-    return ShardIndex(Shard(f"{key}.tfrecord", out.hashed.hexdigest(), out.size_bytes), packed, rejected)
-
-
-class _HashedFile:
-    """Gathers what is written, and its digest."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._chunks: list[bytes] = []
-        self._gathered = 0
-        self.size_bytes = 0
-        self.hashed = hashlib.sha256()
-
-    def append(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-        self._gathered += len(chunk)
-        self.size_bytes += len(chunk)
-        if self._gathered >= _CHUNK_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        gathered = memoryview(b"".join(self._chunks))
-        self.hashed.update(gathered)
-        while gathered:  # a raw file may take less than it was given
-            gathered = gathered[self._file.write(gathered) :]
-        self._chunks, self._gathered = [], 0
+        digest = out.finish()
+    return ShardIndex(Shard(f"{key}.tfrecord", digest, out.size_bytes), packed, rejected)
 
 
 def _judge(bin_id: str, answer: Fetched) -> tuple[int, int] | Rejected:
