@@ -14,8 +14,8 @@ _R = TypeVar("_R")
 
 # Items of one task: handing over single ones costs the threads as much as reading them.
 _TOGETHER = 2
-# Tasks under way or ready: at first, and at most by worker (2 x 128 x 2 objects of 57 kB are 29 MB).
-_LEAST, _MOST = 8, 2
+# Tasks under way or ready, by worker: 2 x 128 x 2 objects of 57 kB are 29 MB.
+_AHEAD = 2
 
 
 def map_in_order(
@@ -23,9 +23,8 @@ def map_in_order(
 ) -> Generator[_R, None, None]:
     """Calls a function in threads and yields its results in the order of the items.
 
-    As many calls are under way as it takes to keep the reader busy: more where
-    answers take long, few where the reader is the slower one, since threads that
-    have nothing to do take the interpreter from it.
+    A result that comes early waits for those before it; no more than four times
+    `workers` items are taken ahead of the reader.
 
     Args:
         call: What to call with each item.
@@ -38,22 +37,13 @@ def map_in_order(
     batches = iter(lambda: list(itertools.islice(remaining, together)), [])
     pool = ThreadPoolExecutor(workers, thread_name_prefix="in-order")
     ahead: deque[Future[list[_R]]] = deque()
-    window = min(_LEAST, workers)
     try:
         while True:
-            for batch in itertools.islice(batches, max(0, window - len(ahead))):
+            for batch in itertools.islice(batches, _AHEAD * workers - len(ahead)):
                 ahead.append(pool.submit(lambda batch: [call(item) for item in batch], batch))
             if not ahead:
                 return
-            window = _fit(window, ahead, min(_LEAST, workers), _MOST * workers)
             yield from ahead.popleft().result()
     finally:
         stopped.set()
         pool.shutdown(cancel_futures=True)
-
-
-def _fit(window: int, ahead: deque[Future[list[_R]]], least: int, most: int) -> int:
-    """One task more where the next result is waited for, one fewer where all of them are ready."""
-    if not ahead[0].done():
-        return min(most, window + 1)
-    return max(least, window - 1) if ahead[-1].done() else window
