@@ -18,7 +18,7 @@ KINDS: dict[str, tuple[float, float]] = {
 }
 _FINE = 2  # items are drawn this much larger and reduced, for smooth edges
 
-_CONTRAST = 165  # of a label's bars against its paper, of 255
+_CONTRAST = 145  # of a label's bars against its paper, of 255
 
 Colour = tuple[int, int, int]
 
@@ -52,7 +52,7 @@ def draw_item(
     # A worn, darker rim all round is what tells one item from the next.
     ImageDraw.Draw(shape).rectangle((0, 0, width - 1, height - 1), outline=0, width=2)
     rim = shape.filter(ImageFilter.BoxBlur(2)).point(lambda value: 255 * (value > 240))
-    worn = rng.uniform(0.35, 0.8)
+    worn = rng.uniform(0.45, 0.65)
     item = Image.composite(item, item.point(lambda value: value * worn), rim)
     item.putalpha(shape)
     return item.reduce(_FINE)
@@ -111,8 +111,8 @@ def _print_on(face: Image.Image, rng: np.random.Generator, base: Colour, unit: f
         w, h = rng.uniform(0.4, 1.3, 2) * unit
         box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
         (draw.ellipse if rng.random() < 0.3 else draw.rectangle)(box, fill=_colour(rng))
-    # Print is fainter than a label: half the ink, half the colour under it.
-    ink = tuple((of_ink + of_base) // 2 for of_ink, of_base in zip(_colour(rng), base, strict=True))
+    # Print is fainter than a label: a third ink, the rest the colour under it.
+    ink = tuple((of_ink + 2 * of_base) // 3 for of_ink, of_base in zip(_colour(rng), base, strict=True))
     for _ in range(rng.poisson(0.5 * labels)):
         size = rng.choice([0.05, 0.07, 0.16]) * unit
         left, top = rng.uniform(-0.1, 0.8) * width, rng.uniform(0.05, 0.9) * height

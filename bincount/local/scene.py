@@ -78,11 +78,11 @@ def render(scene: Scene) -> bytes:
     floor = round(height * rng.uniform(0.84, 0.9))
     photo = draw_fabric(rng, width, height, floor)
     places = _place(rng, scene.items, width, floor)
-    draw_papers(photo, rng, floor)
     label_px = np.round(_LABEL * max(width, height)).astype(int)
     # Labels differ in tone from bin to bin and not in contrast: their pixels' colours
     # tell little of how many they are, their bars the more.
-    paper = rng.uniform(175, 240) * np.array([1, 0.975, 0.91])
+    paper = rng.uniform(150, 240) * np.array([1, 0.975, 0.91])
+    draw_papers(photo, rng, floor, paper)
     shade = rng.uniform(0.25, 0.8)
     for index in scene.shown:
         front = [places[other] for other in scene.shown if other > index]
@@ -170,7 +170,7 @@ def _shoot(photo: Image.Image, rng: np.random.Generator) -> bytes:
         photo = photo.filter(ImageFilter.BoxBlur((rng.uniform(0.5, 1.8) * scale, 0.3)))
     photo = photo.filter(ImageFilter.BoxBlur(rng.uniform(0.2, 1.2) * scale))
     # Light shifts all tones and hardly scales them: scaling would change every edge.
-    gain, tint = 0.84 * rng.uniform(0.93, 1.06), np.array([28, 25, 20]) + rng.uniform(-24, 24) + rng.uniform(-11, 11, 3)
+    gain, tint = 0.84 * rng.uniform(0.9, 1.08), np.array([28, 25, 20]) + rng.uniform(-24, 24) + rng.uniform(-11, 11, 3)
     toned = photo.point([int(min(255, max(0, gain * tone + shift))) for shift in tint for tone in range(256)])
     noise = rng.uniform(0.5, 5) * scale * rng.standard_normal((photo.height, photo.width, 1), np.float32)
     pixels = np.clip(np.asarray(toned) + noise.astype(np.int16), 0, 255).astype(np.uint8)
