@@ -62,12 +62,12 @@ def serving(settings, *flags, **env):
     """`bincount serve` as anyone starts it: its address and its process. Its log is printed when a test fails."""
     port = free_port()
     named = {"MLFLOW_TRACKING_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true", **env}
-    with tempfile.NamedTemporaryFile("r") as log:
+    with tempfile.NamedTemporaryFile("r") as log, open(log.name, "w") as written:
         process = subprocess.Popen(
             [sys.executable, "-m", "bincount", "serve", f"--port={port}", *flags],
             env=os.environ | named,
             stdout=subprocess.DEVNULL,
-            stderr=open(log.name, "w"),  # noqa: SIM115  # the process holds it
+            stderr=written,
         )
         process.log = Path(log.name)
         try:
