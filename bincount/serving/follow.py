@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from bincount.core.errors import BincountError, StoreError
+from bincount.core.errors import StoreError
 from bincount.serving.child import Child, RefusedVersion, start_child
 from bincount.serving.limits import Limits
+from bincount.serving.watch import Watch
 
 _log = logging.getLogger(__name__)
 
-_POLL_S = 1.0
+_STEP_S = 0.2
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 
 
@@ -43,7 +43,7 @@ class Follower:
     loop, so a request sees one version from its beginning to its end.
 
     Attributes:
-        named: Asks the registry which version the alias names, None for none.
+        watch: Knows which version the alias names.
         limits: Of each request; the version's process applies them.
         rules: When a version is taken back.
         current: The version that answers, None before the first.
@@ -53,7 +53,7 @@ class Follower:
         swaps: How often the answering version changed.
     """
 
-    named: Callable[[], str | None]
+    watch: Watch
     limits: Limits
     rules: Rules = field(default_factory=Rules)
     current: Child | None = None
@@ -69,15 +69,14 @@ class Follower:
         self._load: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
         self._pause_s, self._not_before = _FIRST_PAUSE_S, 0.0
-        self._heard = True
 
     async def run(self) -> None:
         """Follows until it is cancelled; then all processes have ended."""
+        self.watch.start()
         try:
             while True:
-                await self._look()
                 self._step()
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(_STEP_S)
         finally:
             await self._stop()
 
@@ -90,22 +89,11 @@ class Follower:
         if child.failed >= self.rules.min_errors and child.failed > self.rules.max_errors * child.answered:
             self._take_back(f"{child.failed} of its first {child.answered} answers were errors.")
 
-    async def _look(self) -> None:
-        try:
-            wanted = await asyncio.to_thread(self.named)
-        except BincountError as error:
-            if self._heard:
-                _log.warning("the registry does not answer, so nothing changes: %s", error)
-            self._heard = False
-            return
-        self._heard = True
+    def _step(self) -> None:
+        now, wanted = time.monotonic(), self.watch.version
         if wanted != self._wanted:
-            _log.info("the alias names %s", f"version {wanted}" if wanted else "no version")
             self._wanted, self._pause_s, self._not_before = wanted, _FIRST_PAUSE_S, 0.0
             self.refused.pop(wanted or "", None)  # named anew: it gets another chance
-
-    def _step(self) -> None:
-        now, wanted = time.monotonic(), self._wanted
         if self.current is not None and not self.current.alive:
             self._lost()
         if self._before is not None and (now > self._probation_ends or not self._before.alive):
@@ -188,6 +176,7 @@ class Follower:
         task.add_done_callback(self._leaving.discard)
 
     async def _stop(self) -> None:
+        self.watch.stop()
         if self._load is not None:
             self._load.cancel()
             with contextlib.suppress(asyncio.CancelledError):

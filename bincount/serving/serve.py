@@ -68,10 +68,10 @@ def serve(args: argparse.Namespace) -> int:
 
     from bincount.serving.app import Listener
     from bincount.serving.follow import Follower, Rules
+    from bincount.serving.watch import Watch
 
-    follower = Follower(
-        named=lambda: registry.alias(settings, args.alias), limits=limits, rules=Rules(probation_s=args.probation_s)
-    )
+    watch = Watch(lambda: registry.alias(settings, args.alias))
+    follower = Follower(watch, limits, Rules(probation_s=args.probation_s))
     listener = Listener(follower, args.alias, limits, settings.serving_token)
     config = uvicorn.Config(
         listener.app,

@@ -51,7 +51,16 @@ class Slow(BinCounter):
 set_model(Slow())
 """
 
-BROKEN = "raise RuntimeError('/secret/path')\n"
+BROKEN = """
+from mlflow.models import set_model
+from bincount.serving.model import BinCounter
+
+class Broken(BinCounter):
+    def load_context(self, context):
+        raise RuntimeError("/secret/path")
+
+set_model(Broken())
+"""
 
 
 def workers_of(process):
