@@ -13,13 +13,10 @@ import pytest
 from bincount.core.answers import same_answer
 from bincount.edge.model_server import count_bins
 from tests.serving.versions import PHOTOS, about, get, name, register_version, serving, wait_until
-from tests.stores import OTHERS_WARNINGS, make_settings
+from tests.stores import make_settings
 
-pytestmark = [
-    *OTHERS_WARNINGS,
-    # MLflow wishes type hints of the models that these tests write, too.
-    pytest.mark.filterwarnings("ignore:.*Add type hints to the `predict` method:UserWarning"),
-]
+# MLflow wishes type hints of the models that these tests write, too.
+pytestmark = pytest.mark.filterwarnings("ignore:.*Add type hints to the `predict` method:UserWarning")
 
 # Sound until its golden bins are answered.
 TIRING = """

@@ -19,12 +19,9 @@ from pyarrow import parquet
 from bincount.client import Client, DataError, StoreError
 from tests.serving.test_follow import SLOW, workers_of
 from tests.serving.versions import PHOTOS, get, name, register_version, serving, wait_until
-from tests.stores import OTHERS_WARNINGS, make_settings
+from tests.stores import make_settings
 
-pytestmark = [
-    *OTHERS_WARNINGS,
-    pytest.mark.filterwarnings("ignore:.*Add type hints to the `predict` method:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*Add type hints to the `predict` method:UserWarning")
 
 TOKEN = "a-long-secret"
 MARK = "Zq7XsecretX"
