@@ -101,7 +101,7 @@ def test_a_damaged_photo_is_named(server):
         ("GET", "/docs", {}, b"", 404),
         ("GET", "/batches", {}, b"", 404),
         ("POST", "/invocations", {}, b"x" * 1_000_001, 413),
-        ("POST", "/invocations", {"Content-Length": "99999999999999999999"}, None, 413),
+        ("POST", "/invocations", {"Content-Length": "99999999999"}, None, 413),
         ("POST", "/invocations", {"Content-Encoding": "gzip"}, b"x", 415),
         ("POST", "/invocations", {"Content-Type": MARK}, b"x", 415),
     ],
@@ -119,7 +119,7 @@ def test_a_body_without_a_length_is_counted_as_it_comes(server):
     connection = open_to(server[0])
     chunks = (b"x" * 65536 for _ in range(40))
     with contextlib.suppress(ConnectionError):  # the answer came before all was sent, and the connection was closed
-        assert send(connection, chunks, headers={"Transfer-Encoding": "chunked"})[0] == 413
+        assert send(connection, chunks)[0] == 413
     connection.close()
     assert get(server[0], "/ping")[0] == 200
 
