@@ -20,6 +20,7 @@ from bincount.serving.worker import LATER, READY, REFUSED, SOCKET
 from bincount.steps.tied import kill_session, tie
 
 _LOAD_S = 600  # at low priority on a busy machine; longer means that it hangs
+_NICENESS = 10  # a tenth of the share of one who is not
 _ENV = {
     # Two versions share one GPU for a moment: neither may take all of its memory.
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
@@ -87,17 +88,22 @@ class Child:
         await _end(self._process, self._folder)
 
 
-async def start_child(version: str, limits: Limits) -> Child:
+async def start_child(version: str, limits: Limits, *, beside: bool) -> Child:
     """Starts a version's process and waits until it is loaded, warmed and checked.
 
     Cancelling ends the process.
+
+    Args:
+        version: Its number.
+        limits: Of each request.
+        beside: Whether another one answers meanwhile, which must keep the processors.
 
     Raises:
         RefusedVersion: If it cannot be loaded or answers wrong.
         StoreError: If the registry does not answer.
     """
     folder = Path(tempfile.mkdtemp(prefix="bincount-serve-"))
-    words = [version, str(folder), json.dumps(dataclasses.asdict(limits))]
+    words = [version, str(folder), json.dumps(dataclasses.asdict(limits)), str(_NICENESS if beside else 0)]
     process = await asyncio.create_subprocess_exec(
         *tie([sys.executable, "-m", "bincount.serving.worker", *words]),
         stdin=asyncio.subprocess.DEVNULL,

@@ -118,7 +118,7 @@ class Follower:
 
     async def _loaded(self, version: str) -> None:
         try:
-            child = await start_child(version, self.limits)
+            child = await start_child(version, self.limits, beside=self.current is not None)
             if self._wanted == version:
                 self._swap_to(child)
             else:
@@ -128,6 +128,10 @@ class Follower:
             self._wait_longer()
         except (StoreError, OSError) as error:
             _log.warning("version %s cannot be loaded yet: %s", version, error)
+            self._wait_longer()
+        except Exception:
+            _log.exception("version %s cannot be loaded", version)
+            self._refuse(version, "it must load, got an error. See the server's log.")
             self._wait_longer()
         finally:
             self.loading = self._load = None

@@ -1,8 +1,8 @@
 """The process that serves one version: MLflow's own scoring app on a Unix socket, behind a guard.
 
-    python -m bincount.serving.worker VERSION FOLDER LIMITS
+    python -m bincount.serving.worker VERSION FOLDER LIMITS NICENESS
 
-It loads the version at low priority, so that whoever answers meanwhile keeps
+It loads the version at that niceness, so that whoever answers meanwhile keeps
 the processors, checks its answers against the version's golden bins and says
 in one line of JSON on its output what came of it.
 """
@@ -16,6 +16,7 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -36,7 +37,6 @@ READY, REFUSED, LATER = "ready", "refused", "later"
 """What the line says: it serves; it must not serve; the registry did not answer, so try again."""
 
 _KEEP_ALIVE_S = 24 * 3600  # the listener keeps its connections as long as this process lives
-_LOADING_NICENESS = 10
 
 _log = logging.getLogger(__name__)
 Golden = list[tuple[str, bytes, dict]]
@@ -44,7 +44,7 @@ Golden = list[tuple[str, bytes, dict]]
 
 def main(argv: list[str]) -> None:
     """Serves until it is killed; ends at once if the version cannot be served."""
-    version, folder, limits = argv[0], Path(argv[1]), Limits(**json.loads(argv[2]))
+    version, folder, limits, niceness = argv[0], Path(argv[1]), Limits(**json.loads(argv[2])), int(argv[3])
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s version {version}: %(message)s", datefmt="%H:%M:%S")
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no report
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
         report.flush()
 
     try:
-        app, golden, about = _load(version, folder, limits)
+        app, golden, about = _load(version, folder, limits, niceness)
         asyncio.run(_serve(app, golden, folder / SOCKET, limits, lambda: say(**{READY: about})))
     except StoreError as error:
         _log.warning("%s", error)
@@ -71,12 +71,12 @@ class _Wrong(BincountError):
     """The version answers, and answers wrong. Shown to clients: no paths."""
 
 
-def _load(version: str, folder: Path, limits: Limits) -> tuple[Guarded, Golden, dict]:
+def _load(version: str, folder: Path, limits: Limits, niceness: int) -> tuple[Guarded, Golden, dict]:
     from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 
     MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.set(max(1, round(limits.time_s)))
     settings = dataclasses.replace(Settings.from_env(), workspace=folder / "workspace")
-    with ThreadPoolExecutor(1, initializer=_be_nice) as loading:
+    with ThreadPoolExecutor(1, initializer=_be_nice, initargs=(niceness,)) as loading:
         loading.submit(__import__, "tensorflow").result()
         import tensorflow
 
@@ -85,9 +85,9 @@ def _load(version: str, folder: Path, limits: Limits) -> tuple[Guarded, Golden, 
         return loading.submit(_load_nicely, settings, version, folder, limits).result()
 
 
-def _be_nice() -> None:
+def _be_nice(niceness: int) -> None:
     with contextlib.suppress(OSError):  # Linux alone sets it for one thread
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def _load_nicely(settings: Settings, version: str, folder: Path, limits: Limits) -> tuple[Guarded, Golden, dict]:
@@ -110,6 +110,9 @@ def _load_nicely(settings: Settings, version: str, folder: Path, limits: Limits)
     from mlflow.pyfunc.scoring_server import init
 
     model = load_model(package)
+    # All of it is in memory now; a killed listener leaves no more than a socket behind.
+    for used in (folder / "package", settings.workspace):
+        shutil.rmtree(used, ignore_errors=True)
     about = {"golden": len(golden), "manifest": found.tags.get("bincount.manifest")}
     return Guarded(init(model), limits, lambda: _batches_of(model)), golden, about
 
