@@ -21,6 +21,8 @@ from bincount.local.doctor import add_doctor_arguments
 from bincount.local.doctor import doctor as doctor_verb
 from bincount.local.up import add_up_arguments
 from bincount.local.up import up as up_verb
+from bincount.serving.serve import add_serve_arguments
+from bincount.serving.serve import serve as serve_verb
 from bincount.steps.process import EXIT_CODES
 
 Flag = tuple[str, dict[str, Any]]
@@ -134,6 +136,10 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("files", nargs="+", metavar="FILE", help="JPEG or PNG photos")
     predict.add_argument("--model", default="models:/bincount@champion", help="MLflow URI (default: the champion)")
     predict.set_defaults(run=_predict)
+
+    serve = add("serve", "Serve the champion, and each later one without a pause.", "bincount serve --port 5001")
+    add_serve_arguments(serve)
+    serve.set_defaults(run=serve_verb)
 
     up = add("up", "Run the chain once on this machine and keep its UIs and the model server up.", "bincount up --once")
     add_up_arguments(up)

@@ -18,7 +18,7 @@ INSIDE = {
 OUTSIDE = {
     "core": {"numpy", "google_crc32c"},
     "learn": {"numpy", "tensorflow", "keras", "keras_tuner", "sklearn"},
-    "edge": {"boto3", "botocore", "obstore", "mlflow"},
+    "edge": {"boto3", "botocore", "obstore", "mlflow", "pyarrow"},
     "steps": {"numpy", "matplotlib"},
 }
 DAG_TOP = {"airflow", "pendulum", "datetime", "__future__", "typing"}

@@ -22,6 +22,7 @@ class Settings:
         artifacts: Folder of MLflow's artifacts where no server is named.
         buckets: Endpoint by bucket name, for buckets that are not on AWS.
         serving_url: Address of the running model server, None where none is named.
+        serving_token: What the model server asks of its clients, None for nothing.
     """
 
     workspace: Path
@@ -29,10 +30,11 @@ class Settings:
     artifacts: Path
     buckets: Mapping[str, str] = field(default_factory=dict)
     serving_url: str | None = None
+    serving_token: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Reads BINCOUNT_WORKSPACE, MLFLOW_TRACKING_URI, BINCOUNT_BUCKETS and BINCOUNT_SERVING_URL.
+        """Reads BINCOUNT_WORKSPACE, MLFLOW_TRACKING_URI, BINCOUNT_BUCKETS, BINCOUNT_SERVING_URL and _TOKEN.
 
         Each has a default inside the checkout or is not needed.
         BINCOUNT_BUCKETS lists ``NAME=http://host:port`` separated by commas.
@@ -47,6 +49,7 @@ class Settings:
             artifacts=mlruns / "artifacts",
             buckets=_parse_buckets(environ.get("BINCOUNT_BUCKETS", "")),
             serving_url=environ.get("BINCOUNT_SERVING_URL") or None,
+            serving_token=environ.get("BINCOUNT_SERVING_TOKEN") or None,
         )
 
     @property

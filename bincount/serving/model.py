@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -28,10 +29,24 @@ class BinCounter(PythonModel):
     """Counts the items on photos: one answer a row of the column `image`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Builds the predictor once, from the artifact `model`."""
-        from bincount.learn.predict import Predictor
+        """Builds the predictor once, from the artifact `model`, and warms it."""
+        from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 
-        self._predictor = Predictor(Path(context.artifacts["model"]))
+        import bincount.serving
+        from bincount.learn.predict import BATCHES, Predictor
+        from bincount.serving.batcher import Batcher
+
+        # This file runs as a copy in the model's folder; the photo lies in the package.
+        example = Path(bincount.serving.__file__).with_name("example.jpg").read_bytes()
+        predictor = Predictor(Path(context.artifacts["model"]))
+        self._counts = predictor.counts
+        patience_s = MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()  # after it MLflow has answered 504
+        self._batcher = Batcher(predictor.predict, BATCHES, example, patience_s=patience_s)
+
+    @property
+    def batches(self) -> Mapping[int, int]:
+        """How many batches were counted by number of photos, for metrics."""
+        return dict(self._batcher.sizes)
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: dict | None = None) -> list[dict]:
         """Answers each row with `count`, `confidence` and `probabilities` (`core.answers`).
@@ -46,14 +61,14 @@ class BinCounter(PythonModel):
                 400, naming the row), or if counting itself failed (HTTP 500).
         """
         try:
-            probabilities = self._predictor.predict(_photos_of(model_input))
+            probabilities = self._batcher.predict(_photos_of(model_input))
         except DataError as error:
             raise Refusal(str(error), INVALID_PARAMETER_VALUE) from None
         except Exception:
             # Anything but an MlflowException would be answered with its stack trace.
             _log.exception("counting failed")
             raise Refusal("server: counting must succeed, got an error. See its log.", INTERNAL_ERROR) from None
-        return [answer_of(row, self._predictor.counts) for row in probabilities]
+        return [answer_of(row, self._counts) for row in probabilities]
 
 
 class Refusal(MlflowException):

@@ -1,0 +1,132 @@
+"""Looks at a request before MLflow does: refuses what is too large or no photo, without quoting it."""
+
+from __future__ import annotations
+
+import binascii
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from bincount.core.errors import DataError
+from bincount.learn.images import check_image
+from bincount.serving.limits import SEND, Limits, Refused
+
+JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
+
+# Others reach hundreds of times: a small body that becomes gigabytes.
+_MILD_CODECS = {"UNCOMPRESSED", "SNAPPY"}
+_PARQUET_ROWS_AT_A_TIME = 4
+_MAGIC = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n")
+
+
+def check_request(body: bytes, content_type: str, limits: Limits) -> int:
+    """Passes only what MLflow's scoring app will read as a table of photos.
+
+    Args:
+        body: The request's body.
+        content_type: Its header.
+        limits: What it may hold.
+
+    Returns:
+        The number of photos, >= 1.
+
+    Raises:
+        Refused: Naming the row, where it is about one.
+    """
+    kind, _, parameters = content_type.partition(";")
+    if parameters.replace(" ", "").lower() not in ("", "charset=utf-8"):
+        raise Refused(415, "Content-Type: may only add charset=utf-8, got something else. Leave it out.")
+    match kind.strip().lower():
+        case "application/json":
+            photos = _photos_in_json(body, limits)
+        case "application/vnd.apache.parquet":
+            photos = _photos_in_parquet(body, limits)
+        case _:
+            raise Refused(415, f"Content-Type: must be {JSON} or {PARQUET}, got another one. {SEND}")
+    rows, pixels, size = 0, 0, 0
+    for row, photo in enumerate(photos):
+        rows, size = row + 1, size + len(photo)
+        pixels += _pixels_of(row, photo)
+        _check_rows(rows, limits)
+        if size > limits.body_bytes:
+            raise Refused(413, f"request: its photos must have at most {limits.body_mb} MB, got more. Send fewer.")
+        if pixels > limits.megapixels * 1_000_000:
+            raise Refused(
+                413, f"request: its photos must have at most {limits.megapixels} megapixels, got more. Send fewer."
+            )
+    if not rows:
+        raise Refused(400, f"request: must hold at least one row, got none. {SEND}")
+    return rows
+
+
+def _photos_in_json(body: bytes, limits: Limits) -> Iterator[bytes]:
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(400, f"request: must be JSON, got something else. {SEND}") from None
+    match request:
+        case {"dataframe_split": {"columns": ["image"], "data": list(rows), **more}, **others} if not more | others:
+            values = [row[0] if isinstance(row, list) and len(row) == 1 else None for row in rows]
+        case {"dataframe_records": list(rows), **others} if not others:
+            values = [row["image"] if isinstance(row, dict) and row.keys() == {"image"} else None for row in rows]
+        case _:
+            raise Refused(400, f"request: must have one column, image, got another form. {SEND}")
+    _check_rows(len(values), limits)
+    for row, value in enumerate(values):
+        yield _decoded(row, value)
+
+
+def _decoded(row: int, value: Any) -> bytes:
+    try:
+        if isinstance(value, str):
+            return binascii.a2b_base64(value)
+    except ValueError:
+        pass
+    raise Refused(400, f"row {row}: image must be a photo in base64, got something else. {SEND}")
+
+
+def _photos_in_parquet(body: bytes, limits: Limits) -> Iterator[bytes]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(pyarrow.BufferReader(body)) as file:
+            _check_parquet(file, limits)
+            row = 0
+            for batch in file.iter_batches(_PARQUET_ROWS_AT_A_TIME):
+                for value in batch.column(0):
+                    if not value.is_valid:
+                        raise Refused(400, f"row {row}: image must be a photo's bytes, got none. Send one a row.")
+                    yield value.as_py()
+                    row += 1
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError):
+        raise Refused(400, "request: must be a whole parquet file, got something else. Write it again.") from None
+
+
+def _check_parquet(file: Any, limits: Limits) -> None:
+    import pyarrow
+
+    schema, about = file.schema_arrow, file.metadata
+    if schema.names != ["image"] or schema.field(0).type not in (pyarrow.binary(), pyarrow.large_binary()):
+        raise Refused(400, "request: must have one column, image, of photos' bytes, got another form. Send only it.")
+    _check_rows(about.num_rows, limits)
+    chunks = [about.row_group(group).column(0) for group in range(min(about.num_row_groups, limits.rows))]
+    if not {chunk.compression for chunk in chunks} <= _MILD_CODECS:
+        raise Refused(400, "request: parquet must be uncompressed or snappy, got another codec. Write it uncompressed.")
+    if sum(chunk.total_uncompressed_size for chunk in chunks) > 2 * limits.body_bytes:
+        raise Refused(413, f"request: its photos must have at most {limits.body_mb} MB, got more. Send fewer.")
+
+
+def _check_rows(rows: int, limits: Limits) -> None:
+    if rows > limits.rows:
+        raise Refused(413, f"request: must hold at most {limits.rows} rows, got more. Send them in several requests.")
+
+
+def _pixels_of(row: int, photo: bytes) -> int:
+    if not photo.startswith(_MAGIC):  # its error quotes the bytes; an answer must not
+        raise Refused(400, f"row {row}: image must be a JPEG or PNG file, got {len(photo)} other bytes. Send a photo.")
+    try:
+        header = check_image(photo)
+    except DataError as error:
+        raise Refused(400, f"row {row}: {error}") from None
+    return header.width_px * header.height_px

@@ -1,0 +1,118 @@
+"""`bincount serve`: the model server that follows an alias."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import ipaddress
+import logging
+import signal
+import sys
+
+from bincount.core.errors import ConfigError
+from bincount.edge import registry
+from bincount.edge.settings import Settings
+from bincount.serving.limits import Limits
+
+_log = logging.getLogger(__name__)
+
+_HELP = {
+    "body_mb": "largest body of a request",
+    "rows": "most photos in a request",
+    "megapixels": "most pixels of a request's photos together",
+    "waiting": "most requests at a time",
+    "time_s": "longest time for a request",
+}
+# Longer than any load balancer keeps a connection: it, not the server, must be the one to close it.
+_KEEP_ALIVE_S = 650
+
+
+def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `bincount serve`."""
+    parser.add_argument("--alias", default=registry.CHAMPION, help="which version to follow (default: champion)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
+    parser.add_argument("--port", type=int, default=5001, help="port to listen on (default: 5001)")
+    parser.add_argument(
+        "--probation-s",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="how long the version before stays loaded, to go back at once (default: 60)",
+    )
+    for field in dataclasses.fields(Limits):
+        parser.add_argument(
+            f"--max-{field.name.replace('_', '-')}",
+            type=type(field.default),
+            default=field.default,
+            metavar="N",
+            help=f"{_HELP[field.name]} (default: {field.default})",
+        )
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serves until SIGTERM or Ctrl-C, then finishes what it has begun.
+
+    Args:
+        args: What `add_serve_arguments` reads.
+
+    Returns:
+        The exit status: 0 once everything is answered and ended.
+
+    Raises:
+        ConfigError: If a flag is wrong, or the port is taken.
+    """
+    settings = Settings.from_env()
+    limits = Limits(**{field.name: getattr(args, f"max_{field.name}") for field in dataclasses.fields(Limits)})
+    _check(args, limits, settings.serving_token)
+    import uvicorn
+
+    from bincount.serving.app import Listener
+    from bincount.serving.follow import Follower, Rules
+    from bincount.serving.watch import Watch
+
+    watch = Watch(lambda: registry.alias(settings, args.alias))
+    follower = Follower(watch, limits, Rules(probation_s=args.probation_s))
+    listener = Listener(follower, args.alias, limits, settings.serving_token)
+    config = uvicorn.Config(
+        listener.app,
+        host=args.host,
+        port=args.port,
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(limits.time_s) + 1,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    _log.info("listening on http://%s:%d, following %s", args.host, args.port, args.alias)
+    # uvicorn finishes what it has begun and then raises the signal again, for whom it may concern: nobody.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        uvicorn.Server(config).run()
+    except SystemExit:
+        raise ConfigError(
+            f"--port: must be free on {args.host}, got {args.port}. Stop what listens there, or name another port."
+        ) from None
+    return 0
+
+
+def _check(args: argparse.Namespace, limits: Limits, token: str | None) -> None:
+    for name, value in dataclasses.asdict(limits).items():
+        if not value > 0:
+            raise ConfigError(f"--max-{name.replace('_', '-')}: must be > 0, got {value}. Leave it out.")
+    if args.probation_s < 0:
+        raise ConfigError(f"--probation-s: must be >= 0, got {args.probation_s}. Leave it out for the default.")
+    if token is None and not _is_loopback(args.host):
+        print(
+            f"bincount serve: anyone who reaches {args.host} may ask. Set BINCOUNT_SERVING_TOKEN to keep others out.",
+            file=sys.stderr,
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,167 @@
+"""The process that serves one version: MLflow's own scoring app on a Unix socket, behind a guard.
+
+    python -m bincount.serving.worker VERSION FOLDER LIMITS NICENESS
+
+It loads the version at that niceness, so that whoever answers meanwhile keeps
+the processors, checks its answers against the version's golden bins and says
+in one line of JSON on its output what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from bincount.core.answers import same_answer
+from bincount.core.errors import BincountError, DataError, StoreError
+from bincount.edge import registry
+from bincount.edge.settings import Settings
+from bincount.serving.guarded import Guarded
+from bincount.serving.limits import Limits
+from bincount.serving.wire import Wire
+
+SOCKET = "model.sock"
+READY, REFUSED, LATER = "ready", "refused", "later"
+"""What the line says: it serves; it must not serve; the registry did not answer, so try again."""
+
+_KEEP_ALIVE_S = 24 * 3600  # the listener keeps its connections as long as this process lives
+
+_log = logging.getLogger(__name__)
+Golden = list[tuple[str, bytes, dict]]
+
+
+def main(argv: list[str]) -> None:
+    """Serves until it is killed; ends at once if the version cannot be served."""
+    version, folder, limits, niceness = argv[0], Path(argv[1]), Limits(**json.loads(argv[2])), int(argv[3])
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s version {version}: %(message)s", datefmt="%H:%M:%S")
+    report = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no report
+
+    def say(**what: Any) -> None:
+        report.write(json.dumps(what) + "\n")
+        report.flush()
+
+    try:
+        app, golden, about = _load(version, folder, limits, niceness)
+        asyncio.run(_serve(app, golden, folder / SOCKET, limits, lambda: say(**{READY: about})))
+    except StoreError as error:
+        _log.warning("%s", error)
+        say(**{LATER: "the registry must answer, got no answer"})
+    except _Wrong as error:
+        say(**{REFUSED: str(error)})
+    except Exception as error:
+        _log.exception("cannot be served")
+        say(**{REFUSED: f"it must load, got {type(error).__name__}. See the server's log."})
+    sys.exit(1)
+
+
+class _Wrong(BincountError):
+    """The version answers, and answers wrong. Shown to clients: no paths."""
+
+
+def _load(version: str, folder: Path, limits: Limits, niceness: int) -> tuple[Guarded, Golden, dict]:
+    from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
+
+    MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.set(max(1, round(limits.time_s)))
+    settings = dataclasses.replace(Settings.from_env(), workspace=folder / "workspace")
+    with ThreadPoolExecutor(1, initializer=_be_nice, initargs=(niceness,)) as loading:
+        loading.submit(__import__, "tensorflow").result()
+        import tensorflow
+
+        # Made here, at normal priority: TensorFlow's threads inherit that of the one that makes them.
+        tensorflow.config.list_logical_devices()
+        return loading.submit(_load_nicely, settings, version, folder, limits).result()
+
+
+def _be_nice(niceness: int) -> None:
+    with contextlib.suppress(OSError):  # Linux alone sets it for one thread
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+
+def _load_nicely(settings: Settings, version: str, folder: Path, limits: Limits) -> tuple[Guarded, Golden, dict]:
+    from bincount.edge.mlflow_door import door
+    from bincount.steps.golden import read_golden
+
+    with door(settings, f"load version {version} of {registry.MODEL}", upload=True) as client:
+        from mlflow.artifacts import download_artifacts
+
+        place = client.get_model_version_download_uri(registry.MODEL, version)
+        found = registry.version_of(settings, version)
+        (folder / "package").mkdir()
+        package = download_artifacts(
+            artifact_uri=place, dst_path=str(folder / "package"), tracking_uri=settings.tracking_uri
+        )
+        golden = read_golden(settings, found.run_id)
+    if not golden:
+        raise DataError(f"version {version}: must have golden bins, got none. Register it again.")
+    from mlflow.pyfunc import load_model
+    from mlflow.pyfunc.scoring_server import init
+
+    model = load_model(package)
+    # All of it is in memory now; a killed listener leaves no more than a socket behind.
+    for used in (folder / "package", settings.workspace):
+        shutil.rmtree(used, ignore_errors=True)
+    about = {"golden": len(golden), "manifest": found.tags.get("bincount.manifest")}
+    return Guarded(init(model), limits, lambda: _batches_of(model)), golden, about
+
+
+def _batches_of(model: Any) -> dict[int, int]:
+    return dict(getattr(model.unwrap_python_model(), "batches", {}))
+
+
+async def _serve(
+    app: Callable[..., Awaitable[None]], golden: Golden, socket: Path, limits: Limits, ready: Callable[[], None]
+) -> None:
+    import uvicorn
+
+    # MLflow counts in the loop's threads; with its default of six on two processors no batch would be larger.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * limits.waiting))
+    config = uvicorn.Config(
+        app, uds=str(socket), lifespan="off", access_log=False, log_config=None, timeout_keep_alive=_KEEP_ALIVE_S
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    await _check(Wire(socket), golden)
+    ready()
+    await serving
+
+
+async def _check(wire: Wire, golden: Golden) -> None:
+    """Asks what a client asks, and compares with what the model answered offline."""
+    for name, photo, expected in golden:
+        answer = await wire.ask("POST", "/invocations", _request(photo))
+        if answer.status != 200:
+            raise _Wrong(f"golden bin {name} must be answered, got HTTP {answer.status}.")
+        (said,) = json.loads(answer.body)["predictions"]
+        if not same_answer(expected, said):
+            raise _Wrong(f"golden bin {name} must be {_said(expected)}, got {_said(said)}.")
+    answer = await wire.ask("POST", "/invocations", _request(b"no photo"))
+    if answer.status != 400:
+        raise _Wrong(f"what is no photo must get HTTP 400, got {answer.status}.")
+
+
+def _request(photo: bytes) -> bytes:
+    rows = [[base64.b64encode(photo).decode()]]
+    return json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode()
+
+
+def _said(answer: dict) -> str:
+    return f"{answer['count']} ({answer['confidence']:.4f})"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

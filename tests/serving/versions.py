@@ -1,0 +1,108 @@
+"""Versions in a registry without training: tiny models with golden bins, good ones and bad ones."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import bincount.serving
+from bincount.core.answers import answer_of
+from bincount.edge import packaging, registry, tracking
+from bincount.edge.mlflow_door import door
+from tests.tiny import photo, write_model
+
+CODE = Path(bincount.serving.__file__).with_name("model.py")
+PHOTOS = [photo(items=items, seed=items) for items in range(1, 6)]
+
+
+def register_version(settings, *, seed=0, code=CODE, golden=None):
+    """Registers a tiny model. Returns its version and its answers to PHOTOS.
+
+    `golden` changes the answers that are kept with it; `code` is what MLflow loads.
+    """
+    from bincount.learn.predict import Predictor
+
+    run_id = tracking.open_run(settings)
+    folder = settings.run(run_id) / "model"
+    write_model(folder, seed=seed, sharpness=4.0)
+    predictor = Predictor(folder)
+    answers = [answer_of(predictor.predict([each])[0], predictor.counts) for each in PHOTOS]
+    with tempfile.TemporaryDirectory() as place:
+        for row, each in enumerate(PHOTOS):
+            (Path(place) / f"{row}.photo").write_bytes(each)
+        kept = {str(row): answer for row, answer in enumerate(answers)}
+        (Path(place) / "answers.json").write_text(json.dumps(golden(kept) if golden else kept))
+        tracking.log_artifacts(settings, run_id, Path(place), "golden")
+    package = packaging.Package(code, folder, ["mlflow"], PHOTOS[0], {})
+    version = packaging.register(settings, run_id, package, {"bincount.manifest": f"{seed:016d}"}, "")
+    return version, answers
+
+
+def name(settings, version, alias=registry.CHAMPION):
+    """Points an alias at a version."""
+    with door(settings, "tests") as client:
+        client.set_registered_model_alias(registry.MODEL, alias, version)
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(settings, *flags, **env):
+    """`bincount serve` as anyone starts it: its address and its process. Its log is printed when a test fails."""
+    port = free_port()
+    named = {"MLFLOW_TRACKING_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true", **env}
+    with tempfile.NamedTemporaryFile("r") as log, open(log.name, "w") as written:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bincount", "serve", f"--port={port}", *flags],
+            env=os.environ | named,
+            stdout=subprocess.DEVNULL,
+            stderr=written,
+        )
+        process.log = Path(log.name)
+        try:
+            yield f"http://127.0.0.1:{port}", process
+        except BaseException:
+            print(log.read())
+            raise
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait(60)
+
+
+def get(url, path, **headers):
+    """Status and body of a GET, whatever they are."""
+    request = urllib.request.Request(url + path, headers=headers)  # noqa: S310 http
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 http
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def about(url):
+    """What /model says."""
+    return json.loads(get(url, "/model")[1])
+
+
+def wait_until(what, timeout_s=120):
+    """Waits until `what()` is true; servers that do not listen yet count as false."""
+    until = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(OSError):
+            if found := what():
+                return found
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.1)
