@@ -107,16 +107,9 @@ class Stack:
         return Part("mlflow", [sys.executable, "-m", "mlflow", "server", *flags], env)
 
     def model_server(self) -> Part:
-        """MLflow's model server with the version that is champion when it starts."""
-        flags = [
-            "-m",
-            "models:/bincount@champion",
-            "--env-manager=local",
-            f"--host={HOST}",
-            f"--port={self.ports.model}",
-        ]
+        """The model server, which follows the champion."""
         env = self._env() | {"MLFLOW_TRACKING_URI": self.mlflow_url}
-        return Part("model-server", [sys.executable, "-m", "mlflow", "models", "serve", *flags], env)
+        return Part("model-server", [sys.executable, "-m", "bincount", "serve", f"--port={self.ports.model}"], env)
 
     def airflow(self, *command: str, buckets: Mapping[str, str]) -> Part:
         """One of Airflow's own processes, such as its scheduler."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ from bincount.core.config import ChainConfig
 from bincount.core.errors import ConfigError, StoreError
 from bincount.edge.settings import Settings
 from bincount.local.airflow_api import FINISHED, AirflowApi, TaskState
-from bincount.local.champion import ChampionServer
 from bincount.local.patience import Patience
 from bincount.local.ports import check_ports
 from bincount.local.progress import Progress
@@ -86,6 +87,15 @@ def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _answer(url: str) -> bytes | None:
+    """What one of our own servers answers, None while it does not."""
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  # our own server
+            return answer.read()
+    except OSError:
+        return None
+
+
 class _Run:
     """One run of the chain in a stack of its own."""
 
@@ -94,7 +104,6 @@ class _Run:
         self._stack = stack
         self._settings = settings
         self._api = AirflowApi(stack.airflow_url, USER, stack.password(), DAG)
-        self._champion = ChampionServer(supervisor, stack)
         self._patience = Patience(START_S)
         self.source = ""
 
@@ -119,7 +128,8 @@ class _Run:
         self._api.make_pool("gpu", slots=1)
         self._supervisor.start(airflow("scheduler"))
         self._wait(self._api.has_dag, f"Airflow must read the DAG {DAG}")
-        self._wait(self._champion.is_known, "MLflow must answer")
+        self._wait(lambda: _answer(f"{self._stack.mlflow_url}/health") is not None, "MLflow must answer")
+        self._supervisor.start(self._stack.model_server())
         print(f"ready after {time.monotonic() - began:.0f} s.", flush=True)
 
     def _serve(self, source: str) -> dict[str, str]:
@@ -147,7 +157,7 @@ class _Run:
         state = "queued"
         with progress.context():
             while not failed and state not in FINISHED:
-                self._look_after()
+                self._supervisor.check()
                 time.sleep(0.5)
                 with self._patience:
                     tasks = self._api.tasks(run)
@@ -164,13 +174,8 @@ class _Run:
     def stay(self) -> None:
         """Keeps the stack up until it is stopped or a part ends."""
         while True:
-            self._look_after()
+            self._supervisor.check()
             time.sleep(1)
-
-    def _look_after(self) -> None:
-        self._supervisor.check()
-        with self._patience:
-            self._champion.follow()
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + START_S
@@ -194,8 +199,9 @@ class _Run:
         print(f"\nversion {version}: promoted: {str(answer['promoted']).lower()}. {answer['reason']}")
         print(f"\nAirflow  {stack.airflow_url}  user {USER}  password {stack.password()}")
         print(f"MLflow   {stack.mlflow_url}  this run: {stack.mlflow_url}/#/runs/{answer['run_id']}")
-        if self._champion.version is None:
-            print("Model    no version is champion yet, so none is served.", flush=True)
+        served = json.loads(_answer(f"{stack.model_url}/model") or "{}").get("version")
+        if served is None:
+            print(f"Model    {stack.model_url}  waits for a first champion.", flush=True)
             return
-        print(f"Model    {stack.model_url}  serves version {self._champion.version}; ask it:")
+        print(f"Model    {stack.model_url}  serves version {served}; ask it:")
         print(f"\n{curl_of(stack.model_url, write_request(self._settings, answer['manifest']))}", flush=True)
