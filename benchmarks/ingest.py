@@ -28,7 +28,8 @@ from pathlib import Path
 from benchmarks.bucket_server import Running, run_server
 
 SEED, S5CMD, OURS = "download_file, one by one", "s5cmd cp", "bincount ingest"
-CONTENDERS = (SEED, "boto3, 32 threads", "aws s3 cp", S5CMD, "bincount with boto3", OURS)
+S5CMD_ALL = "s5cmd cp, metadata too"
+CONTENDERS = (SEED, "boto3, 32 threads", "aws s3 cp", S5CMD, S5CMD_ALL, "bincount with boto3", OURS)
 BIN = Path(sys.executable).parent
 
 
@@ -57,8 +58,8 @@ def command_of(contender: str, server: Running, photos: int, place: Path) -> lis
         there = ["s3://bins/bin-images/", str(place)]
         return [str(BIN / "aws"), "s3", "cp", "--recursive", "--no-sign-request", "--only-show-errors",
                 "--region", "us-east-1", "--endpoint-url", url, *there]  # fmt: skip
-    if contender == S5CMD:
-        there = ["s3://bins/bin-images/*", f"{place}/"]
+    if contender in (S5CMD, S5CMD_ALL):
+        there = ["s3://bins/bin-images/*" if contender == S5CMD else "s3://bins/*", f"{place}/"]
         return [str(BIN / "s5cmd"), "--no-sign-request", "--log", "error", "--endpoint-url", url, "cp", *there]
     return [sys.executable, "-m", "benchmarks.ingest", "--as", contender, url, str(photos), str(place)]
 

@@ -62,11 +62,12 @@ class S3Store:
         while True:
             try:
                 answer = obstore.get(bulk, key)
-                if answer.meta["size"] > MOST_BYTES:
+                about = answer.meta
+                if about["size"] > MOST_BYTES:
                     return Fetched(key, None, problem="too large")
                 data = bytes(answer.bytes())
                 self._has_read = True
-                return Fetched(key, data, (answer.meta["e_tag"] or "").strip('"'))
+                return Fetched(key, data, (about["e_tag"] or "").strip('"'))
             except FileNotFoundError:
                 return Fetched(key, None, problem="missing")
             except BaseError as error:
