@@ -45,7 +45,7 @@ class Journal:
                 self._end = file.tell()
         self._file.truncate(self._end)
 
-    def append(self, bin_id: str, data: bytes) -> int:
+    def append(self, bin_id: str, data: bytes) -> None:
         """Writes one bin's metadata."""
         framed = frame(bin_id.encode() + b"\n" + data)
         self._file.write(framed)

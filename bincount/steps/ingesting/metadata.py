@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
@@ -81,7 +81,7 @@ def read_metadata(
 
 def _read(
     store: Store, ids: Sequence[str], candidates: Candidates, journal: Journal, workers: int
-) -> Iterator[tuple[str, Metadata | Rejected, int]]:
+) -> Generator[tuple[str, Metadata | Rejected, int], None, None]:
     """Yields each id's metadata or why it is set aside, and the bytes that were fetched for it."""
     before = set(journal.places)
     asked = (f"metadata/{bin_id}.json" for bin_id in ids if bin_id not in before and bin_id not in candidates.halves)
