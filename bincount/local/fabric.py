@@ -37,15 +37,16 @@ def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -
     return Image.fromarray(np.clip(light[..., None] * yellow, 0, 255).astype(np.uint8))
 
 
-def draw_papers(photo: Image.Image, rng: np.random.Generator, floor: int, pale: np.ndarray) -> None:
-    """Draws what lies behind the items and is none: packing paper, dark or `pale` as the labels."""
+def draw_papers(photo: Image.Image, rng: np.random.Generator, floor: int) -> None:
+    """Draws what lies behind the items and is none: pale or dark packing paper."""
     draw = ImageDraw.Draw(photo)
     size = np.array([photo.width, floor])
     for _ in range(rng.integers(0, 4)):
         middle, reach = rng.uniform((0.1, 0.4), (0.9, 0.95)) * size, rng.uniform(0.06, 0.26) * size
         turns = np.sort(rng.uniform(0, 2 * np.pi, 7))
         corners = middle + reach * np.stack([np.cos(turns), np.sin(turns)], 1) * rng.uniform(0.7, 1, (7, 1))
-        colour = pale if rng.random() < 0.7 else pale * rng.uniform(0.15, 0.5)
+        tone = rng.uniform(130, 235) if rng.random() < 0.65 else rng.uniform(25, 90)
+        colour = tone * np.array([1, 0.97, 0.92])
         draw.polygon([tuple(corner) for corner in corners], fill=tuple(int(part) for part in colour))
 
 

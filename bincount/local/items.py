@@ -24,7 +24,7 @@ Colour = tuple[int, int, int]
 
 
 def draw_item(
-    kind: str, look: int, size_px: tuple[int, int], label: Image.Image, at: tuple[float, float]
+    kind: str, look: int, size_px: tuple[int, int], label_px: tuple[int, int], at: tuple[float, float]
 ) -> Image.Image:
     """Draws one item upright, with its barcode label.
 
@@ -32,7 +32,7 @@ def draw_item(
         kind: One of `KINDS`.
         look: Seed of colour and print: the same product looks the same.
         size_px: Width and height.
-        label: The barcode label, see `draw_label`; drawn at 1/2 of its size.
+        label_px: Width and height of its barcode label.
         at: Where the label's middle is, as shares of the item's width and height.
 
     Returns:
@@ -42,6 +42,7 @@ def draw_item(
     width, height = size_px[0] * _FINE, size_px[1] * _FINE
     base = _colour(rng)
     face = Image.new("RGB", (width, height), base)
+    label = _label(rng, (label_px[0] * _FINE, label_px[1] * _FINE), base)
     _print_on(face, rng, base, label.width)
     if kind == "bag":
         _crumple(face, rng)
@@ -58,19 +59,17 @@ def draw_item(
     return item.reduce(_FINE)
 
 
-def draw_label(size_px: tuple[int, int], look: int, paper: Colour) -> Image.Image:
-    """Draws a barcode label at twice `size_px`: dark bars on paper above a line of digits.
+def _label(rng: np.random.Generator, size_px: tuple[int, int], base: Colour) -> Image.Image:
+    """Draws a barcode label: dark bars on pale paper above a line of digits.
 
-    Args:
-        size_px: Width and height on the photo.
-        look: Seed of the bars.
-        paper: The paper's colour.
+    All have one contrast and each the tone of its item, so that their bars tell of
+    how many they are, and no tone in the photo does.
     """
-    rng = np.random.default_rng(look)
-    width, height = size_px[0] * _FINE, size_px[1] * _FINE
-    label = Image.new("RGB", (width, height), paper)
+    width, height = size_px
+    middle = np.clip(0.55 * np.array(base) + rng.uniform(30, 110), _CONTRAST / 2, 255 - _CONTRAST / 2)
+    paper, ink = (tuple(int(part) for part in middle + sign * _CONTRAST / 2) for sign in (1, -1))
+    label = Image.new("RGB", size_px, paper)
     draw = ImageDraw.Draw(label)
-    ink = tuple(max(0, value - _CONTRAST) for value in paper)
     module = width / 22
     x = 1.6 * module
     while x < width - 2.6 * module:

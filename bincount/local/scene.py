@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from bincount.local.fabric import draw_bands, draw_fabric, draw_front, draw_papers
-from bincount.local.items import KINDS, draw_item, draw_label
+from bincount.local.items import KINDS, draw_item
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,11 @@ def render(scene: Scene) -> bytes:
     photo = draw_fabric(rng, width, height, floor)
     places = _place(rng, scene.items, width, floor)
     label_px = np.round(_LABEL * max(width, height)).astype(int)
-    # Labels differ in tone from bin to bin and not in contrast: their pixels' colours
-    # tell little of how many they are, their bars the more.
-    paper = rng.uniform(150, 240) * np.array([1, 0.975, 0.91])
-    draw_papers(photo, rng, floor, paper)
+    draw_papers(photo, rng, floor)
     shade = rng.uniform(0.25, 0.8)
     for index in scene.shown:
         front = [places[other] for other in scene.shown if other > index]
-        _draw(photo, scene.items[index], places[index], front, label_px, paper, shade)
+        _draw(photo, scene.items[index], places[index], front, label_px, shade)
     draw_bands(photo, rng, floor)
     draw_front(photo, rng, floor)
     return _shoot(photo, np.random.default_rng(scene.shot_seed))
@@ -129,7 +126,6 @@ def _draw(
     place: _Place,
     front: Sequence[_Place],
     label_px: np.ndarray,
-    paper: np.ndarray,
     shade: float,
 ) -> None:
     kind, look = item
@@ -145,12 +141,8 @@ def _draw(
         for other in front:
             covered |= other.covers(points)
         hidden.append(covered.mean() + 0.1 * abs(middle - 0.5).sum())
-    rng = np.random.default_rng(look)
-    label = draw_label(
-        (int(label_px[0]), int(label_px[1])), int(rng.integers(2**32)), (int(paper[0]), int(paper[1]), int(paper[2]))
-    )
     u, v = middles[int(np.argmin(hidden))]
-    drawn = draw_item(kind, look, (round(place.w), round(place.h)), label, (u, v))
+    drawn = draw_item(kind, look, (round(place.w), round(place.h)), (int(label_px[0]), int(label_px[1])), (u, v))
     drawn = drawn.rotate(math.degrees(place.angle), Image.Resampling.BILINEAR, expand=True)
     corner = round(place.x - drawn.width / 2), round(place.y - drawn.height / 2)
     reach = max(3, round(0.012 * max(photo.size)))
