@@ -10,7 +10,7 @@ from typing import Protocol
 from bincount.core.errors import ConfigError, DataError
 from bincount.core.groups import block_of
 
-SHARES: Mapping[str, float] = {"train": 0.70, "validation": 0.10, "calibration": 0.05, "test": 0.15}
+SHARES: Mapping[str, float] = {"train": 0.65, "validation": 0.10, "calibration": 0.10, "test": 0.15}
 
 
 def part_of(bin_id: str, *, shares: Mapping[str, float] = SHARES) -> str:
