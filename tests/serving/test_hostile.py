@@ -10,6 +10,7 @@ import random
 import socket
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -164,9 +165,11 @@ def hostile(rng):
     text = lambda: rng.choice(["", MARK, MARK * 50, "\x00", "é" * 9, "../" * 9 + MARK, "{{7*7}}", "%s%n"])  # noqa: E731
     b64 = lambda data: base64.b64encode(data).decode()  # noqa: E731
 
+    hurt = rng.random()  # so that some requests are wholly bad, and some reach the model
+
     def photo():
         data = bytearray(rng.choice(PHOTOS))
-        match rng.randrange(7):
+        match rng.randrange(5) if rng.random() < hurt else None:
             case 0:
                 data = data[: rng.randrange(len(data))]
             case 1:
@@ -178,9 +181,7 @@ def hostile(rng):
             case 3:
                 data = b"\x89PNG\r\n\x1a\n" + rng.randbytes(rng.randrange(60))
             case 4:
-                data = b"\xff\xd8" + rng.randbytes(rng.randrange(60))
-            case 5:
-                data = MARK.encode()
+                data = rng.choice([b"\xff\xd8" + rng.randbytes(rng.randrange(60)), MARK.encode()])
         return bytes(data)
 
     def value(depth=0):
@@ -251,7 +252,7 @@ def hostile(rng):
 
 
 def memory_mb(pids):
-    pages = [int(open(f"/proc/{pid}/statm").read().split()[1]) for pid in pids]  # noqa: SIM115
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids]
     return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
@@ -289,8 +290,8 @@ def test_ten_thousand_hostile_requests(server, capsys):
         print(f"\nanswers by status: {dict(sorted(statuses.items()))}; memory in MB: {np.round(grown).astype(int)}")
     assert not wrong, wrong[:5]
     assert sum(statuses.values()) == 10_000
-    assert statuses[200] > 50
-    assert statuses[400] > 5000
+    assert statuses[200] > 200
+    assert statuses[400] > 3000
     assert workers_of(process) == everyone[1:]
     # The first tenths fill caches and arenas; a leak of a body per request would be 20 MB a tenth.
     assert grown[-1] < grown[3] * 1.05 + 20
