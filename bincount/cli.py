@@ -58,7 +58,7 @@ STEPS: dict[str, tuple[str, list[Flag], str]] = {
             _COUNTS,
             _LIMIT,
             _SEED,
-            ("--workers", {"type": int, "default": 32, "metavar": "W", "help": "requests at a time (default: 32)"}),
+            ("--workers", {"type": int, "default": 256, "metavar": "W", "help": "requests at a time (default: 256)"}),
             (
                 "--max-rejected",
                 {"type": float, "default": 0.02, "metavar": "SHARE", "help": "give up above this share of bad bins"},

@@ -9,6 +9,7 @@ import json
 import random
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Sequence
 
 from bincount.core.errors import ConfigError, DataError, StoreError
@@ -178,6 +179,25 @@ def count_bins(url: str, photos: Sequence[bytes], *, timeout_s: float = 60, toke
     """
     with Client(url, token=token, timeout_s=timeout_s, retries=0) as client:
         return client.count(photos)
+
+
+def served_version(url: str, *, token: str | None = None, timeout_s: float = 10) -> str | None:
+    """The version that a server says it serves; None where it does not say, or does not answer.
+
+    Args:
+        url: The server, such as "http://127.0.0.1:5001".
+        token: What the server asks of its clients, None for nothing.
+        timeout_s: How long to wait for the answer.
+    """
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    address = invocations_url(url).removesuffix("invocations") + "model"
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310  # invocations_url lets http alone pass
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(request, timeout=timeout_s) as answer:
+            return json.load(answer)["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _request(photos: Sequence[bytes]) -> tuple[bytes, str]:
