@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from bincount.core.errors import ConfigError
+from bincount.core.groups import BLOCK
 from bincount.local.products import Product, draw_product, metadata_of
 from bincount.local.scene import Scene, render
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 SAMPLE_BINS = 1000
 VERSION = 1  # of what is rendered: raise it when pixels or records change, so that old folders are made anew
 
+_MOST_BINS = 99_999 // BLOCK
 # Like the real counts (facts: 0 is rare, 3 the most frequent, a tail), flatter within 1..5.
 _COUNTS = (0.03, 0.18, 0.17, 0.19, 0.19, 0.17, 0.04, 0.02, 0.01)
 # Of the real runs of neighbouring ids that share a product, this share is 1, 2 and 3 long.
@@ -41,7 +43,7 @@ class SampleBin:
     """One bin of the sample before it is rendered.
 
     Attributes:
-        id: Its id, zero-padded from "00001".
+        id: Its id, zero-padded to five digits.
         scene: What its photo shows.
         products: What lies in it, an entry per item.
     """
@@ -58,20 +60,21 @@ def plan_bins(bins: int, *, seed: int) -> list[SampleBin]:
     item moved: about 70 % of the ids have such a sibling beside them.
 
     Args:
-        bins: How many, 1 to 99,999 (ids have five digits).
+        bins: How many, 1 to 4,999 (ids have five digits, and a block of 20 holds one bin's photos).
         seed: 0 or more; the same seed gives the same bins.
 
     Raises:
         ConfigError: If `bins` or `seed` is out of range.
     """
-    if not 1 <= bins <= 99_999:
-        raise ConfigError(f"bins: must be between 1 and 99999, got {bins}. Ask for fewer.")
+    if not 1 <= bins <= _MOST_BINS:
+        raise ConfigError(f"bins: must be between 1 and {_MOST_BINS}, got {bins}. Ask for fewer.")
     if seed < 0:
         raise ConfigError(f"seed: must be 0 or more, got {seed}. Take another, such as 0.")
     planned: list[SampleBin] = []
     run = 0
     while len(planned) < bins:
-        planned.extend(_plan_run(np.random.default_rng([seed, run]), first=len(planned) + 1))
+        # A block a run: parts are drawn by blocks, and those of a small sample should come near their shares.
+        planned.extend(_plan_run(np.random.default_rng([seed, run]), first=BLOCK * run + 1))
         run += 1
     return planned[:bins]
 

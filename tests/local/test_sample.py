@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bincount.core.errors import ConfigError
-from bincount.core.groups import are_siblings, groups_of
+from bincount.core.groups import are_siblings, block_of, groups_of, place_of
 from bincount.core.records import parse_metadata
 from bincount.local.bucket import list_objects
 from bincount.local.sample import SAMPLE_BINS, contact_sheet, plan_bins, render_bin, write_sample
@@ -108,8 +108,10 @@ def test_photos_have_the_real_ones_sizes(photos: dict[str, bytes]) -> None:
 
 
 def test_records_are_the_buckets(sample: Path, photos: dict[str, bytes], recorded: dict[str, int]) -> None:
-    assert list(photos) == list(recorded) == [f"{number:05d}" for number in range(1, SAMPLE_BINS + 1)]
-    document = json.loads((sample / "metadata/00002.json").read_bytes())
+    assert list(photos) == list(recorded)
+    assert len(photos) == SAMPLE_BINS
+    assert all(place_of(bin_id)[0] == "padded" for bin_id in photos)
+    document = json.loads((sample / "metadata/00001.json").read_bytes())
     assert set(document) == {"BIN_FCSKU_DATA", "EXPECTED_QUANTITY"}
     fields = {"asin", "height", "length", "name", "normalizedName", "quantity", "weight", "width"}
     assert all(set(product) == fields for product in document["BIN_FCSKU_DATA"].values())
@@ -133,6 +135,11 @@ def test_most_bins_have_a_sibling_that_differs_by_one_move(
     assert all(abs(recorded[one] - recorded[other]) <= 1 for one, other in pairs)
 
 
+def test_no_block_holds_two_bins(photos: dict[str, bytes], skus: dict[str, tuple[str, ...]]) -> None:
+    group_of = groups_of(photos, skus)
+    assert len({block_of(bin_id) for bin_id in photos}) == len(set(group_of.values()))
+
+
 def test_every_item_that_is_recorded_is_drawn() -> None:
     for planned in plan_bins(200, seed=1):
         assert len(planned.scene.shown) == len(planned.products)
@@ -144,9 +151,10 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> 
     for name, seed in (("one", 5), ("same", 5), ("other", 6)):
         write_sample(tmp_path / name, bins=6, seed=seed, workers=2)
     assert digest_of(tmp_path / "one") == digest_of(tmp_path / "same") != digest_of(tmp_path / "other")
-    photo, metadata = render_bin(plan_bins(3, seed=5)[2])  # a shorter plan begins the longer one
-    assert photo == (tmp_path / "one/bin-images/00003.jpg").read_bytes()
-    assert metadata == (tmp_path / "one/metadata/00003.json").read_bytes()
+    third = plan_bins(3, seed=5)[2]  # a shorter plan begins the longer one
+    photo, metadata = render_bin(third)
+    assert photo == (tmp_path / f"one/bin-images/{third.id}.jpg").read_bytes()
+    assert metadata == (tmp_path / f"one/metadata/{third.id}.json").read_bytes()
 
 
 def test_a_finished_sample_stays_and_a_killed_one_starts_again(tmp_path: Path) -> None:
