@@ -34,14 +34,20 @@ def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -
         (width, height), Image.Resampling.BICUBIC
     )
     light = light * (1 + rng.uniform(0.05, 0.25) * (np.asarray(coarse, np.float32) / 255 - 0.5))
-    return Image.fromarray(np.clip(light[..., None] * yellow, 0, 255).astype(np.uint8))
+    wall = light[..., None] * yellow
+    # The pod's pale frame beside the bin, unevenly lit: so pale pixels are always there.
+    post = round(rng.uniform(0.02, 0.15) * width)
+    side = np.s_[:, :post] if rng.random() < 0.5 else np.s_[:, width - post :]
+    tone = rng.uniform(90, 235) + rng.uniform(-50, 50) * y + np.linspace(0, rng.uniform(-50, 50), post)[None, :]
+    wall[side] = tone[..., None] * np.array([1, 0.98, 0.95])
+    return Image.fromarray(np.clip(wall, 0, 255).astype(np.uint8))
 
 
 def draw_papers(photo: Image.Image, rng: np.random.Generator, floor: int) -> None:
     """Draws what lies behind the items and is none: pale or dark packing paper."""
     draw = ImageDraw.Draw(photo)
     size = np.array([photo.width, floor])
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(1, 4)):
         middle, reach = rng.uniform((0.1, 0.4), (0.9, 0.95)) * size, rng.uniform(0.06, 0.26) * size
         turns = np.sort(rng.uniform(0, 2 * np.pi, 7))
         corners = middle + reach * np.stack([np.cos(turns), np.sin(turns)], 1) * rng.uniform(0.7, 1, (7, 1))

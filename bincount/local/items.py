@@ -105,7 +105,7 @@ def _print_on(face: Image.Image, rng: np.random.Generator, base: Colour, unit: f
     draw = ImageDraw.Draw(face)
     width, height = face.size
     labels = width * height / unit**2  # the face's area, in squares of a label's width
-    for _ in range(rng.poisson(0.35 * labels)):
+    for _ in range(rng.poisson(0.8 * labels)):
         x, y = rng.random(2) * (width, height)
         w, h = rng.uniform(0.4, 1.3, 2) * unit
         box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)

@@ -86,7 +86,7 @@ def _plan_run(rng: np.random.Generator, *, first: int) -> list[SampleBin]:
     products: list[Product] = []  # all that ever lie in the bin
 
     def add() -> int:
-        again = products and rng.random() < 0.25  # several of one product
+        again = products and rng.random() < 0.5  # several of one product
         products.append(products[rng.integers(len(products))] if again else draw_product(rng))
         return len(products) - 1
 
