@@ -36,7 +36,7 @@ def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -
     light = light * (1 + rng.uniform(0.05, 0.25) * (np.asarray(coarse, np.float32) / 255 - 0.5))
     wall = light[..., None] * yellow
     # The pod's pale frame beside the bin, unevenly lit: so pale pixels are always there.
-    post = round(rng.uniform(0.02, 0.15) * width)
+    post = round(rng.uniform(0.05, 0.2) * width)
     side = np.s_[:, :post] if rng.random() < 0.5 else np.s_[:, width - post :]
     tone = rng.uniform(90, 235) + rng.uniform(-50, 50) * y + np.linspace(0, rng.uniform(-50, 50), post)[None, :]
     wall[side] = tone[..., None] * np.array([1, 0.98, 0.95])

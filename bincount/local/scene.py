@@ -162,7 +162,7 @@ def _shoot(photo: Image.Image, rng: np.random.Generator) -> bytes:
         photo = photo.filter(ImageFilter.BoxBlur((rng.uniform(0.5, 1.8) * scale, 0.3)))
     photo = photo.filter(ImageFilter.BoxBlur(rng.uniform(0.2, 1.2) * scale))
     # Light shifts all tones and hardly scales them: scaling would change every edge.
-    gain, tint = 0.84 * rng.uniform(0.9, 1.08), np.array([28, 25, 20]) + rng.uniform(-24, 24) + rng.uniform(-11, 11, 3)
+    gain, tint = 0.84 * rng.uniform(0.9, 1.08), np.array([28, 25, 20]) + rng.uniform(-32, 32) + rng.uniform(-13, 13, 3)
     toned = photo.point([int(min(255, max(0, gain * tone + shift))) for shift in tint for tone in range(256)])
     noise = rng.uniform(0.5, 5) * scale * rng.standard_normal((photo.height, photo.width, 1), np.float32)
     pixels = np.clip(np.asarray(toned) + noise.astype(np.int16), 0, 255).astype(np.uint8)
