@@ -21,11 +21,29 @@ def commands() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-# Run by no test as they stand, each with the reason.
-NOT_RUN = {
-    "make up": "runs until Ctrl-C; tests/test_end_to_end.py and CI run it with --once",
+# Every command of the README: the test that runs what it runs, or the reason why none does.
+CHECKED = {
+    "make up": "tests/test_end_to_end.py",
     "make test": "is what runs this test",
+    'make up ARGS="--source ../shared/abid --limit 400"': "needs the real bins; .ci/run does it with 200",
+    'make up ARGS="--source s3://aft-vbi-pds --limit 2000"': "needs the network",
+    'make up ARGS="--once"': "tests/test_end_to_end.py",
+    "PATH=.venv/bin:$PATH MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mlflow models serve "
+    "-m models:/bincount@champion --env-manager local --port 5002": "tests/serving/test_model_server.py",
+    "curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' "
+    "--data @data/request.json": "tests/serving/test_model_server.py",
+    ".venv/bin/bincount run --source ../shared/abid --limit 400": "needs the real bins; its steps are in tests/steps",
+    ".venv/bin/bincount predict photo.jpg": "tests/test_end_to_end.py",
+    ".venv/bin/bincount doctor": "asks the network for weights and the bucket for 20 s",
+    ".venv/bin/bincount clean": "tests/local/test_clean.py",
+    ".venv/bin/bincount serve --port 5001": "tests/serving/test_follow.py",
 }
+
+
+def test_every_command_is_run_by_a_test_or_says_why_not():
+    assert set(commands()) == set(CHECKED)
+    missing = [how for how in CHECKED.values() if how.startswith("tests/") and not (ROOT / how).is_file()]
+    assert not missing
 
 
 def test_the_readme_has_commands():

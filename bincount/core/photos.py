@@ -1,7 +1,7 @@
 """Whether a file is a whole photo, and how large, without decoding it.
 
 Decoding all pixels would take more processor time than fetching, checking and
-packing together (docs/log-ingest.md). What is looked at is what a decoder needs:
+packing together (docs/log/ingest.md). What is looked at is what a decoder needs:
 the JPEG's segments up to the first scan, and the end of the image behind it.
 """
 

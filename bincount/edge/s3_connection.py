@@ -1,7 +1,7 @@
 """The two clients of a bucket: boto3 finds it, obstore reads from it.
 
 Reading and listing are obstore's because boto3 spends 15 to 20 times the processor time on
-them (docs/log-ingest.md). Endpoint, region and credentials are found by boto3 for both.
+them (docs/log/ingest.md). Endpoint, region and credentials are found by boto3 for both.
 """
 
 from __future__ import annotations

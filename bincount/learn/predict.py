@@ -50,7 +50,7 @@ class Predictor:
         shape = (self._image_px, self._image_px, 3)
         graph = tf.function(lambda photos: model(photos, training=False))
         # Weights as constants: TensorFlow then folds batch norms into convolutions, which takes a third off a photo's
-        # time on two cores (docs/log-server.md). There is no public name for it.
+        # time on two cores (docs/log/server.md). There is no public name for it.
         self._graph = convert_variables_to_constants_v2(
             graph.get_concrete_function(tf.TensorSpec((None, *shape), tf.uint8))
         )
