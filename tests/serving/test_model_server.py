@@ -45,6 +45,8 @@ def served(tmp_path_factory):
     command = [Path(sys.executable).with_name("mlflow"), "models", "serve", "-m", "models:/bincount@champion"]
     command += ["--env-manager", "local", "--port", str(port)]
     named = {"MLFLOW_TRACKING_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # MLflow starts uvicorn by its name.
+    named["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with (place / "server.log").open("wb") as log:
         server = subprocess.Popen(
             command, cwd=place, env=os.environ | named, stdout=log, stderr=log, start_new_session=True
