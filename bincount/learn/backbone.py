@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from bincount.core.errors import ConfigError
+from bincount.learn.compact import COMPACT, build_compact
 from bincount.learn.weights import load_network
 
 STATISTICS_PHOTOS = 96
@@ -45,8 +46,10 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
     ends there.
 
     Args:
-        name: A class of `keras.applications`, such as "ResNet50".
+        name: A class of `keras.applications`, such as "ResNet50", or
+            "compact": our own, which is trained with the head.
         weights: "auto", "imagenet", "none" or a file: see `load_network`.
+            "compact" has no ImageNet weights: "auto" means "none".
         image_px: Side of the square photos.
         seed: What random weights are drawn from.
 
@@ -55,11 +58,11 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
             of that size, or the weights' file does not fit it.
         StoreError: If ImageNet weights are asked for and cannot be had.
     """
+    if name == COMPACT:
+        return _build_compact(weights, image_px=image_px, seed=seed)
     application = getattr(keras.applications, name, None)
     if not isinstance(name, str) or not callable(application):
-        raise ConfigError(
-            f"backbone: must be a class of keras.applications, got {name!r}. Try ResNet50 or EfficientNetV2B0."
-        )
+        raise ConfigError(f"backbone: must be compact or a class of keras.applications, got {name!r}. Try ResNet50.")
     shape = (image_px, image_px, 3)
 
     def build(kind: str | None) -> keras.Model:
@@ -85,6 +88,13 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
             pooled.append(ops.sqrt(layers.GlobalAveragePooling2D(dtype="float32")(ops.square(stage)) + 1e-6))
     features = layers.Concatenate(dtype="float32")(pooled)
     return Backbone(keras.Model(photos, features, name="backbone"), resolved)
+
+
+def _build_compact(weights: str, *, image_px: int, seed: int) -> Backbone:
+    if weights == "imagenet":
+        raise ConfigError("weights: compact has none of ImageNet, got 'imagenet'. Use none, or a file.")
+    weights = "none" if weights == "auto" else weights
+    return Backbone(*load_network(lambda kind: build_compact(image_px=image_px), COMPACT, weights, seed=seed))
 
 
 def load_backbone(path: Path) -> keras.Model:

@@ -68,6 +68,18 @@ def build_head(features: np.ndarray, classes: int, hyperparameters: Hyperparamet
     return model
 
 
+def build_plain_head(width: int, classes: int) -> keras.Model:
+    """Builds the head of a backbone that is trained with it: features (B, width) to logits (B, classes)."""
+    features = keras.Input((width,), name="features")
+    return keras.Model(features, layers.Dense(classes)(layers.Dropout(0.3)(features)), name="head")
+
+
+def join(backbone: keras.Model, head: keras.Model) -> keras.Model:
+    """Joins backbone and head, sharing their weights: photos (B, px, px, 3) uint8 to logits (B, classes)."""
+    photos = keras.Input(backbone.input.shape[1:], dtype="uint8", name="photos")
+    return keras.Model(photos, head(backbone(photos)), name="whole")
+
+
 def assemble(backbone: keras.Model, head: keras.Model, temperature: float) -> keras.Model:
     """Joins backbone, head and calibration into the model that is served.
 

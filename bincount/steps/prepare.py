@@ -41,7 +41,7 @@ def prepare(
         settings: Where things are on this machine.
         run_id: The MLflow run.
         manifest: Digest of the bins.
-        backbone: A Keras application.
+        backbone: A Keras application, or compact.
         weights: "auto", "imagenet", "none" or a file.
         fit: "pad" or "squash".
         image_px: Side of the square photos, in pixels.
@@ -78,7 +78,7 @@ def prepare(
     tracking.log_tags(settings, run_id, {"weights": prepared.facts["weights"], "manifest": manifest})
     rate = compute_missing(settings, prepared)
     if rate is None:
-        _log.info("prepare: all features are in the cache already")
+        _log.info("prepare: nothing is left to compute")
     else:
         tracking.log_metrics(settings, run_id, {"prepare/photos_per_s": rate})
     _write(prepared.folder / f"{manifest}.json", prepared.facts)
@@ -90,14 +90,20 @@ def _resolve(
 ) -> Prepared:
     """Builds the network, or finds it in the cache, and names the folder of its features."""
     from bincount.learn.backbone import build_backbone
+    from bincount.learn.compact import COMPACT
 
     bins = Manifest.read(settings.manifests, manifest)
     _log.info("prepare: building %s with weights=%s", backbone, weights)
     network = build_backbone(backbone, weights, image_px=image_px, seed=seed)
     facts = {"manifest": manifest, "backbone": backbone, "weights": network.weights, "fit": fit, "image_px": image_px}
-    random = network.weights == "none"
+    random = network.weights == "none" and backbone != COMPACT
     photographed = _draw(bins, seed) if random else []
-    made_of = {**facts, "version": _VERSION, "photos": [record.id for record in photographed], "seed": seed * random}
+    made_of = {
+        **facts,
+        "version": _VERSION,
+        "photos": [record.id for record in photographed],
+        "seed": seed * (network.weights == "none"),
+    }
     del made_of["manifest"]  # features are a matter of photo and network: other bins may share them
     prepared = Prepared(settings.features / digest_of(made_of), bins, facts)
     if not prepared.backbone_path.exists():

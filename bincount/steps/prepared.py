@@ -17,6 +17,7 @@ from bincount.edge.settings import Settings
 
 if TYPE_CHECKING:
     from bincount.learn.features import Examples
+    from bincount.learn.photos import Photos
 
 _log = logging.getLogger(__name__)
 _LOG_EVERY_S = 5.0
@@ -40,6 +41,18 @@ class Prepared:
     def backbone_path(self) -> Path:
         """The saved network, from photos to features."""
         return self.folder / "backbone.keras"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the network is trained whole, on photos: there are no features then."""
+        return self.facts["backbone"] == "compact"
+
+    def photos(self, settings: Settings, part: str) -> Photos:
+        """Photos and classes of one part."""
+        from bincount.learn.photos import Photos
+
+        facts, paths = self.facts, shard_paths(settings, self.manifest.shards)
+        return Photos(self.manifest, part, paths, image_px=facts["image_px"], fit=facts["fit"])
 
     def examples(self, part: str) -> Examples:
         """Features and classes of one part."""
@@ -71,6 +84,8 @@ def compute_missing(settings: Settings, prepared: Prepared) -> float | None:
     Returns:
         Photos a second, None if nothing was missing.
     """
+    if prepared.is_whole:
+        return None
     from bincount.learn.features import extract_features, missing_features
 
     missing = missing_features(prepared.folder, prepared.manifest)

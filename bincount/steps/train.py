@@ -5,26 +5,31 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bincount.core.errors import ConfigError
+from bincount.core.evaluation import LEARNED
 from bincount.edge import tracking
 from bincount.edge.settings import Settings
 from bincount.steps.prepared import Prepared, read_prepared
 
 if TYPE_CHECKING:
-    from bincount.learn.model import Hyperparameters
+    from bincount.learn.trained import Trained
 
 _log = logging.getLogger(__name__)
 
 
 def train(settings: Settings, *, run_id: str, prepared: str, fine_tune_epochs: int = 0, seed: int = 0) -> dict:
-    """Trains a head with the hyperparameters that `tune` found, calibrates it and saves the whole model.
+    """Trains with the hyperparameters that `tune` found, calibrates and saves the whole model.
 
-    The model appears whole, or not at all; a killed training starts again.
+    A frozen backbone gets a head; then, if asked for, both are trained on
+    together; compact is trained whole from the start. The model appears whole,
+    or not at all. A killed training of a head starts again, one of a whole
+    network goes on after its last epoch.
 
     Args:
         settings: Where things are on this machine.
@@ -39,8 +44,6 @@ def train(settings: Settings, *, run_id: str, prepared: str, fine_tune_epochs: i
     Raises:
         ConfigError: If there are no such features, or no search ended on them.
     """
-    if fine_tune_epochs:
-        raise ConfigError(f"fine_tune_epochs: must be 0 in this version, got {fine_tune_epochs}. Leave it at 0.")
     asked = {"prepared": prepared, "fine_tune_epochs": fine_tune_epochs, "seed": seed}
     folder = settings.run(run_id) / "model"
     facts_path = folder / "model.json"
@@ -48,61 +51,76 @@ def train(settings: Settings, *, run_id: str, prepared: str, fine_tune_epochs: i
         _log.info("train: the model is there already")
         return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
     found = read_prepared(settings, prepared)
-    hyperparameters = _best_of(settings.run(run_id) / "search" / "best.json", prepared)
-    tracking.log_params(settings, run_id, {"fine_tune_epochs": fine_tune_epochs, **asdict(hyperparameters)})
+    best = _best_of(settings.run(run_id) / "search" / "best.json", prepared)
+    tracking.log_params(settings, run_id, {"fine_tune_epochs": fine_tune_epochs, **best})
 
-    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
-        tracking.log_metrics(settings, run_id, {f"train/{name}": value for name, value in metrics.items()}, step=epoch)
+    def on_epoch(stage: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        named = {f"{stage}/{name}": value for name, value in metrics.items()}
+        tracking.log_metrics(settings, run_id, named, step=epoch)
+        _log.info("%s: epoch %d, %s", stage, epoch + 1, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
 
-    facts = _train(found, hyperparameters, folder, asked=asked, seed=seed, on_epoch=on_epoch)
+    trained = _learn(settings, found, best, folder.with_name("whole") / prepared, fine_tune_epochs, seed, on_epoch)
+    facts = {
+        "counts": str(found.manifest.counts),
+        **found.facts,
+        "hyperparameters": best,
+        "temperature": trained.temperature,
+        "epochs": trained.epochs,
+        "val_nll": trained.val_nll,
+        "asked": asked,
+    }
+    _publish(trained, facts, folder)
     tracking.log_metrics(settings, run_id, {name: facts[name] for name in ("val_nll", "temperature")})
     return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
 
 
-def _best_of(path: Path, prepared: str) -> Hyperparameters:
-    from bincount.learn.model import Hyperparameters
-
+def _best_of(path: Path, prepared: str) -> dict[str, Any]:
     best = json.loads(path.read_text()) if path.exists() else {}
     if best.get("prepared") != prepared:
         raise ConfigError(f"train: needs a finished search on {prepared!r}, got none. Run `bincount tune` first.")
-    return Hyperparameters(**best["best"])
+    return best["best"]
 
 
-def _train(
-    found: Prepared, hyperparameters: Hyperparameters, folder: Path, *, asked: dict, seed: int, on_epoch
-) -> dict:
+def _learn(
+    settings: Settings,
+    found: Prepared,
+    best: dict[str, Any],
+    folder: Path,
+    fine_tune_epochs: int,
+    seed: int,
+    on_epoch: Callable[[str, int, Mapping[str, float]], None],
+) -> Trained:
+    """The head on cached features, or the whole network on photos, or one after the other."""
     from bincount.learn.backbone import load_backbone
-    from bincount.learn.calibrate import temperature_of
-    from bincount.learn.fit import fit_head, mean_of_views
+    from bincount.learn.endtoend import FINE_TUNING, Recipe
+    from bincount.learn.model import Hyperparameters
+    from bincount.learn.trained import fine_tune, train_frozen, train_whole
+
+    backbone, classes = load_backbone(found.backbone_path), len(found.manifest.counts)
+    if found.is_whole:
+        photos = {part: found.photos(settings, part) for part in LEARNED}
+        recipe = Recipe(**best)
+        return train_whole(
+            backbone, photos, classes, recipe, folder=folder, seed=seed, on_epoch=partial(on_epoch, "train")
+        )
+    examples = {part: found.examples(part) for part in LEARNED}
+    hyperparameters = Hyperparameters(**best)
+    trained = train_frozen(backbone, examples, classes, hyperparameters, seed=seed, on_epoch=partial(on_epoch, "train"))
+    if fine_tune_epochs:
+        photos = {part: found.photos(settings, part) for part in LEARNED}
+        recipe = replace(FINE_TUNING, epochs=fine_tune_epochs)
+        trained = fine_tune(trained, photos, recipe, folder=folder, seed=seed, on_epoch=partial(on_epoch, "fine_tune"))
+    return trained
+
+
+def _publish(trained: Trained, facts: dict[str, Any], folder: Path) -> None:
     from bincount.learn.model import assemble
 
-    counts = found.manifest.counts
-    fitted = fit_head(
-        found.examples("train"),
-        found.examples("validation"),
-        len(counts),
-        hyperparameters,
-        seed=seed,
-        on_epoch=on_epoch,
-    )
-    held_out = found.examples("calibration")
-    logits = fitted.head.predict_on_batch(mean_of_views(held_out.features))
-    temperature = temperature_of(logits, held_out.classes)
-    backbone = load_backbone(found.backbone_path)
-    facts = {
-        "counts": str(counts),
-        **found.facts,
-        "hyperparameters": asdict(hyperparameters),
-        "temperature": temperature,
-        "epochs": fitted.epochs,
-        "val_nll": fitted.val_nll,
-        "asked": asked,
-    }
     beside = folder.with_name("model.beside")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    assemble(backbone, fitted.head, temperature).save(beside / "model.keras")
+    assemble(trained.backbone, trained.head, trained.temperature).save(beside / "model.keras")
     (beside / "model.json").write_text(json.dumps(facts, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
-    return facts
+    shutil.rmtree(folder.with_name("whole"), ignore_errors=True)  # the epochs' state has done its duty

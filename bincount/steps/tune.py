@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from bincount.edge import tracking
@@ -20,6 +21,9 @@ def tune(
 ) -> dict:
     """Searches learning rate, batch size and epochs on the cached features.
 
+    For compact, where a trial would be a whole training, it takes the
+    settings that docs/log.md found, with `max_epochs`.
+
     Args:
         settings: Where things are on this machine.
         run_id: The MLflow run; each trial is nested in it, with its curve.
@@ -29,7 +33,7 @@ def tune(
         seed: What the search draws from.
 
     Returns:
-        `trials` that ended, the `best` hyperparameters and their `val_nll`.
+        `trials` that ended, the `best` hyperparameters and their `val_nll` (None without a trial).
 
     Raises:
         ConfigError: If there are no such features.
@@ -40,6 +44,14 @@ def tune(
 
     found = read_prepared(settings, prepared)
     tracking.log_params(settings, run_id, {"trials": trials, "max_epochs": max_epochs})
+    folder = settings.run(run_id) / "search"
+    if found.is_whole:
+        from bincount.learn.endtoend import FROM_SCRATCH
+
+        _log.info("tune: a trial would be a whole training; compact's settings were searched once (docs/log.md)")
+        return _publish(
+            folder, prepared, {"trials": 0, "best": asdict(replace(FROM_SCRATCH, epochs=max_epochs)), "val_nll": None}
+        )
     opened: dict[str, str] = {}
 
     def run_of(trial: str) -> str:
@@ -59,7 +71,6 @@ def tune(
         tracking.finish_run(settings, nested, "FINISHED" if completed else "FAILED")
         _log.info("trial %s: %s %s, val_nll %s", trial, status, dict(hyperparameters), score)
 
-    folder = settings.run(run_id) / "search"
     best = search_heads(
         folder,
         found.examples("train"),
@@ -72,8 +83,12 @@ def tune(
         on_epoch=on_epoch,
         on_trial=on_trial,
     )
-    answer = {"trials": best.trials, "best": asdict(best.best), "val_nll": best.val_nll}
     tracking.log_metrics(settings, run_id, {"tune/val_nll": best.val_nll})
+    return _publish(folder, prepared, {"trials": best.trials, "best": asdict(best.best), "val_nll": best.val_nll})
+
+
+def _publish(folder: Path, prepared: str, answer: dict[str, Any]) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
     beside = folder / "best.beside"
     beside.write_text(json.dumps({"prepared": prepared, **answer}, indent=1))
     beside.replace(folder / "best.json")

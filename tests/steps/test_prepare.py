@@ -59,7 +59,7 @@ def test_another_run_uses_the_same_features(made, caplog):
     settings, arguments, answer = made
     caplog.set_level("INFO")
     assert prepare(settings, **{**arguments, "run_id": tracking.open_run(settings)}) == answer
-    assert "all features are in the cache already" in caplog.text
+    assert "nothing is left to compute" in caplog.text
 
 
 @pytest.mark.parametrize("changed", [{"fit": "squash"}, {"seed": 1}])

@@ -1,15 +1,23 @@
 """The final training as a step: a whole model or none, once."""
 
 import json
+from dataclasses import asdict, replace
 
+import keras
 import numpy as np
 import pytest
 
 from bincount.core.errors import ConfigError
+from bincount.edge import tracking
 from bincount.edge.mlflow_door import door
+from bincount.learn.backbone import load_backbone
+from bincount.learn.endtoend import FROM_SCRATCH
 from bincount.learn.predict import Predictor
-from bincount.steps import train as module
+from bincount.steps.prepare import prepare
+from bincount.steps.prepared import read_prepared
 from bincount.steps.train import train
+from bincount.steps.tune import tune
+from tests.learn.bins import write_bins
 from tests.steps.featured import open_prepared_run
 from tests.stores import make_settings
 from tests.tiny import photo
@@ -76,6 +84,50 @@ def test_a_training_without_a_search_is_refused(place):
         train(settings, run_id=run_id, prepared=prepared)
 
 
-def test_fine_tuning_is_not_here_yet(place):
-    with pytest.raises(ConfigError, match="fine_tune_epochs: must be 0 in this version, got 3"):
-        module.train(place[0], run_id=place[1], prepared=place[2], fine_tune_epochs=3)
+def test_compact_is_trained_whole(tmp_path):
+    settings = make_settings(tmp_path)
+    manifest = write_bins(settings.workspace, bins=60)
+    run_id = tracking.open_run(settings)
+    answer = prepare(settings, run_id=run_id, manifest=manifest, backbone="compact", image_px=32)
+    assert answer["weights"] == "none"
+    prepared = answer["prepared"]
+    assert tune(settings, run_id=run_id, prepared=prepared, max_epochs=2) == {
+        "trials": 0,
+        "best": asdict(replace(FROM_SCRATCH, epochs=2)),
+        "val_nll": None,
+    }
+    answer = train(settings, run_id=run_id, prepared=prepared)
+    folder = settings.run(run_id) / "model"
+    assert 1 <= answer["epochs"] <= 2
+    assert Predictor(folder).predict([photo(items=2)]).shape == (1, 5)
+    assert json.loads((folder / "model.json").read_text())["backbone"] == "compact"
+    assert not (settings.run(run_id) / "whole").exists()
+    with door(settings, "test") as client:
+        assert len(client.get_metric_history(run_id, "train/val_nll")) == 2
+
+
+def test_fine_tuning_trains_the_network_on_with_batch_norm_frozen(tmp_path):
+    settings = make_settings(tmp_path)
+    manifest = write_bins(settings.workspace, bins=60)
+    run_id = tracking.open_run(settings)
+    network = {"backbone": "MobileNetV3Small", "weights": "none", "image_px": 32}
+    prepared = prepare(settings, run_id=run_id, manifest=manifest, **network)["prepared"]
+    search = settings.run(run_id) / "search"
+    search.mkdir(parents=True)
+    (search / "best.json").write_text(json.dumps({"prepared": prepared, "best": FOUND}))
+    train(settings, run_id=run_id, prepared=prepared, fine_tune_epochs=2)
+    tuned = keras.saving.load_model(settings.run(run_id) / "model" / "model.keras").get_layer("backbone")
+    frozen = load_backbone(read_prepared(settings, prepared).backbone_path)
+    changed = {}
+    for mine, theirs in zip(tuned.get_layer("network").layers, frozen.get_layer("network").layers, strict=True):
+        if mine.weights:
+            same = all(np.array_equal(a, b) for a, b in zip(mine.get_weights(), theirs.get_weights(), strict=True))
+            changed.setdefault(type(mine).__name__, []).append(not same)
+    assert all(changed["Conv2D"])
+    assert not any(changed["BatchNormalization"])
+    for mine, theirs in zip(
+        tuned.get_layer("normalisation").get_weights(), frozen.get_layer("normalisation").get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+    with door(settings, "test") as client:
+        assert len(client.get_metric_history(run_id, "fine_tune/val_nll")) == 2

@@ -1,0 +1,111 @@
+"""Photos at random, for networks that are trained on pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from bincount.core.manifest import Manifest
+from bincount.learn.dataset import load_photos
+
+MEMORY_BYTES = 4_000_000_000
+"""Photos are kept decoded if they all fit into this: 26,000 at 224 px."""
+
+BRIGHTNESS = 0.2
+"""A photo's brightness changes by up to this share: bins are lit differently, and it moves no item."""
+
+
+class Photos:
+    """The photos and classes of some bins, decoded when first asked for.
+
+    Attributes:
+        classes: (N,) int32, index of each recorded count.
+    """
+
+    def __init__(self, manifest: Manifest, part: str, shards: Sequence[Path], *, image_px: int, fit: str) -> None:
+        """Takes the bins of one part of a manifest, and the paths of its shards."""
+        records = manifest.part(part)
+        self.classes = np.array([manifest.counts.index_of(record.recorded) for record in records], np.int32)
+        self._records, self._shards, self._image_px, self._fit = records, shards, image_px, fit
+        shape = (len(records), image_px, image_px, 3)
+        self._kept = np.empty(shape, np.uint8) if np.prod(shape) <= MEMORY_BYTES else None
+        self._known = np.zeros(len(records), bool)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Reads photos by row, uint8 (len(rows), image_px, image_px, 3).
+
+        Raises:
+            DataError: If a record is damaged.
+        """
+        if self._kept is None:
+            return self._decode(rows)
+        missing = np.unique(rows[~self._known[rows]])
+        if len(missing):
+            self._kept[missing] = self._decode(missing)
+            self._known[missing] = True
+        return self._kept[rows]
+
+    def _decode(self, rows: np.ndarray) -> np.ndarray:
+        def load(some: np.ndarray) -> np.ndarray:
+            records = [self._records[row] for row in some]
+            return load_photos(records, self._shards, image_px=self._image_px, fit=self._fit)
+
+        threads = min(len(os.sched_getaffinity(0)), len(rows))
+        with ThreadPoolExecutor(threads) as pool:
+            return np.concatenate(list(pool.map(load, np.array_split(rows, threads))))
+
+
+class TrainingBatches(keras.utils.PyDataset):
+    """One epoch of training: every bin but the odd ones of a last, short batch, in an order of its own.
+
+    Order, mirroring and brightness depend on the seed, the epoch and the
+    batch only, so that an epoch that is run again is the same epoch.
+    """
+
+    def __init__(self, photos: Photos, targets: np.ndarray, batch: int, *, seed: int, epoch: int) -> None:
+        """Takes soft targets (classes, classes), a row for each recorded class."""
+        super().__init__(workers=1)
+        self._photos, self._targets, self._batch, self._key = photos, targets, min(batch, len(photos)), (seed, epoch)
+        self._order = np.random.default_rng(self._key).permutation(len(photos))
+
+    def __len__(self) -> int:
+        return len(self._photos) // self._batch
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = self._order[index * self._batch : (index + 1) * self._batch]
+        rng = np.random.default_rng((*self._key, index))
+        photos = self._photos.read(rows)
+        mirrored = rng.random(len(rows)) < 0.5
+        photos[mirrored] = photos[mirrored, :, ::-1]
+        light = 1 + BRIGHTNESS * rng.uniform(-1, 1, (len(rows), 1, 1, 1)).astype(np.float32)
+        photos = np.clip(photos * light, 0, 255).astype(np.uint8)
+        return photos, self._targets[self._photos.classes[rows]]
+
+
+def soft_targets(classes: int, mix: float) -> np.ndarray:
+    """What a network is to answer for each class: the class, mixed with its neighbours.
+
+    Args:
+        classes: How many counts to tell apart.
+        mix: Share of the neighbour distribution (2 for the class, 1 for each
+            neighbour), 0 to 1; 0 is plain cross entropy.
+
+    Returns:
+        (classes, classes) float32, rows summing to 1.
+
+    Example:
+        >>> soft_targets(3, 0.3).round(3).tolist()[1]
+        [0.075, 0.85, 0.075]
+    """
+    distance = np.abs(np.subtract.outer(np.arange(classes), np.arange(classes)))
+    neighbours = np.clip(2.0 - distance, 0, None)
+    neighbours /= neighbours.sum(axis=1, keepdims=True)
+    return ((1 - mix) * np.eye(classes) + mix * neighbours).astype(np.float32)

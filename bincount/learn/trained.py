@@ -1,0 +1,103 @@
+"""Ways to a trained model: a head on a frozen backbone, a whole network, or one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+
+from bincount.learn.calibrate import temperature_of
+from bincount.learn.endtoend import OnEpoch, Recipe, fit_network, logits_of
+from bincount.learn.features import Examples
+from bincount.learn.fit import fit_head, mean_of_views
+from bincount.learn.model import Hyperparameters, build_plain_head, join
+from bincount.learn.photos import Photos
+
+
+class Trained(NamedTuple):
+    """All that a served model is made of.
+
+    Attributes:
+        backbone: Photos (B, px, px, 3) uint8 to features (B, D).
+        head: Features (B, D) to logits (B, classes).
+        temperature: What the logits are to be divided by, from the calibration part.
+        epochs: Epochs up to and with the best one.
+        val_nll: Its negative log-likelihood on the validation part, in nats.
+    """
+
+    backbone: keras.Model
+    head: keras.Model
+    temperature: float
+    epochs: int
+    val_nll: float
+
+
+def train_frozen(
+    backbone: keras.Model,
+    examples: Mapping[str, Examples],
+    classes: int,
+    hyperparameters: Hyperparameters,
+    *,
+    seed: int,
+    on_epoch: OnEpoch,
+) -> Trained:
+    """Trains a head on the cached features ("train", "validation", "calibration") of a backbone that stays as it is."""
+    fitted = fit_head(examples["train"], examples["validation"], classes, hyperparameters, seed=seed, on_epoch=on_epoch)
+    held_out = examples["calibration"]
+    logits = fitted.head.predict_on_batch(mean_of_views(held_out.features))
+    temperature = temperature_of(logits, held_out.classes)
+    return Trained(backbone, fitted.head, temperature, fitted.epochs, fitted.val_nll)
+
+
+def train_whole(
+    backbone: keras.Model,
+    photos: Mapping[str, Photos],
+    classes: int,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    seed: int,
+    on_epoch: OnEpoch,
+) -> Trained:
+    """Trains a backbone of random weights and a new head on photos, together and from scratch.
+
+    `folder` keeps the state from epoch to epoch: see `fit_network`.
+    """
+    keras.utils.set_random_seed(seed)
+    return _train(backbone, build_plain_head(backbone.output.shape[1], classes), photos, recipe, folder, seed, on_epoch)
+
+
+def fine_tune(
+    trained: Trained, photos: Mapping[str, Photos], recipe: Recipe, *, folder: Path, seed: int, on_epoch: OnEpoch
+) -> Trained:
+    """Trains backbone and head of a trained model on together.
+
+    Batch norm stays frozen: its statistics are those of far more photos than
+    a batch has. `folder` keeps the state from epoch to epoch.
+    """
+    network = trained.backbone.get_layer("network")
+    trained.backbone.trainable = True
+    for layer in network.layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    trained.backbone.get_layer("normalisation").trainable = False
+    return _train(trained.backbone, trained.head, photos, recipe, folder, seed, on_epoch)
+
+
+def _train(
+    backbone: keras.Model,
+    head: keras.Model,
+    photos: Mapping[str, Photos],
+    recipe: Recipe,
+    folder: Path,
+    seed: int,
+    on_epoch: OnEpoch,
+) -> Trained:
+    network = join(backbone, head)
+    fitted = fit_network(
+        network, photos["train"], photos["validation"], recipe, folder=folder, seed=seed, on_epoch=on_epoch
+    )
+    held_out = photos["calibration"]
+    temperature = temperature_of(logits_of(network, held_out), held_out.classes)
+    return Trained(backbone, head, temperature, fitted.epochs, fitted.val_nll)
