@@ -1,4 +1,4 @@
-"""From a bucket to a served prediction: what `make up` runs, on few sample bins, in a copy of the checkout."""
+"""From a bucket to a served prediction: what `make up` runs, on the sample bins, in a copy of the checkout."""
 
 import json
 import os
@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bincount.local.sample import write_sample
 from tests.local.test_up import free_ports
 
 ROOT = Path(__file__).parents[1]
-BINS = 400
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +20,6 @@ def checkout(tmp_path_factory):
     place = tmp_path_factory.mktemp("checkout")
     for folder in ("bincount", "dags"):
         shutil.copytree(ROOT / folder, place / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    write_sample(place / "bins", bins=BINS, seed=1)
     return place
 
 
@@ -38,13 +35,13 @@ def bincount(checkout, *arguments, timeout_s=60):
     )
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_bins_in_a_bucket_become_a_served_prediction(checkout):
     flags = [
         f"--{name}-port={port}"
         for name, port in zip(("airflow", "mlflow", "model", "bucket"), free_ports(4), strict=True)
     ]
-    done = bincount(checkout, "up", "--once", "--source", "bins", *flags, timeout_s=400)
+    done = bincount(checkout, "up", "--once", *flags, timeout_s=880)
     assert done.returncode == 0, done.stdout + done.stderr
     for task in ("ingest", "prepare", "tune", "train", "evaluate", "register", "promote", "verify_serving"):
         assert f"{task}" in done.stdout
@@ -52,7 +49,7 @@ def test_bins_in_a_bucket_become_a_served_prediction(checkout):
     assert "serves version 1" in done.stdout
 
     # The same answers without a server, from what the run left behind.
-    photo = sorted((checkout / "bins" / "bin-images").iterdir())[0]
+    photo = sorted((checkout / "data" / "sample" / "bin-images").iterdir())[0]
     predicted = bincount(checkout, "predict", str(photo))
     assert predicted.returncode == 0, predicted.stderr
     (answer,) = json.loads(predicted.stdout)["predictions"]

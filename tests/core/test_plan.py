@@ -106,9 +106,7 @@ def test_shards_hold_every_bin_once_in_order_and_are_nearly_full(sizes):
 
 def test_an_empty_part_says_how_many_bins_it_takes():
     ids = [f"{number:05d}" for number in range(1, 40)]
-    with pytest.raises(
-        DataError, match=r"got none for .* with 39 bins from 2 blocks .* about 880 bins from 44 blocks"
-    ):
+    with pytest.raises(DataError, match=r"got none for .* with 39 bins from 2 blocks .* about 880 bins from 44 blocks"):
         check_parts({bin_id: part_of(bin_id) for bin_id in ids})
     with pytest.raises(DataError, match="calibration, test, train, validation with 0 bins"):
         check_parts({})
