@@ -35,7 +35,7 @@ _RUN_ID: Flag = ("--run-id", {"required": True, "help": "the MLflow run, as `bin
 _PREPARED: Flag = ("--prepared", {"required": True, "help": "the features, as `bincount prepare` names them"})
 _VERSION: Flag = ("--model-version", {"required": True, "help": "the version of the registered model, such as 3"})
 _NETWORK: list[Flag] = [
-    ("--backbone", {"default": "ResNet50", "help": "any Keras application (default: ResNet50)"}),
+    ("--backbone", {"default": "ResNet50", "help": "any Keras application, or compact (default: ResNet50)"}),
     ("--weights", {"default": "auto", "help": "auto, imagenet, none or a file (default: auto)"}),
     ("--fit", {"choices": FITS, "default": "pad", "help": "pad keeps a photo's aspect, squash does not"}),
     ("--image-px", {"type": int, "default": 224, "metavar": "PX", "help": "side of the square (default: 224)"}),
