@@ -102,7 +102,7 @@ def soft_targets(classes: int, mix: float) -> np.ndarray:
         (classes, classes) float32, rows summing to 1.
 
     Example:
-        >>> soft_targets(3, 0.3).round(3).tolist()[1]
+        >>> [round(float(share), 3) for share in soft_targets(3, 0.3)[1]]
         [0.075, 0.85, 0.075]
     """
     distance = np.abs(np.subtract.outer(np.arange(classes), np.arange(classes)))
