@@ -1,4 +1,4 @@
-# make up · make test · make check · make bench; README and CI call these and nothing else.
+# make up · make test · make check; README and CI call these and nothing else.
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 BIN := .venv/bin
