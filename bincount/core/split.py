@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
@@ -11,14 +12,17 @@ from bincount.core.errors import ConfigError, DataError
 from bincount.core.groups import block_of
 
 SHARES: Mapping[str, float] = {"train": 0.65, "validation": 0.10, "calibration": 0.10, "test": 0.15}
+STRATUM = 20
+"""Blocks drawn together. The shares hold exactly in each full stratum, so a few hundred bins fill every part."""
 
 
 def part_of(bin_id: str, *, shares: Mapping[str, float] = SHARES) -> str:
     """Assigns a bin to one part of the data from its id alone.
 
-    The id's block of 20 neighbours is hashed, so photos of one bin stay
-    together (but at a block's border) and a bin stays where it is when others
-    are added, listed in another order or ingested twice. No random state is
+    Of every 20 consecutive blocks of 20 ids, hashing draws which belong to
+    which part, in the very shares wanted. So photos of one bin stay together
+    (but at a block's border), and a bin stays where it is when others are
+    added, listed in another order or ingested twice. No random state is
     involved.
 
     Args:
@@ -38,13 +42,25 @@ def part_of(bin_id: str, *, shares: Mapping[str, float] = SHARES) -> str:
     """
     if min(shares.values()) <= 0 or not math.isclose(sum(shares.values()), 1):
         raise ConfigError(f"shares: must be positive and sum to 1, got {dict(shares)!r}. Change a share.")
-    hashed = hashlib.sha256(f"bincount/part/{block_of(bin_id)}".encode()).digest()
-    place = int.from_bytes(hashed[:8], "big") / 2**64
+    family, number = block_of(bin_id).rsplit("/", 1)
+    place = (_rank(family, int(number)) + 0.5) / STRATUM
     for part, share in shares.items():
         place -= share
         if place < 0:
             return part
     return part
+
+
+@functools.lru_cache(maxsize=1024)
+def _rank(family: str, number: int) -> int:
+    """Where a block comes among those of its stratum, 0 to 19, in an order drawn by hashing."""
+    first = number - number % STRATUM
+    order = sorted(range(first, first + STRATUM), key=lambda block: _hashed(f"{family}/{block}"))
+    return order.index(number)
+
+
+def _hashed(block: str) -> bytes:
+    return hashlib.sha256(f"bincount/part/{block}".encode()).digest()
 
 
 class _Placed(Protocol):

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,9 +34,14 @@ def test_families_never_meet():
     assert block_of("523") != block_of("00523")
 
 
-def test_parts_take_their_shares_and_blocks_stay_whole():
+@pytest.mark.parametrize("id_of", ["{:05d}".format, str])
+def test_every_full_stratum_has_the_shares_and_blocks_stay_whole(id_of):
+    for first in (0, 400, 1200):
+        parts = [part_of(id_of(number)) for number in range(first, first + 400)]
+        assert {part: parts.count(part) / 400 for part in SHARES} == pytest.approx(SHARES)
+        assert parts == [part_of(id_of(number // 20 * 20)) for number in range(first, first + 400)]
+
+
+def test_strata_are_drawn_one_by_one():
     parts = [part_of(f"{number:05d}") for number in range(0, 100_000, 20)]
-    for part, share in SHARES.items():
-        assert abs(parts.count(part) / len(parts) - share) < 0.02
-    for number in range(200):
-        assert part_of(f"{number:05d}") == part_of(f"{number // 20 * 20:05d}")
+    assert len({tuple(parts[first : first + 20]) for first in range(0, 5000, 20)}) > 200
