@@ -160,7 +160,7 @@ class _State:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         beside = self._path.with_suffix(".beside")
         with beside.open("wb") as file:
-            np.savez(file, history=np.array(json.dumps(self.history)), **arrays)  # type: ignore[arg-type]  # no name of numpy's own
+            np.savez(file, allow_pickle=False, history=np.array(json.dumps(self.history)), **arrays)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self._path)

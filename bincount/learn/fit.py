@@ -26,7 +26,7 @@ class Fitted(NamedTuple):
     Attributes:
         head: Features (B, D) to logits (B, classes).
         epochs: Epochs up to and with the best one.
-        val_nll: Its negative log-likelihood on the validation part, in nats.
+        val_nll: Its negative log-likelihood on the validation part, in nats; NaN without one.
     """
 
     head: keras.Model
@@ -36,7 +36,7 @@ class Fitted(NamedTuple):
 
 def fit_head(
     train: Examples,
-    validation: Examples,
+    validation: Examples | None,
     classes: int,
     hyperparameters: Hyperparameters,
     *,
@@ -51,32 +51,32 @@ def fit_head(
 
     Args:
         train: What to learn from.
-        validation: What decides which epoch was best.
+        validation: What decides which epoch was best; None: the last one.
         classes: How many counts to tell apart.
         hyperparameters: How to learn.
         seed: What first weights, order and dropout are drawn from.
-        on_epoch: Told of every epoch: "loss", "nll", "val_nll".
+        on_epoch: Told of every epoch: "loss", "nll" and, with a validation part, "val_nll".
     """
     keras.utils.set_random_seed(seed)
     n, views, width = train.features.shape
     features, labels = train.features.reshape(n * views, width), np.repeat(train.classes, views)
     steps_an_epoch = math.ceil(len(labels) / hyperparameters.batch_size)
     head = build_head(features, classes, hyperparameters, steps=steps_an_epoch * hyperparameters.epochs)
+    tell = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(epoch, _shown(logs)))
     stop = keras.callbacks.EarlyStopping("val_nll", mode="min", patience=PATIENCE, restore_best_weights=True)
     history = head.fit(
         _shuffled(features, labels, hyperparameters.batch_size, seed),
-        validation_data=(mean_of_views(validation.features), validation.classes),
+        validation_data=(mean_of_views(validation.features), validation.classes) if validation else None,
         validation_batch_size=4096,
         epochs=hyperparameters.epochs,
-        callbacks=[
-            stop,
-            keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(epoch, _shown(logs))),
-        ],
+        callbacks=[stop, tell] if validation else [tell],
         shuffle=False,  # the dataset does it
         verbose=0,
-    )
-    best = int(np.argmin(history.history["val_nll"]))
-    return Fitted(head, best + 1, float(history.history["val_nll"][best]))
+    ).history
+    if not validation:
+        return Fitted(head, hyperparameters.epochs, math.nan)
+    best = int(np.argmin(history["val_nll"]))
+    return Fitted(head, best + 1, float(history["val_nll"][best]))
 
 
 def mean_of_views(features: np.ndarray) -> np.ndarray:
@@ -93,4 +93,4 @@ def _shuffled(features: np.ndarray, labels: np.ndarray, batch: int, seed: int) -
 
 
 def _shown(logs: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(logs[name]) for name in ("loss", "nll", "val_nll")}
+    return {name: float(logs[name]) for name in ("loss", "nll", "val_nll") if name in logs}

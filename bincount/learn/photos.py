@@ -27,9 +27,11 @@ class Photos:
         classes: (N,) int32, index of each recorded count.
     """
 
-    def __init__(self, manifest: Manifest, part: str, shards: Sequence[Path], *, image_px: int, fit: str) -> None:
-        """Takes the bins of one part of a manifest, and the paths of its shards."""
-        records = manifest.part(part)
+    def __init__(
+        self, manifest: Manifest, parts: Sequence[str], shards: Sequence[Path], *, image_px: int, fit: str
+    ) -> None:
+        """Takes the bins of some parts of a manifest, and the paths of its shards."""
+        records = [record for part in parts for record in manifest.part(part)]
         self.classes = np.array([manifest.counts.index_of(record.recorded) for record in records], np.int32)
         self._records, self._shards, self._image_px, self._fit = records, shards, image_px, fit
         shape = (len(records), image_px, image_px, 3)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
+import numpy as np
 
 from bincount.learn.calibrate import temperature_of
 from bincount.learn.endtoend import OnEpoch, Recipe, fit_network, logits_of
@@ -24,7 +26,7 @@ class Trained(NamedTuple):
         head: Features (B, D) to logits (B, classes).
         temperature: What the logits are to be divided by, from the calibration part.
         epochs: Epochs up to and with the best one.
-        val_nll: Its negative log-likelihood on the validation part, in nats.
+        val_nll: Negative log-likelihood on bins that it had not learned from, in nats.
     """
 
     backbone: keras.Model
@@ -40,15 +42,33 @@ def train_frozen(
     classes: int,
     hyperparameters: Hyperparameters,
     *,
+    refit: bool,
     seed: int,
     on_epoch: OnEpoch,
 ) -> Trained:
-    """Trains a head on the cached features ("train", "validation", "calibration") of a backbone that stays as it is."""
+    """Trains a head on the cached features of a backbone that stays as it is.
+
+    The validation part says how many epochs are enough, the calibration part
+    sets the temperature.
+
+    Args:
+        backbone: Where the features come from.
+        examples: Those of "train", "validation" and "calibration".
+        classes: How many counts to tell apart.
+        hyperparameters: How to learn.
+        refit: Whether the head that is kept is one trained for as many epochs
+            on all three parts, a third more bins (docs/log.md says what it
+            gains). `val_nll` is the first head's, of bins new to it.
+        seed: What first weights, order and dropout are drawn from.
+        on_epoch: Told of every epoch of the first training.
+    """
     fitted = fit_head(examples["train"], examples["validation"], classes, hyperparameters, seed=seed, on_epoch=on_epoch)
-    held_out = examples["calibration"]
-    logits = fitted.head.predict_on_batch(mean_of_views(held_out.features))
-    temperature = temperature_of(logits, held_out.classes)
-    return Trained(backbone, fitted.head, temperature, fitted.epochs, fitted.val_nll)
+    held_out, head = examples["calibration"], fitted.head
+    temperature = temperature_of(head.predict_on_batch(mean_of_views(held_out.features)), held_out.classes)
+    if refit:
+        everything = Examples(*(np.concatenate(arrays) for arrays in zip(*examples.values(), strict=True)))
+        head = fit_head(everything, None, classes, replace(hyperparameters, epochs=fitted.epochs), seed=seed).head
+    return Trained(backbone, head, temperature, fitted.epochs, fitted.val_nll)
 
 
 def train_whole(

@@ -47,12 +47,12 @@ class Prepared:
         """Whether the network is trained whole, on photos: there are no features then."""
         return self.facts["backbone"] == "compact"
 
-    def photos(self, settings: Settings, part: str) -> Photos:
-        """Photos and classes of one part."""
+    def photos(self, settings: Settings, *parts: str) -> Photos:
+        """Photos and classes of some parts."""
         from bincount.learn.photos import Photos
 
         facts, paths = self.facts, shard_paths(settings, self.manifest.shards)
-        return Photos(self.manifest, part, paths, image_px=facts["image_px"], fit=facts["fit"])
+        return Photos(self.manifest, parts, paths, image_px=facts["image_px"], fit=facts["fit"])
 
     def examples(self, part: str) -> Examples:
         """Features and classes of one part."""

@@ -98,14 +98,17 @@ def _learn(
 
     backbone, classes = load_backbone(found.backbone_path), len(found.manifest.counts)
     if found.is_whole:
-        photos = {part: found.photos(settings, part) for part in LEARNED}
-        recipe = Recipe(**best)
+        # The epochs are given, so the validation part may teach; the calibration part judges.
+        judges = found.photos(settings, "calibration")
+        photos = {"train": found.photos(settings, "train", "validation"), "validation": judges, "calibration": judges}
         return train_whole(
-            backbone, photos, classes, recipe, folder=folder, seed=seed, on_epoch=partial(on_epoch, "train")
+            backbone, photos, classes, Recipe(**best), folder=folder, seed=seed, on_epoch=partial(on_epoch, "train")
         )
     examples = {part: found.examples(part) for part in LEARNED}
-    hyperparameters = Hyperparameters(**best)
-    trained = train_frozen(backbone, examples, classes, hyperparameters, seed=seed, on_epoch=partial(on_epoch, "train"))
+    told = partial(on_epoch, "train")
+    trained = train_frozen(
+        backbone, examples, classes, Hyperparameters(**best), refit=not fine_tune_epochs, seed=seed, on_epoch=told
+    )
     if fine_tune_epochs:
         photos = {part: found.photos(settings, part) for part in LEARNED}
         recipe = replace(FINE_TUNING, epochs=fine_tune_epochs)

@@ -20,7 +20,7 @@ RECIPE = Recipe(learning_rate=3e-3, batch_size=16, epochs=4)
 @pytest.fixture
 def parts(manifest, shard_files):
     paths = list(shard_files.values())
-    return {part: Photos(manifest, part, paths, image_px=32, fit="pad") for part in ("train", "validation")}
+    return {part: Photos(manifest, [part], paths, image_px=32, fit="pad") for part in ("train", "validation")}
 
 
 def network_of(seed=0):
@@ -48,7 +48,7 @@ def run(parts, folder, **changed):
 @pytest.fixture(scope="module")
 def undisturbed(manifest, shard_files, tmp_path_factory):
     paths = list(shard_files.values())
-    parts = {part: Photos(manifest, part, paths, image_px=32, fit="pad") for part in ("train", "validation")}
+    parts = {part: Photos(manifest, [part], paths, image_px=32, fit="pad") for part in ("train", "validation")}
     return run(parts, tmp_path_factory.mktemp("undisturbed"))
 
 
@@ -128,7 +128,7 @@ from tests.learn.test_endtoend import RECIPE, network_of
 workspace, digest, folder = map(Path, sys.argv[1:])
 manifest = Manifest.read(workspace / "manifests", digest.name)
 paths = [workspace / "shards" / shard.name for shard in manifest.shards]
-train, validation = (Photos(manifest, part, paths, image_px=32, fit="pad") for part in ("train", "validation"))
+train, validation = (Photos(manifest, [part], paths, image_px=32, fit="pad") for part in ("train", "validation"))
 fit_network(network_of(), train, validation, RECIPE, folder=folder, seed=0, on_epoch=lambda e, t: print(e, flush=True))
 """
 

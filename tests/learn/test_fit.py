@@ -66,3 +66,11 @@ def test_training_stops_when_validation_does_not_improve():
     hyper = Hyperparameters(learning_rate=1e-2, batch_size=32, epochs=100)
     fit = fit_head(noise, other, 5, hyper, seed=0, on_epoch=lambda epoch, logs: told.append(epoch))
     assert fit.epochs + 10 == len(told) < 100
+
+
+def test_without_a_validation_part_it_trains_to_the_end():
+    told = []
+    fit = fit_head(made(100, 0), None, 5, HYPER, seed=0, on_epoch=lambda epoch, logs: told.append(set(logs)))
+    assert fit.epochs == 8
+    assert np.isnan(fit.val_nll)
+    assert told == [{"loss", "nll"}] * 8
