@@ -13,6 +13,7 @@ import tensorflow as tf
 from bincount.core.errors import DataError
 from bincount.core.manifest import Record
 from bincount.core.shards import decode_example, read_record
+from bincount.learn.devices import on_gpu
 from bincount.learn.images import decode
 
 _EXAMPLE = {"id": tf.io.FixedLenFeature([], tf.string), "image": tf.io.FixedLenFeature([], tf.string)}
@@ -72,7 +73,7 @@ def read_photos(
     Raises:
         DataError: If the shard or a photo in it is damaged.
     """
-    threads = len(os.sched_getaffinity(0)) if tf.config.list_physical_devices("GPU") else 2
+    threads = len(os.sched_getaffinity(0)) if on_gpu() else 2
     dataset = tf.data.TFRecordDataset([str(shard)]).skip(skip)
     dataset = dataset.map(lambda record: tf.io.parse_single_example(record, _EXAMPLE))
     # Deterministic (the default): ids and photos come in the shard's order, which resuming relies on.

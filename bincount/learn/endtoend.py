@@ -15,6 +15,7 @@ import numpy as np
 
 from bincount.core.digest import digest_of
 from bincount.learn.calibrate import nll_of
+from bincount.learn.devices import on_gpu
 from bincount.learn.photos import Photos, TrainingBatches, soft_targets
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
@@ -127,7 +128,7 @@ def _compile(network: keras.Model, recipe: Recipe, steps: int) -> None:
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(network.trainable_variables)
-    network.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile="auto")
+    network.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=on_gpu())
 
 
 class _State:

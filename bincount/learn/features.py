@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -16,6 +17,7 @@ import tensorflow as tf
 from bincount.core.errors import DataError
 from bincount.core.manifest import Manifest, Shard
 from bincount.learn.dataset import ids_of, read_photos
+from bincount.learn.devices import mixed_precision, on_gpu
 
 VIEWS = 2
 """Each photo as it is and mirrored: the one change that surely keeps its count."""
@@ -122,14 +124,14 @@ def read_examples(folder: Path, manifest: Manifest, part: str) -> Examples:
 
 def _compile(model: keras.Model, image_px: int) -> Callable[[np.ndarray], np.ndarray]:
     """One graph for one batch shape: photos (B <= _BATCH, ...) to features (B, VIEWS, D) float16."""
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
 
     @tf.function(
         input_signature=[tf.TensorSpec((_BATCH, image_px, image_px, 3), tf.uint8)],
-        jit_compile=on_gpu,  # on a processor oneDNN is faster than XLA
+        jit_compile=on_gpu(),  # on a processor oneDNN is faster than XLA
     )
     def graph(photos: tf.Tensor) -> tf.Tensor:
-        views = [model(view, training=False) for view in (photos, tf.reverse(photos, [2]))]
+        with mixed_precision(model) if on_gpu() else contextlib.nullcontext():
+            views = [model(view, training=False) for view in (photos, tf.reverse(photos, [2]))]
         return tf.cast(tf.clip_by_value(tf.stack(views, axis=1), -_LARGEST, _LARGEST), tf.float16)
 
     def forward(photos: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 
 from bincount.learn.calibrate import temperature_of
+from bincount.learn.devices import mixed_precision, on_gpu, spread
 from bincount.learn.endtoend import OnEpoch, Recipe, fit_network, logits_of
 from bincount.learn.features import Examples
 from bincount.learn.fit import fit_head, mean_of_views
@@ -115,9 +117,16 @@ def _train(
     on_epoch: OnEpoch,
 ) -> Trained:
     network = join(backbone, head)
-    fitted = fit_network(
-        network, photos["train"], photos["validation"], recipe, folder=folder, seed=seed, on_epoch=on_epoch
-    )
+    with spread() as several:
+        trainee = network
+        if several:  # variables must be made where they are to be kept in step
+            trainee = keras.models.clone_model(network)
+            trainee.set_weights(network.get_weights())
+        with mixed_precision(trainee.get_layer("backbone")) if on_gpu() else contextlib.nullcontext():
+            fitted = fit_network(
+                trainee, photos["train"], photos["validation"], recipe, folder=folder, seed=seed, on_epoch=on_epoch
+            )
+        network.set_weights(trainee.get_weights())
     held_out = photos["calibration"]
     temperature = temperature_of(logits_of(network, held_out), held_out.classes)
     return Trained(backbone, head, temperature, fitted.epochs, fitted.val_nll)
