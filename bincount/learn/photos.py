@@ -16,8 +16,11 @@ from bincount.learn.dataset import load_photos
 MEMORY_BYTES = 4_000_000_000
 """Photos are kept decoded if they all fit into this: 26,000 at 224 px."""
 
-BRIGHTNESS = 0.2
-"""A photo's brightness changes by up to this share: bins are lit differently, and it moves no item."""
+BRIGHTNESS = CONTRAST = 0.2
+"""Both change by up to this share: bins are lit differently, and it moves no item."""
+
+SHIFT = 0.05
+"""A photo is moved by up to this share of its side, its edge mirrored: bins are not photographed from one place."""
 
 
 class Photos:
@@ -68,7 +71,7 @@ class Photos:
 class TrainingBatches(keras.utils.PyDataset):
     """One epoch of training: every bin but the odd ones of a last, short batch, in an order of its own.
 
-    Order, mirroring and brightness depend on the seed, the epoch and the
+    Order and variation depend on the seed, the epoch and the
     batch only, so that an epoch that is run again is the same epoch.
     """
 
@@ -84,12 +87,24 @@ class TrainingBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self._order[index * self._batch : (index + 1) * self._batch]
         rng = np.random.default_rng((*self._key, index))
-        photos = self._photos.read(rows)
-        mirrored = rng.random(len(rows)) < 0.5
-        photos[mirrored] = photos[mirrored, :, ::-1]
-        light = 1 + BRIGHTNESS * rng.uniform(-1, 1, (len(rows), 1, 1, 1)).astype(np.float32)
-        photos = np.clip(photos * light, 0, 255).astype(np.uint8)
-        return photos, self._targets[self._photos.classes[rows]]
+        return _vary(self._photos.read(rows), rng), self._targets[self._photos.classes[rows]]
+
+
+def _vary(photos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirrors, moves and lights photos (B, px, px, 3) uint8, each by chance; none of it changes a count."""
+    size = photos.shape[1]
+    reach = round(SHIFT * size)
+    padded = np.pad(photos, [(0, 0), (reach, reach), (reach, reach), (0, 0)], "reflect")
+    corners = rng.integers(0, 2 * reach + 1, (len(photos), 2))
+    moved = np.stack(
+        [photo[top : top + size, left : left + size] for photo, (top, left) in zip(padded, corners, strict=True)]
+    )
+    mirrored = rng.random(len(photos)) < 0.5
+    moved[mirrored] = moved[mirrored, :, ::-1]
+    contrast = 1 + CONTRAST * rng.uniform(-1, 1, (len(photos), 1, 1, 1)).astype(np.float32)
+    brightness = 1 + BRIGHTNESS * rng.uniform(-1, 1, (len(photos), 1, 1, 1)).astype(np.float32)
+    mean = moved.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float32)
+    return np.clip(((moved - mean) * contrast + mean) * brightness, 0, 255).astype(np.uint8)
 
 
 def soft_targets(classes: int, mix: float) -> np.ndarray:
