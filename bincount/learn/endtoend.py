@@ -46,7 +46,7 @@ class Recipe:
 
 
 FROM_SCRATCH = Recipe(learning_rate=2e-3, batch_size=64, epochs=50)
-"""For compact (docs/log.md)."""
+"""For compact: a recipe that was published with its figures, not searched here (docs/log.md)."""
 
 FINE_TUNING = Recipe(learning_rate=1e-4, batch_size=32, epochs=10, weight_decay=0.01, patience=4)
 """For a network that is good at something else already: small steps, and an early end."""

@@ -22,7 +22,7 @@ def tune(
     """Searches learning rate, batch size and epochs on the cached features.
 
     For compact, where a trial would be a whole training, it takes the
-    settings that docs/log.md found, with `max_epochs`.
+    settings of `endtoend.FROM_SCRATCH`, with `max_epochs`.
 
     Args:
         settings: Where things are on this machine.
@@ -48,7 +48,7 @@ def tune(
     if found.is_whole:
         from bincount.learn.endtoend import FROM_SCRATCH
 
-        _log.info("tune: a trial would be a whole training; compact's settings were searched once (docs/log.md)")
+        _log.info("tune: a trial would be a whole training, so compact keeps its own settings")
         return _publish(
             folder, prepared, {"trials": 0, "best": asdict(replace(FROM_SCRATCH, epochs=max_epochs)), "val_nll": None}
         )
