@@ -50,8 +50,8 @@ def train_frozen(
 ) -> Trained:
     """Trains a head on the cached features of a backbone that stays as it is.
 
-    The validation part says how many epochs are enough, the calibration part
-    sets the temperature.
+    The validation part says how many epochs are enough; the calibration part,
+    from which nothing else is learned, sets the temperature.
 
     Args:
         backbone: Where the features come from.
@@ -59,17 +59,20 @@ def train_frozen(
         classes: How many counts to tell apart.
         hyperparameters: How to learn.
         refit: Whether the head that is kept is one trained for as many epochs
-            on all three parts, a third more bins (docs/log.md says what it
-            gains). `val_nll` is the first head's, of bins new to it.
+            on the validation part too (docs/log.md says what it gains).
+            `val_nll` is the first head's, of bins new to it.
         seed: What first weights, order and dropout are drawn from.
         on_epoch: Told of every epoch of the first training.
     """
     fitted = fit_head(examples["train"], examples["validation"], classes, hyperparameters, seed=seed, on_epoch=on_epoch)
-    held_out, head = examples["calibration"], fitted.head
-    temperature = temperature_of(head.predict_on_batch(mean_of_views(held_out.features)), held_out.classes)
+    head = fitted.head
     if refit:
-        everything = Examples(*(np.concatenate(arrays) for arrays in zip(*examples.values(), strict=True)))
-        head = fit_head(everything, None, classes, replace(hyperparameters, epochs=fitted.epochs), seed=seed).head
+        both = Examples(
+            *(np.concatenate(arrays) for arrays in zip(examples["train"], examples["validation"], strict=True))
+        )
+        head = fit_head(both, None, classes, replace(hyperparameters, epochs=fitted.epochs), seed=seed).head
+    held_out = examples["calibration"]
+    temperature = temperature_of(head.predict_on_batch(mean_of_views(held_out.features)), held_out.classes)
     return Trained(backbone, head, temperature, fitted.epochs, fitted.val_nll)
 
 
