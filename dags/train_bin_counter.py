@@ -11,12 +11,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import BaseOperatorLink, Param, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
+from step_tasks import MlflowRunLink, params_of, run_step
 
 GPU = {"pool": "gpu"}  # one slot: steps that use the accelerator run one at a time
-
-MLFLOW_RUN = "mlflow_run_url"
 
 DATA, LEARNING, EFFORT = "Data", "Learning", "Effort"
 
@@ -123,83 +122,31 @@ PARAMS = {
 }
 
 
-class MlflowRunLink(BaseOperatorLink):
-    """From a task to the MLflow run it works on; there as soon as the run is known."""
-
-    name = "MLflow run"
-    xcom_key = MLFLOW_RUN
-
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Gives back what the task has pushed; Airflow asks once more when the task ends."""
-        return ti_key.xcom_pull(task_ids=ti_key.task_id, key=MLFLOW_RUN) or ""
-
-
-def run_step(verb: str, so_far: dict[str, Any], **params: Any) -> dict[str, Any]:
-    """Runs one step of the package in a fresh process, for the task that calls it.
-
-    Args:
-        verb: The step.
-        so_far: What the steps before have answered.
-        **params: The step's arguments.
-
-    Returns:
-        What this step and those before have answered.
-
-    Raises:
-        AirflowFailException: If a setting or an object is wrong, which a retry cannot help.
-        BincountError: If a server did not answer or the step was killed: Airflow tries again.
-    """
-    from bincount.core.errors import ConfigError, DataError
-    from bincount.steps import process
-
-    _link(so_far)
-    try:
-        answer = process.run_step(verb, params)
-    except (ConfigError, DataError) as error:
-        raise AirflowFailException(str(error)) from None
-    _link(answer)
-    return so_far | answer
-
-
-def _link(answer: dict[str, Any]) -> None:
-    from bincount.edge.settings import Settings
-
-    if "run_id" in answer:
-        url = f"{Settings.from_env().tracking_uri}/#/runs/{answer['run_id']}"
-        get_current_context()["ti"].xcom_push(MLFLOW_RUN, url)
-        print(f"MLflow run: {url}")  # to be clicked in the log too
-
-
-def _params(*names: str) -> dict[str, Any]:
-    params = get_current_context()["params"]
-    return {name: params[name] for name in names}
-
-
 @task
 def ingest() -> dict[str, Any]:
     """Fetches bins from the bucket into shards and a manifest, and opens the MLflow run."""
     attempt = get_current_context()["run_id"]  # by which a retry finds the MLflow run again
-    return run_step("ingest", {}, attempt=attempt, **_params("source", "limit", "counts", "seed"))
+    return run_step("ingest", {}, attempt=attempt, **params_of("source", "limit", "counts", "seed"))
 
 
 @task(**GPU)
 def prepare(so_far: dict[str, Any]) -> dict[str, Any]:
     """Computes the backbone's features of every photo once."""
-    network = _params("backbone", "weights", "fit", "image_px", "seed")
+    network = params_of("backbone", "weights", "fit", "image_px", "seed")
     return run_step("prepare", so_far, run_id=so_far["run_id"], manifest=so_far["manifest"], **network)
 
 
 @task(**GPU)
 def tune(so_far: dict[str, Any]) -> dict[str, Any]:
     """Searches learning rate, batch size and epochs."""
-    search = _params("trials", "max_epochs", "seed")
+    search = params_of("trials", "max_epochs", "seed")
     return run_step("tune", so_far, run_id=so_far["run_id"], prepared=so_far["prepared"], **search)
 
 
 @task(**GPU)
 def train(so_far: dict[str, Any]) -> dict[str, Any]:
     """Trains the best head and saves the whole model."""
-    fit = _params("fine_tune_epochs", "seed")
+    fit = params_of("fine_tune_epochs", "seed")
     return run_step("train", so_far, run_id=so_far["run_id"], prepared=so_far["prepared"], **fit)
 
 

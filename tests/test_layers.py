@@ -21,7 +21,7 @@ OUTSIDE = {
     "edge": {"boto3", "botocore", "obstore", "mlflow", "pyarrow"},
     "steps": {"numpy", "matplotlib"},
 }
-DAG_TOP = {"airflow", "pendulum", "datetime", "__future__", "typing"}
+DAG_TOP = {"airflow", "pendulum", "datetime", "__future__", "typing", "step_tasks"}
 DAG_TASK = {"bincount.steps", "bincount.edge.settings", "bincount.core.errors"}
 
 

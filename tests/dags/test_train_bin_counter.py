@@ -20,10 +20,11 @@ def refuse(*_):
     raise AssertionError("reading the DAG opened a connection")
 
 socket.socket.connect = refuse
-from airflow.dag_processing.dagbag import DagBag
+from pathlib import Path
+from airflow.dag_processing.dagbag import BundleDagBag
 
 before = set(sys.modules)
-bag = DagBag({dags!r})
+bag = BundleDagBag({dags!r}, bundle_path=Path({dags!r}))
 loaded = {{name.split(".")[0] for name in set(sys.modules) - before}}
 dag = bag.dags["train_bin_counter"]
 

@@ -1,0 +1,63 @@
+"""What every DAG's tasks share: a step of the package in a fresh process, and the way to its MLflow run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import BaseOperatorLink, get_current_context
+from airflow.sdk.exceptions import AirflowFailException
+
+MLFLOW_RUN = "mlflow_run_url"
+
+
+class MlflowRunLink(BaseOperatorLink):
+    """From a task to the MLflow run it works on; there as soon as the run is known."""
+
+    name = "MLflow run"
+    xcom_key = MLFLOW_RUN
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Gives back what the task has pushed; Airflow asks once more when the task ends."""
+        return ti_key.xcom_pull(task_ids=ti_key.task_id, key=MLFLOW_RUN) or ""
+
+
+def run_step(verb: str, so_far: dict[str, Any], **params: Any) -> dict[str, Any]:
+    """Runs one step of the package in a fresh process, for the task that calls it.
+
+    Args:
+        verb: The step.
+        so_far: What the steps before have answered.
+        **params: The step's arguments.
+
+    Returns:
+        What this step and those before have answered.
+
+    Raises:
+        AirflowFailException: If a setting or an object is wrong, which a retry cannot help.
+        BincountError: If a server did not answer or the step was killed: Airflow tries again.
+    """
+    from bincount.core.errors import ConfigError, DataError
+    from bincount.steps import process
+
+    _link(so_far)
+    try:
+        answer = process.run_step(verb, params)
+    except (ConfigError, DataError) as error:
+        raise AirflowFailException(str(error)) from None
+    _link(answer)
+    return so_far | answer
+
+
+def params_of(*names: str) -> dict[str, Any]:
+    """Some of the values that the form was sent with."""
+    params = get_current_context()["params"]
+    return {name: params[name] for name in names}
+
+
+def _link(answer: dict[str, Any]) -> None:
+    from bincount.edge.settings import Settings
+
+    if "run_id" in answer:
+        url = f"{Settings.from_env().tracking_uri}/#/runs/{answer['run_id']}"
+        get_current_context()["ti"].xcom_push(MLFLOW_RUN, url)
+        print(f"MLflow run: {url}")  # to be clicked in the log too
