@@ -11,6 +11,7 @@ from typing import Any
 from bincount.local.airflow_api import TaskState
 
 _WAITING = (None, "scheduled", "queued")
+_ROWS = 20  # what a small terminal has room for
 _MARKS = {"running": "▶", "success": "✔", "failed": "✘", "up_for_retry": "↻"}
 
 
@@ -71,7 +72,10 @@ class Progress:
         from rich.table import Table
 
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        crowded = len(tasks) > _ROWS
         for task in tasks:
+            if crowded and task.map_index >= 0 and task.state in (*_WAITING, "success"):
+                continue  # of many, those under way are of interest
             again = f"attempt {task.attempt}" if task.attempt > 1 else ""
             state = "" if task.state in _WAITING else str(task.state)
             table.add_row(_MARKS.get(state, "·"), task.label, state, self._seconds(task), again)

@@ -273,6 +273,16 @@ def test_progress_shows_each_mapped_task_and_none_that_is_not_asked_for(capsys):
     assert lines == ["plan", "fetch[0]", "fetch[1]", "ingest", "ingest"]
 
 
+def test_of_many_mapped_tasks_a_terminal_shows_those_under_way():
+    states = ["success"] * 30 + ["running", "failed"] + ["queued"] * 30
+    many = [TaskState("fetch", state, None, 1, index) for index, state in enumerate(states)]
+    progress = Progress(("fetch", "ingest"), live=True)
+    for tasks, rows in ((many, 3), (many[25:35], 11)):
+        tasks = [*tasks, TaskState("ingest", None, None, 0)]
+        progress.show(tasks)
+        assert progress._table(tasks).row_count == rows
+
+
 def test_the_request_holds_a_test_bin_as_it_was_fetched(tmp_path):
     import base64
 
