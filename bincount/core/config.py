@@ -13,7 +13,7 @@ FITS = ("pad", "squash")
 
 @dataclass(frozen=True)
 class ChainConfig:
-    """The chain's parameters: the DAG's form, `bincount run`'s flags.
+    """The chain's parameters: `bincount run`'s flags, and the DAG's form but for how many tasks share the fetching.
 
     Attributes:
         source: Where the bins are: "s3://BUCKET" or a folder in the bucket's layout.
