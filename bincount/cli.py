@@ -34,6 +34,20 @@ _COUNTS: Flag = ("--counts", {"default": "1-5", "help": 'counts to tell apart; 0
 _RUN_ID: Flag = ("--run-id", {"required": True, "help": "the MLflow run, as `bincount ingest` prints it"})
 _PREPARED: Flag = ("--prepared", {"required": True, "help": "the features, as `bincount prepare` names them"})
 _VERSION: Flag = ("--model-version", {"required": True, "help": "the version of the registered model, such as 3"})
+_BINS: list[Flag] = [
+    _SOURCE,
+    ("--ids", {"metavar": "FILE|A-B", "help": "file_list.json, a CSV, one id a line, or a range of ids"}),
+    _COUNTS,
+    _LIMIT,
+    _SEED,
+]
+_BOUNDS: list[Flag] = [
+    ("--workers", {"type": int, "default": 256, "metavar": "W", "help": "requests at a time (default: 256)"}),
+    (
+        "--max-rejected",
+        {"type": float, "default": 0.02, "metavar": "SHARE", "help": "give up above this share of bad bins"},
+    ),
+]
 _NETWORK: list[Flag] = [
     ("--backbone", {"default": "ResNet50", "help": "any Keras application, or compact (default: ResNet50)"}),
     ("--weights", {"default": "auto", "help": "auto, imagenet, none or a file (default: auto)"}),
@@ -50,21 +64,24 @@ _FINE_TUNE: Flag = (
 )
 
 STEPS: dict[str, tuple[str, list[Flag], str]] = {
+    "plan": (
+        "Read metadata and decide which shards an ingest will fetch; for many workers.",
+        [*_BINS, *_BOUNDS],
+        "bincount plan --source s3://aft-vbi-pds",
+    ),
+    "fetch": (
+        "Fetch one worker's share of a plan; `bincount ingest`, asked as the plan was, then joins all shares.",
+        [
+            ("--request", {"required": True, "metavar": "NAME", "help": "the plan, as `bincount plan` names it"}),
+            ("--index", {"type": int, "default": 0, "metavar": "I", "help": "which share, from 0 on (default: 0)"}),
+            ("--of", {"type": int, "default": 1, "metavar": "N", "help": "how many shares there are (default: 1)"}),
+            *_BOUNDS,
+        ],
+        "bincount fetch --request NAME --index 0 --of 3",
+    ),
     "ingest": (
         "Fetch bins from a bucket into shards and a manifest.",
-        [
-            _SOURCE,
-            ("--ids", {"metavar": "FILE|A-B", "help": "file_list.json, a CSV, one id a line, or a range of ids"}),
-            _COUNTS,
-            _LIMIT,
-            _SEED,
-            ("--workers", {"type": int, "default": 256, "metavar": "W", "help": "requests at a time (default: 256)"}),
-            (
-                "--max-rejected",
-                {"type": float, "default": 0.02, "metavar": "SHARE", "help": "give up above this share of bad bins"},
-            ),
-            ("--attempt", {"help": "name under which a retry finds its run again"}),
-        ],
+        [*_BINS, *_BOUNDS, ("--attempt", {"help": "name under which a retry finds its run again"})],
         "bincount ingest --source s3://aft-vbi-pds --limit 400",
     ),
     "prepare": (

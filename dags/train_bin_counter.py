@@ -4,6 +4,12 @@ Each task runs one step of the package as `python -m bincount STEP` in a fresh
 process; its log begins with that command, to be pasted into a shell. From a
 task, **MLflow run** leads to the run it works on. A version that is not better
 than guessing is registered but not promoted, and then serving is not verified.
+
+With one partition, `ingest` fetches alone; `plan` and `fetch` are skipped. With
+more, `plan` reads all metadata and cuts the bins into shards, one `fetch` for
+each partition writes its share of them, wherever there is a worker that sees
+the workspace, and `ingest` joins the shares into the same manifest. A `fetch`
+that failed can be cleared on its own.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from step_tasks import MlflowRunLink, params_of, run_step
 
 GPU = {"pool": "gpu"}  # one slot: steps that use the accelerator run one at a time
 
+BINS = ("source", "limit", "counts", "seed")  # what plan and ingest must be asked alike
 DATA, LEARNING, EFFORT = "Data", "Learning", "Effort"
 
 PARAMS = {
@@ -92,6 +99,16 @@ PARAMS = {
         description="Side of the square in pixels.",
         section=LEARNING,
     ),
+    "partitions": Param(
+        1,
+        type="integer",
+        minimum=1,
+        maximum=64,
+        title="Partitions",
+        description="How many workers share the fetching, each at least one shard of 100 MB; the manifest is the same.",
+        examples=[1, 4, 16],
+        section=EFFORT,
+    ),
     "trials": Param(
         5,
         type="integer",
@@ -123,10 +140,27 @@ PARAMS = {
 
 
 @task
+def plan() -> list[dict[str, Any]]:
+    """Decides which shards each partition fetches; skipped if there is one partition."""
+    partitions = params_of("partitions")["partitions"]
+    if partitions == 1:
+        raise AirflowSkipException("one partition: ingest fetches all")
+    planned = run_step("plan", {}, **params_of(*BINS))
+    of = min(partitions, planned["shards"])
+    return [{"request": planned["request"], "index": index, "of": of} for index in range(of)]
+
+
+@task
+def fetch(share: dict[str, Any]) -> dict[str, Any]:
+    """Fetches the shards of one partition."""
+    return run_step("fetch", {}, **share)
+
+
+@task(trigger_rule="none_failed")  # nothing to share is no reason not to ingest
 def ingest() -> dict[str, Any]:
-    """Fetches bins from the bucket into shards and a manifest, and opens the MLflow run."""
+    """Fetches what is not there yet into shards, joins them into a manifest, and opens the MLflow run."""
     attempt = get_current_context()["run_id"]  # by which a retry finds the MLflow run again
-    return run_step("ingest", {}, attempt=attempt, **params_of("source", "limit", "counts", "seed"))
+    return run_step("ingest", {}, attempt=attempt, **params_of(*BINS))
 
 
 @task(**GPU)
@@ -188,6 +222,7 @@ def verify_serving(so_far: dict[str, Any]) -> dict[str, Any]:
 def train_bin_counter() -> None:
     """From bins in a bucket to a prediction that is served."""
     done = ingest()
+    fetch.expand(share=plan()) >> done
     tasks = [done]
     for step in (prepare, tune, train, evaluate, register, promote, verify_serving):
         tasks.append(done := step(done))

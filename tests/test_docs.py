@@ -33,6 +33,9 @@ CHECKED = {
     "curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' "
     "--data @data/request.json": "tests/serving/test_model_server.py",
     ".venv/bin/bincount run --source ../shared/abid --limit 400": "needs the real bins; its steps are in tests/steps",
+    ".venv/bin/bincount plan --source s3://aft-vbi-pds": "needs the network; as fetch, on a bucket at hand",
+    ".venv/bin/bincount fetch --request NAME --index 0 --of 3": "tests/steps/test_ingest_faults.py",
+    ".venv/bin/bincount ingest --source s3://aft-vbi-pds": "needs the network; as fetch, on a bucket at hand",
     ".venv/bin/bincount predict photo.jpg": "tests/test_end_to_end.py",
     ".venv/bin/bincount doctor": "asks the network for weights and the bucket for 20 s",
     ".venv/bin/bincount clean": "tests/local/test_clean.py",

@@ -13,7 +13,7 @@ FITS = ("pad", "squash")
 
 @dataclass(frozen=True)
 class ChainConfig:
-    """The chain's parameters: the DAG's form, `bincount run`'s flags.
+    """The chain's parameters: `bincount run`'s flags, and the DAG's form but for how many tasks share the fetching.
 
     Attributes:
         source: Where the bins are: "s3://BUCKET" or a folder in the bucket's layout.
@@ -57,14 +57,19 @@ class ChainConfig:
         if self.fit not in FITS:
             raise ConfigError(f"fit: must be one of {', '.join(FITS)}, got {self.fit!r}. Try pad.")
         if self.limit is not None:
-            _check_range("limit", self.limit, 1, 10**9)
-        _check_range("image_px", self.image_px, 32, 1024)
-        _check_range("trials", self.trials, 1, 1000)
-        _check_range("max_epochs", self.max_epochs, 1, 1000)
-        _check_range("fine_tune_epochs", self.fine_tune_epochs, 0, 1000)
-        _check_range("seed", self.seed, 0, 2**31 - 1)
+            check_range("limit", self.limit, 1, 10**9)
+        check_range("image_px", self.image_px, 32, 1024)
+        check_range("trials", self.trials, 1, 1000)
+        check_range("max_epochs", self.max_epochs, 1, 1000)
+        check_range("fine_tune_epochs", self.fine_tune_epochs, 0, 1000)
+        check_range("seed", self.seed, 0, 2**31 - 1)
 
 
-def _check_range(name: str, value: int, low: int, high: int) -> None:
+def check_range(name: str, value: int, low: int, high: int) -> None:
+    """Checks that a value is a whole number from `low` to `high`.
+
+    Raises:
+        ConfigError: If it is not; the message calls it `name`.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(f"{name}: must be a whole number from {low} to {high}, got {value!r}. Change {name}.")

@@ -25,12 +25,19 @@ class TaskState:
         state: Airflow's word for it; None until it is looked at for the first time.
         seconds: How long it ran, or has run so far; None before.
         attempt: 1 for the first.
+        map_index: Which of the tasks of that name, from 0 on; -1 where there is one alone.
     """
 
     name: str
     state: str | None
     seconds: float | None
     attempt: int
+    map_index: int = -1
+
+    @property
+    def label(self) -> str:
+        """The task's name, with its index where it is one of many: "fetch[2]"."""
+        return self.name if self.map_index < 0 else f"{self.name}[{self.map_index}]"
 
 
 class AirflowApi:
@@ -93,9 +100,10 @@ class AirflowApi:
         return self._call("GET", f"{self._dag}/dagRuns/{run}")["state"]
 
     def tasks(self, run: str) -> list[TaskState]:
-        """The tasks of a run."""
-        found = self._call("GET", f"{self._dag}/dagRuns/{run}/taskInstances")["task_instances"]
-        return [TaskState(one["task_id"], one["state"], one["duration"], one["try_number"]) for one in found]
+        """The tasks of a run, 100 at most."""
+        found = self._call("GET", f"{self._dag}/dagRuns/{run}/taskInstances?limit=100")["task_instances"]
+        keys = ("task_id", "state", "duration", "try_number", "map_index")
+        return [TaskState(*(one[key] for key in keys)) for one in found]
 
     def answer_of(self, run: str, task: str) -> dict[str, Any]:
         """What a task has returned; empty if nothing."""
@@ -104,7 +112,8 @@ class AirflowApi:
 
     def log_of(self, run: str, task: TaskState) -> list[str]:
         """The lines that a task's latest attempt has logged so far, without Airflow's own headings."""
-        path = f"{self._dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{task.attempt}?full_content=true"
+        place = f"{self._dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{task.attempt}"
+        path = f"{place}?map_index={task.map_index}&full_content=true"
         lines = []
         for line in self._call("GET", path, missing={"content": []})["content"]:
             event = line["event"] if isinstance(line, dict) else line

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bincount.core.config import ChainConfig
+from bincount.core.config import ChainConfig, check_range
 from bincount.core.errors import ConfigError, StoreError
 from bincount.edge.settings import Settings
 from bincount.local.airflow_api import FINISHED, AirflowApi, TaskState
@@ -24,6 +24,7 @@ from bincount.local.stack import PORT_FLAGS, USER, Ports, Stack, add_port_argume
 from bincount.local.supervise import Part, Supervisor
 
 DAG = "train_bin_counter"
+SHARING = ("plan", "fetch")  # with one partition they are skipped
 TASKS = ("ingest", "prepare", "tune", "train", "evaluate", "register", "promote", "verify_serving")
 BUCKET = "bins"
 START_S = 180  # most seconds until a part answers; on two busy cores Airflow takes 30
@@ -39,6 +40,9 @@ def add_up_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="how many bins to draw (default: all)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="what every random choice is drawn from")
+    parser.add_argument(
+        "--partitions", type=int, default=1, metavar="N", help="how many tasks share the fetching (default: 1)"
+    )
     parser.add_argument(
         "--once", action="store_true", help="end after the first verified served prediction, or when the run fails"
     )
@@ -59,6 +63,7 @@ def up(args: argparse.Namespace) -> int:
         StoreError: If a part of the stack ends or does not answer.
     """
     ChainConfig(source=args.source, limit=args.limit, seed=args.seed)  # refuses what the DAG would refuse later
+    check_range("--partitions", args.partitions, 1, 64)
     ports = Ports(**{name: getattr(args, f"{name}_port") for name in PORT_FLAGS})
     settings = Settings.from_env()
     stack = Stack(ports, workspace=settings.workspace)
@@ -71,7 +76,8 @@ def up(args: argparse.Namespace) -> int:
             check_ports({f"--{name}-port": getattr(ports, name) for name in PORT_FLAGS if served or name != "bucket"})
             run = _Run(supervisor, stack, settings)
             run.start(args.source)
-            status = run.follow({"source": run.source, "limit": args.limit, "seed": args.seed})
+            asked = {name: getattr(args, name) for name in ("limit", "seed", "partitions")}
+            status = run.follow({"source": run.source, **asked})
             if not args.once:
                 print("\nCtrl-C stops everything.", flush=True)
                 run.stay()
@@ -152,7 +158,7 @@ class _Run:
     def follow(self, params: Mapping[str, Any]) -> int:
         """Triggers the DAG, shows its tasks until the last has ended and says what came of it."""
         run = self._api.trigger(params)
-        progress = Progress(TASKS)
+        progress = Progress(TASKS if params["partitions"] == 1 else SHARING + TASKS)
         failed: list[TaskState] = []
         state = "queued"
         with progress.context():
@@ -187,7 +193,7 @@ class _Run:
 
     def _tell_failure(self, run: str, failed: list[TaskState]) -> None:
         for task in failed:
-            print(f"\n{task.name} failed. Its log ends with:", file=sys.stderr)
+            print(f"\n{task.label} failed. Its log ends with:", file=sys.stderr)
             print("\n".join(self._api.log_of(run, task)[-_LOG_LINES:]), file=sys.stderr, flush=True)
         if not failed:
             print("\nthe run failed before a task did. See it in Airflow.", file=sys.stderr, flush=True)

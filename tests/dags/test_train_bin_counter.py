@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SHARING = ["plan", "fetch"]
 CHAIN = ["ingest", "prepare", "tune", "train", "evaluate", "register", "promote", "verify_serving"]
 
 # Airflow writes its configuration on import and warns at will, so it is read in a process and a home of its own.
@@ -44,6 +46,8 @@ print(json.dumps({{
     "loaded": sorted(loaded),
     "edges": sorted((task.task_id, after) for task in dag.tasks for after in task.downstream_task_ids),
     "pools": {{task.task_id: task.pool for task in dag.tasks}},
+    "mapped": [task.task_id for task in dag.tasks if task.is_mapped],
+    "rules": {{task.task_id: task.trigger_rule for task in dag.tasks}},
     "retries": sorted({{task.retries for task in dag.tasks}}),
     "links": {{task.task_id: [link.name for link in task.operator_extra_links] for task in dag.tasks}},
     "params": {{name: param.resolve() for name, param in dag.params.items()}},
@@ -66,12 +70,19 @@ BAD = {
     "weights": [""],
     "fit": ["crop", ""],
     "image_px": [0, 31, 1025, "224"],
+    "partitions": [0, 65, 1.5, None],
     "trials": [0, 1001],
     "max_epochs": [0, 1001],
     "fine_tune_epochs": [-1, 1001],
     "seed": [-1, 2**31, 0.5],
 }
-GOOD = {"source": ["s3://aft-vbi-pds"], "limit": [None, 1, 400], "counts": ["0-5+"], "weights": ["/a file"]}
+GOOD = {
+    "source": ["s3://aft-vbi-pds"],
+    "limit": [None, 1, 400],
+    "counts": ["0-5+"],
+    "weights": ["/a file"],
+    "partitions": [64],
+}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +111,13 @@ def test_it_can_be_read(dag):
 
 
 def test_the_tasks_are_one_chain(dag):
-    assert dag["edges"] == sorted([before, after] for before, after in pairwise(CHAIN))
+    assert dag["edges"] == sorted([before, after] for before, after in pairwise(SHARING + CHAIN))
+
+
+def test_partitions_are_fetched_by_mapped_tasks_that_may_be_none(dag):
+    assert dag["mapped"] == ["fetch"]
+    assert {task for task, rule in dag["rules"].items() if rule != "all_success"} == {"ingest"}
+    assert dag["rules"]["ingest"] == "none_failed", "with one partition plan and fetch are skipped, and ingest is not"
 
 
 def test_one_slot_guards_what_trains(dag):
@@ -108,14 +125,18 @@ def test_one_slot_guards_what_trains(dag):
 
 
 def test_each_task_links_to_its_mlflow_run(dag):
-    assert dag["links"] == {task: ["MLflow run"] for task in CHAIN}
+    assert dag["links"] == {task: ["MLflow run"] if task in CHAIN else [] for task in SHARING + CHAIN}
     assert dag["retries"] == [2]
 
 
 def test_the_form_is_the_chains_configuration(dag):
     from bincount.core.config import ChainConfig
 
-    assert ChainConfig(**dag["params"]) == ChainConfig(source="s3://bins")
+    # How many fetch is Airflow's affair: what comes of the chain does not depend on it.
+    assert dag["params"]["partitions"] == 1
+    chain = {name: value for name, value in dag["params"].items() if name != "partitions"}
+    assert ChainConfig(**chain) == ChainConfig(source="s3://bins")
+    assert set(chain) == {field.name for field in fields(ChainConfig)}
     assert list(dag["shown"]) == list(dag["params"])
     for name, (title, section, description) in dag["shown"].items():
         assert title, name

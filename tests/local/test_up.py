@@ -1,7 +1,9 @@
 """`bincount up` as a whole: real Airflow, MLflow and bucket, with steps that take no time."""
 
+import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bincount.core.counts import Counts
-from bincount.core.errors import StoreError
+from bincount.core.errors import ConfigError, StoreError
 from bincount.core.manifest import Manifest, Record, Shard
 from bincount.core.shards import encode_example, frame
 from bincount.edge.settings import Settings
@@ -21,6 +23,7 @@ from bincount.local.airflow_api import AirflowApi, TaskState
 from bincount.local.patience import Patience
 from bincount.local.progress import Progress
 from bincount.local.request import write_request
+from bincount.local.up import add_up_arguments, up
 from bincount.steps.tied import session_members
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +33,7 @@ STEPS = """
 import json, logging, pathlib, signal, subprocess, sys, time
 
 ANSWERS = {
+    "plan": {"request": "r", "shards": 5}, "fetch": {"shards": 3},
     "ingest": {"run_id": "abc", "manifest": "m"}, "prepare": {"prepared": "p"}, "tune": {}, "train": {},
     "evaluate": {}, "register": {"model_version": "1"}, "promote": {"promoted": False, "reason": "it guesses."},
 }
@@ -42,6 +46,8 @@ def main():
         parser = argparse.ArgumentParser()
         add_up_arguments(parser)
         raise SystemExit(up(parser.parse_args(sys.argv[2:])))
+    if verb == "serve":
+        time.sleep(3600)
     mode = (here / "mode").read_text()
     if verb == "tune" and mode == "wait":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -179,10 +185,12 @@ def test_a_crash_a_stop_from_the_ui_and_a_run_that_promotes_nothing(checkout):
     assert "now marked as failed" in output, "the killed stack's run"
     assert checkout.parts() == []
 
-    # Nothing promoted: green, and says why.
-    process = checkout.up("go", "--once")
+    # Nothing promoted: green, and says why; two tasks share the fetching.
+    process = checkout.up("go", "--once", "--partitions=2")
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
+    for task in ("plan", "fetch[0]", "fetch[1]", "ingest"):
+        assert re.search(rf"{re.escape(task)} +success", output), output
     assert "promoted: false. it guesses." in output
     assert "verify_serving  skipped" in output
     assert checkout.parts() == []
@@ -213,6 +221,13 @@ def test_a_taken_port_is_refused_before_anything_starts(checkout):
         output, _ = checkout.up("go").communicate(timeout=30)
     assert f"--model-port: must be a free port of 127.0.0.1, got {checkout.ports['model']}" in output
     assert not (checkout.root / ".airflow" / "airflow.db").exists()
+
+
+def test_too_many_partitions_are_refused_before_anything_starts():
+    parser = argparse.ArgumentParser()
+    add_up_arguments(parser)
+    with pytest.raises(ConfigError, match="--partitions: must be a whole number from 1 to 64, got 65"):
+        up(parser.parse_args(["--partitions=65"]))
 
 
 def test_a_silent_server_is_borne_with_for_a_while():
@@ -249,6 +264,25 @@ def test_progress_tells_each_change_once(capsys):
         progress.show([TaskState("tune", None, None, 0), TaskState("ingest", state, seconds, attempt)])
     lines = [" ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines()]
     assert lines == ["ingest running", "ingest up_for_retry 2.0 s", "ingest success 3.0 s attempt 2"]
+
+
+def test_progress_shows_each_mapped_task_and_none_that_is_not_asked_for(capsys):
+    mapped = [TaskState("fetch", "running", None, 1, index) for index in (1, 0)]
+    tasks = [TaskState("ingest", "running", None, 1), *mapped, TaskState("plan", "success", 1.0, 1)]
+    for order in (("plan", "fetch", "ingest"), ("ingest",)):
+        Progress(order, live=False).show(tasks)
+    lines = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["plan", "fetch[0]", "fetch[1]", "ingest", "ingest"]
+
+
+def test_of_many_mapped_tasks_a_terminal_shows_those_under_way():
+    states = ["success"] * 30 + ["running", "failed"] + ["queued"] * 30
+    many = [TaskState("fetch", state, None, 1, index) for index, state in enumerate(states)]
+    progress = Progress(("fetch", "ingest"), live=True)
+    for tasks, rows in ((many, 3), (many[25:35], 11)):
+        tasks = [*tasks, TaskState("ingest", None, None, 0)]
+        progress.show(tasks)
+        assert progress._table(tasks).row_count == rows
 
 
 def test_the_request_holds_a_test_bin_as_it_was_fetched(tmp_path):

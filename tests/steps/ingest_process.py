@@ -1,6 +1,6 @@
-"""Runs one ingest with small shards in a process of its own, which tests kill.
+"""Runs one verb of an ingest with small shards in a process of its own, which tests kill.
 
-python -m tests.steps.ingest_process WORKSPACE SHARD_BYTES '{"source": ..., "buckets": {...}}'
+python -m tests.steps.ingest_process WORKSPACE SHARD_BYTES VERB '{"source": ..., "buckets": {...}}'
 """
 
 import json
@@ -9,14 +9,18 @@ from pathlib import Path
 
 from bincount.core import plan
 from bincount.edge.settings import Settings
+from bincount.steps.fetch import fetch
 from bincount.steps.ingest import collect
+from bincount.steps.plan import plan as plan_shards
+
+VERBS = {"plan": plan_shards, "fetch": fetch, "collect": collect}
 
 
 def main():
-    workspace, shard_bytes, asked = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+    workspace, shard_bytes, verb, asked = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
     plan.SHARD_BYTES = shard_bytes
     settings = Settings(workspace, "", workspace, buckets=asked.pop("buckets", {}))
-    print(json.dumps(collect(settings, **asked)))
+    print(json.dumps(VERBS[verb](settings, **asked)))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,11 @@ from bincount.core.split import check_disjoint, part_of
 from bincount.edge import patience, tracking
 from bincount.edge.mlflow_door import door
 from bincount.edge.settings import Settings
+from bincount.steps.fetch import fetch
 from bincount.steps.ingest import collect, ingest
 from bincount.steps.ingesting import limits
-from bincount.steps.ingesting.partitions import fetch_partition, join_partitions, plan_partitions
+from bincount.steps.ingesting.join import join
+from bincount.steps.plan import plan as plan_shards
 from tests.bins import metadata, photo, write_bin, write_bins
 from tests.core.test_photos import resized, saved
 from tests.shared import ABID, needs_abid
@@ -264,14 +266,34 @@ def test_partitions_give_the_manifest_of_one(of_server, tmp_path, monkeypatch, o
     monkeypatch.setattr(plan, "SHARD_BYTES", 200_000)
     alone = collect(of_server, source="s3://bins")
     shared = Settings(tmp_path / "shared", "", tmp_path, buckets=of_server.buckets)
-    request = plan_partitions(shared, source="s3://bins")
-    fetch_partition(shared, request, index=0, of=of)
+    planned = plan_shards(shared, source="s3://bins")
+    request = planned["request"]
+    fetched = [fetch(shared, request=request, index=0, of=of)]
     with pytest.raises(StoreError, match="must be finished before it is joined"):
-        join_partitions(shared, request)
-    for index in range(1, of):
-        fetch_partition(shared, request, index=index, of=of)
-    assert join_partitions(shared, request) == alone == join_partitions(shared, request)
-    fetch_partition(shared, request, index=0, of=of)
+        join(shared, request, 0)
+    fetched += [fetch(shared, request=request, index=index, of=of) for index in range(1, of)]
+    assert sum(share["shards"] for share in fetched) == planned["shards"] > of
+    assert join(shared, request, 0) == alone == collect(shared, source="s3://bins")
+    # Done is done, for one share too.
+    assert fetch(shared, request=request, index=0, of=of) == {"shards": 0}
+    assert plan_shards(shared, source="s3://bins") == {"request": request, "shards": 0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "rule"),
+    [
+        ({"request": "abc"}, "--request: must be planned first, got 'abc'. Run `bincount plan`"),
+        ({"request": "../abc"}, "--request: must be letters and digits"),
+        ({"request": "abc", "index": 2, "of": 2}, "--index: must be a share from 0 to 1, got 2"),
+        ({"request": "abc", "index": -1, "of": 2}, "--index: must be a share from 0 to 1, got -1"),
+        ({"request": "abc", "of": 0}, "--of: must be 1 or more, got 0"),
+        ({"request": "abc", "workers": 0}, "--workers: must be 1 to 512"),
+    ],
+)
+def test_a_wrong_share_is_named_and_leaves_nothing(settings, asked, rule):
+    with pytest.raises(ConfigError, match=rule):
+        fetch(settings, **asked)
+    assert not settings.workspace.exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])

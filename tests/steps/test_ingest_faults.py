@@ -24,15 +24,16 @@ def server():
         yield running
 
 
-def command(server, workspace, shard_bytes=SHARD_BYTES, **asked):
+def command(server, workspace, verb="collect", shard_bytes=SHARD_BYTES, **asked):
+    asked = asked or {"source": "s3://bins", "counts": "0-9"}
     # Few at a time, so that an ingest lasts long enough to be killed.
-    asked = {"source": "s3://bins", "counts": "0-9", "workers": 16, "buckets": {"bins": server.endpoint}, **asked}
-    told = json.dumps(asked)
-    return [sys.executable, "-m", "tests.steps.ingest_process", str(workspace), str(shard_bytes), told]
+    told = json.dumps({"workers": 16, "buckets": {"bins": server.endpoint}, **asked})
+    return [sys.executable, "-m", "tests.steps.ingest_process", str(workspace), str(shard_bytes), verb, told]
 
 
-def run(server, workspace, **asked):
-    done = subprocess.run(command(server, workspace, **asked), capture_output=True, text=True, timeout=280, check=False)
+def run(server, workspace, verb="collect", **asked):
+    asked = command(server, workspace, verb, **asked)
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 
@@ -114,6 +115,40 @@ def test_a_kill_of_a_troubled_ingest_loses_nothing(server, tmp_path):
             check_whole(tmp_path / str(number), calm)
     finally:
         server.set(busy=0, short=0, reset=0)
+
+
+def test_shares_fetched_at_once_give_the_manifest_of_one(server, tmp_path):
+    server.set(latency_ms=0)
+    calm = run(server, tmp_path / "calm")
+    before = fetched(server)
+    shared = tmp_path / "shared"
+    planned = run(server, shared, "plan")
+    server.set(latency_ms=40)
+    shares = [{"request": planned["request"], "index": index, "of": 3} for index in range(3)]
+    started = [
+        subprocess.Popen(command(server, shared, "fetch", **share), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for share in shares
+    ]
+    # One is killed while it writes its second shard; the others are not disturbed, and it goes on by itself.
+    deadline = time.monotonic() + 60
+    while not len(list(shared.glob("shards/*.tfrecord"))) > len(shares):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(started[1].pid, signal.SIGKILL)
+    answers = [one.communicate(timeout=120)[0] for one in started]
+    assert [one.returncode for one in started] == [0, -signal.SIGKILL, 0]
+    again = run(server, shared, "fetch", **shares[1])
+    server.set(latency_ms=0)
+    written = [json.loads(answers[0])["shards"], again["shards"], json.loads(answers[2])["shards"]]
+    assert again["shards"] > 0
+    assert planned["shards"] - planned["shards"] // 3 <= sum(written) <= planned["shards"]
+    # What joins them fetches nothing: neither a photo nor metadata.
+    asked = fetched(server)
+    assert run(server, shared) == calm
+    check_whole(shared, calm)
+    assert fetched(server) == asked
+    assert asked["GET metadata"] - before["GET metadata"] == 2000
+    assert asked["GET bin-images"] - before["GET bin-images"] <= 2000 + 140 + 64
 
 
 def test_two_at_once_are_one(server, tmp_path):

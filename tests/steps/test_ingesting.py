@@ -76,15 +76,17 @@ def test_a_log_hears_of_progress_every_few_seconds(monkeypatch, caplog):
     assert len(caplog.messages) == 3
 
 
-def test_a_terminal_shows_one_line(monkeypatch, caplog):
+def test_a_terminal_shows_a_bar(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setattr(progress, "_DRAW_EVERY_S", 0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
     with Progress("photos", 2) as shown:
-        shown.step(10)
-        shown.step(10)
-    assert terminal.getvalue().count("\r") == 3
-    assert terminal.getvalue().count("\n") == 1
+        shown.step(1_000_000)
+        shown.step(10, rejected=True)
+    last = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", terminal.getvalue()).splitlines()[-1]
+    assert re.search(r"^photos ━+ 2/2 [\d.]+ MB/s, 1 rejected 0:00:00", last)
     assert not caplog.messages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from typing import Any
 
@@ -14,14 +15,21 @@ from bincount.core.plan import check_parts
 from bincount.core.rejected import Rejected, table_of
 from bincount.core.split import SHARES, check_disjoint
 from bincount.edge.settings import Settings
-from bincount.steps.ingesting.limits import check_rejected
+from bincount.steps.ingesting.limits import check_rejected, check_share
 from bincount.steps.ingesting.plan import Plan, Planned
 from bincount.steps.ingesting.request import Request, Work, write_whole
-from bincount.steps.ingesting.shard_index import ShardIndex
+from bincount.steps.ingesting.shard_index import ShardIndex, is_whole
+
+log = logging.getLogger(__name__)
 
 
-def join_shards(settings: Settings, request: Request, plan: Plan, *, max_rejected: float) -> dict[str, Any]:
-    """Writes table, card and, last, the manifest of all planned shards.
+def join(settings: Settings, request: str, max_rejected: float) -> dict[str, Any]:
+    """Writes table, card and, last, the manifest of all planned shards; finds them where they are there already.
+
+    Args:
+        settings: Names the workspace.
+        request: The request's name.
+        max_rejected: Largest share of faulty bins that is published, 0 to 1.
 
     Returns:
         {"manifest": its digest, "bins": n, "rejected": n, "siblings": n, "parts": {part: n}}:
@@ -31,8 +39,33 @@ def join_shards(settings: Settings, request: Request, plan: Plan, *, max_rejecte
         DataError: If too many bins are faulty or a part is empty; nothing is published.
         StoreError: If a shard is not finished yet.
     """
-    work = Work.of(settings, request.name)
-    manifest, rejected = _gather(settings, request, plan)
+    work = Work.of(settings, request)
+    with work.doing("join"):
+        done = find_finished(settings, request, max_rejected)
+        if done is not None:
+            log.info("Manifest %s is complete already", done["manifest"])
+            return done
+        return _publish(settings, work, max_rejected)
+
+
+def find_finished(settings: Settings, request: str, max_rejected: float) -> dict[str, Any] | None:
+    """The summary of a request that was published and is whole, None where it is not.
+
+    Raises:
+        DataError: If more of its bins are faulty than are allowed this time.
+    """
+    done = Work.of(settings, request).read_done()
+    if done is None or not (settings.manifests / f"{done['manifest']}.jsonl").is_file():
+        return None
+    shards = Manifest.read(settings.manifests, done["manifest"]).shards
+    if not all(is_whole(settings, shard) for shard in shards):
+        return None
+    check_share(done["rejected"], done["bins"] + done["rejected"], max_rejected, f"see {done['manifest']}.rejected.csv")
+    return done
+
+
+def _publish(settings: Settings, work: Work, max_rejected: float) -> dict[str, Any]:
+    manifest, rejected = _gather(settings, work.read_request(), Plan.read(work.plan))
     faulty = sum(one.is_fault for one in rejected)
     check_rejected(rejected, len(manifest.records) + faulty, max_rejected)
     check_parts({record.id: record.part for record in manifest.records})

@@ -9,9 +9,6 @@ from pathlib import Path
 from bincount.core.errors import ConfigError, DataError
 from bincount.core.rejected import Rejected, count_reasons
 
-# An answer takes 20 ms and more: with fewer requests at a time the processor would wait.
-WORKERS = 256
-MAX_REJECTED = 0.02
 # What a workspace needs besides: manifest, features of a first run, logs.
 _SPARE_BYTES = 200_000_000
 

@@ -13,6 +13,7 @@ from bincount.core.plan import draw_order
 from bincount.core.records import Metadata, parse_metadata
 from bincount.core.rejected import BadObject, Rejected
 from bincount.edge.store import Fetched, Store
+from bincount.steps.ingesting.asked import Bounds
 from bincount.steps.ingesting.candidates import Candidates
 from bincount.steps.ingesting.journal import Journal, open_entries, read_entry
 from bincount.steps.ingesting.limits import check_rejected
@@ -37,9 +38,7 @@ class Read:
     rejected: list[Rejected] = field(default_factory=list)
 
 
-def read_metadata(
-    store: Store, request: Request, candidates: Candidates, journal: Journal, *, workers: int, max_rejected: float
-) -> Read:
+def read_metadata(store: Store, request: Request, candidates: Candidates, journal: Journal, bounds: Bounds) -> Read:
     """Reads the metadata of candidates until enough are wanted.
 
     With a limit, candidates are taken in an order drawn from the seed until so
@@ -50,8 +49,7 @@ def read_metadata(
         request: Which counts are wanted, how many, and the seed.
         candidates: What to choose from.
         journal: What was read before; sound metadata are added to it.
-        workers: How many to ask for at a time.
-        max_rejected: Largest share of faulty bins, 0 to 1.
+        bounds: How many to ask for at a time, and how many may be faulty.
 
     Raises:
         DataError: If so many are faulty that nothing could be published.
@@ -59,13 +57,16 @@ def read_metadata(
     """
     counts, read = Counts.parse(request.counts), Read()
     ids = candidates.ids if request.limit is None else draw_order(candidates.ids, request.seed or 0)
-    with Progress("metadata", len(ids)) as progress, closing(_read(store, ids, candidates, journal, workers)) as found:
+    with (
+        Progress("metadata", len(ids)) as progress,
+        closing(_read(store, ids, candidates, journal, bounds.workers)) as found,
+    ):
         for bin_id, metadata, fetched_bytes in found:
             progress.step(fetched_bytes, isinstance(metadata, Rejected))
             if isinstance(metadata, Rejected):
                 read.rejected.append(metadata)
                 most = len(ids) if request.limit is None else request.limit + len(read.rejected)
-                check_rejected(read.rejected, most, max_rejected)
+                check_rejected(read.rejected, most, bounds.max_rejected)
                 continue
             # The same products return thousands of times: one string for each.
             read.skus[bin_id] = tuple(map(sys.intern, metadata.skus))

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bincount.core.digest import digest_of
+from bincount.core.errors import ConfigError
 from bincount.core.plan import check_parts, cut_shards, place_bins
 from bincount.core.rejected import SIBLING, Rejected
 from bincount.edge.settings import Settings
 from bincount.edge.store import Store
+from bincount.steps.ingesting.asked import Bounds
 from bincount.steps.ingesting.candidates import Candidates
 from bincount.steps.ingesting.journal import Journal
 from bincount.steps.ingesting.limits import check_rejected
@@ -72,19 +74,23 @@ class Plan:
         return cls(path, shards, rejected)
 
     @classmethod
-    def read(cls, path: Path) -> Plan | None:
-        """Reads the plan that was written there, None where there is none."""
+    def read(cls, path: Path) -> Plan:
+        """Reads the plan that was written there.
+
+        Raises:
+            ConfigError: If there is none.
+        """
         if not path.is_file():
-            return None
+            raise ConfigError(
+                f"--request: must be planned first, got {path.parent.name!r}. Run `bincount plan` before."
+            )
         with path.open("rb") as file:
             head = json.loads(file.readline())
         shards = [PlannedShard(*row) for row in head["shards"]]
         return cls(path, shards, [Rejected(*row) for row in head["rejected"]])
 
 
-def make_plan(
-    store: Store, settings: Settings, request: Request, candidates: Candidates, *, workers: int, max_rejected: float
-) -> Plan:
+def make_plan(store: Store, settings: Settings, request: Request, candidates: Candidates, bounds: Bounds) -> Plan:
     """Reads metadata and writes the plan, or finds the one that was written before.
 
     Raises:
@@ -92,13 +98,12 @@ def make_plan(
         StoreError: If the store does not answer; what was read is kept.
     """
     work = Work.of(settings, request.name)
-    found = Plan.read(work.plan)
-    if found is not None and work.journal.is_file() and not work.doubt.exists():
-        return found
+    if work.plan.is_file() and work.journal.is_file() and not work.doubt.exists():
+        return Plan.read(work.plan)
     work.write_request(request)
     with Journal(work.journal) as journal:
-        read = read_metadata(store, request, candidates, journal, workers=workers, max_rejected=max_rejected)
-    check_rejected(read.rejected, len(read.wanted) + len(read.rejected), max_rejected)
+        read = read_metadata(store, request, candidates, journal, bounds)
+    check_rejected(read.rejected, len(read.wanted) + len(read.rejected), bounds.max_rejected)
     placed, siblings = place_bins(read.wanted, read.skus)
     check_parts({bin_id: place.part for bin_id, place in placed.items()})
     rejected = [*read.rejected, *(Rejected(bin_id, SIBLING) for bin_id in siblings)]

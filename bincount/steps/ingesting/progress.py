@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 log = logging.getLogger(__name__)
 
@@ -13,7 +16,7 @@ _LOG_EVERY_S, _DRAW_EVERY_S = 5.0, 0.2
 
 
 class Progress:
-    """One line in a terminal, or a line every few seconds in a log."""
+    """A bar in a terminal, or a line every few seconds in a log."""
 
     def __init__(self, what: str, total: int) -> None:
         """Starts counting.
@@ -26,37 +29,38 @@ class Progress:
         self._done = self._bytes = self._rejected = 0
         self._started_s = self._said_s = time.monotonic()
         self._draws = sys.stderr.isatty()
+        columns = (
+            "{task.description}",
+            BarColumn(),
+            MofNCompleteColumn(),
+            "{task.fields[note]}",
+            TimeRemainingColumn(),
+        )
+        self._bar = Bar(*columns, console=Console(stderr=True), disable=not self._draws)
+        self._task = self._bar.add_task(what, total=total, note="")
 
     def step(self, size_bytes: int, rejected: bool = False) -> None:
         """Counts one more."""
         self._done += 1
         self._bytes += size_bytes
         self._rejected += rejected
-        now_s = time.monotonic()
-        if now_s - self._said_s >= (_DRAW_EVERY_S if self._draws else _LOG_EVERY_S):
-            self._said_s = now_s
+        if time.monotonic() - self._said_s >= (_DRAW_EVERY_S if self._draws else _LOG_EVERY_S):
             self._say()
 
     def _say(self) -> None:
-        if self._draws:
-            print(f"\r{self}\x1b[K", end="", file=sys.stderr, flush=True)
-        else:
-            log.info("%s", self)
-
-    def __str__(self) -> str:
-        spent_s = max(1e-6, time.monotonic() - self._started_s)
-        left_s = spent_s / self._done * max(0, self._total - self._done) if self._done else 0
-        return (
-            f"{self._what}: {self._done:,} of {self._total:,}, {self._bytes / 1e6 / spent_s:.1f} MB/s, "
-            f"{self._rejected:,} rejected, {left_s:.0f} s left"
-        )
+        self._said_s = time.monotonic()
+        spent_s = max(1e-6, self._said_s - self._started_s)
+        note = f"{self._bytes / 1e6 / spent_s:.1f} MB/s, {self._rejected:,} rejected"
+        self._bar.update(self._task, completed=self._done, note=note)
+        if not self._draws:
+            left_s = spent_s / self._done * max(0, self._total - self._done)
+            log.info(f"{self._what}: {self._done:,} of {self._total:,}, {note}, {left_s:.0f} s left")
 
     def __enter__(self) -> Progress:
+        self._bar.start()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._draws and self._done:
+    def __exit__(self, *_: object) -> None:
+        if self._done:
             self._say()
-            print(file=sys.stderr)
-        elif self._done:
-            log.info("%s", self)
+        self._bar.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from bincount.core.digest import digest_of
-from bincount.core.errors import ConfigError
+from bincount.core.errors import ConfigError, DataError
 from bincount.edge.settings import Settings
 
 log = logging.getLogger(__name__)
 
 # Another number makes every shard and plan a new one.
 FORMAT = 1
+_NO_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Work:
             ConfigError: If `name` is no request's name.
         """
         if not (name.isalnum() and name.isascii()):
-            raise ConfigError(f"request: must be letters and digits, got {name!r}. Take it from the plan.")
+            raise ConfigError(f"--request: must be letters and digits, got {name!r}. Take it from `bincount plan`.")
         return cls(settings.ingests / name)
 
     @property
@@ -96,7 +98,9 @@ class Work:
         """
         path = self.folder / "request.json"
         if not path.is_file():
-            raise ConfigError(f"request: must be planned first, got {self.folder.name!r}. Run the plan before.")
+            raise ConfigError(
+                f"--request: must be planned first, got {self.folder.name!r}. Run `bincount plan` before."
+            )
         return Request(**json.loads(path.read_bytes()))
 
     def read_done(self) -> dict[str, Any] | None:
@@ -104,11 +108,31 @@ class Work:
         return json.loads(self.done.read_bytes()) if self.done.is_file() else None
 
     @contextlib.contextmanager
-    def locked(self, what: str = "ingest") -> Iterator[None]:
-        """Keeps a second process from doing the same at the same time; it waits.
+    def doing(self, what: str) -> Iterator[None]:
+        """Keeps a second process from doing the same at the same time: it waits.
 
-        The kernel frees the lock of a process that is killed.
+        Faulty bins are noted, so that the next attempt looks at them again.
+
+        Raises:
+            ConfigError: If the workspace cannot be written.
         """
+        try:
+            with self._locked(what):
+                yield
+        except DataError:
+            self.doubt.touch()
+            raise
+        except OSError as error:
+            if error.errno not in _NO_WRITE:
+                raise
+            raise ConfigError(
+                f"{self.folder.parents[1]}: must be writable and have room, got {error.strerror!r}. "
+                "Free some room or change its rights, then run again; what was fetched is kept."
+            ) from error
+
+    @contextlib.contextmanager
+    def _locked(self, what: str) -> Iterator[None]:
+        # The kernel frees the lock of a process that is killed.
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{what}.lock").open("w") as file:
             try:

@@ -14,6 +14,7 @@ from bincount.core.rejected import BadObject, Rejected
 from bincount.core.shards import encode_example, frame
 from bincount.edge.settings import Settings
 from bincount.edge.store import Fetched, Store
+from bincount.steps.ingesting.asked import Bounds
 from bincount.steps.ingesting.hashed_file import HashedFile
 from bincount.steps.ingesting.journal import open_entries, read_entry
 from bincount.steps.ingesting.limits import check_rejected, check_room
@@ -29,26 +30,27 @@ def write_shards(
     store: Store,
     settings: Settings,
     request: Request,
-    plan: Plan,
+    bounds: Bounds,
     *,
     index: int,
     of: int,
-    workers: int,
-    max_rejected: float,
-) -> None:
+) -> int:
     """Writes the planned shards that are not finished: every `of`-th, from the `index`-th on.
 
+    Returns:
+        How many it wrote.
+
     Raises:
-        ConfigError: If the disk has no room.
+        ConfigError: If nothing was planned or the disk has no room.
         DataError: If so many photos are faulty that nothing can be published.
         StoreError: If the store does not answer; finished shards are kept.
     """
     work = Work.of(settings, request.name)
-    doubted = work.doubt.exists()
+    plan, doubted = Plan.read(work.plan), work.doubt.exists()
     mine = plan.shards[index::of]
     missing = {shard.key: shard for shard in mine if not _is_finished(store, settings, shard.key, doubted)}
     if not missing:
-        return
+        return 0
     photos = sum(shard.bins for shard in missing.values())
     size_bytes = sum(shard.size_bytes for shard in missing.values())
     settings.shards.mkdir(parents=True, exist_ok=True)
@@ -63,16 +65,17 @@ def write_shards(
         entries = stack.enter_context(open_entries(work.journal))
         progress = stack.enter_context(Progress("photos", photos))
         # One stream over all shards: the requests for the next are under way while this one is finished.
-        answers = stack.enter_context(closing(store.fetch(keys, workers=workers)))
+        answers = stack.enter_context(closing(store.fetch(keys, workers=bounds.workers)))
         for key, bins in _bins_of(plan, missing):
             part = settings.shards / f".{key}.{request.name}.part"
             written = _write_shard(part, key, bins, answers, entries, progress)
             part.replace(settings.shards / written.shard.name)
             written.write(settings, key)
             rejected += written.rejected
-            check_rejected(rejected, judged, max_rejected)
+            check_rejected(rejected, judged, bounds.max_rejected)
     if store.retries:
         log.info("%s: asked again %d times: %s", store.source, sum(store.retries.values()), dict(store.retries))
+    return len(missing)
 
 
 def _bins_of(plan: Plan, missing: Mapping[str, PlannedShard]) -> Iterator[tuple[str, list[Planned]]]:
