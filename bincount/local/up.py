@@ -24,7 +24,8 @@ from bincount.local.stack import PORT_FLAGS, USER, Ports, Stack, add_port_argume
 from bincount.local.supervise import Part, Supervisor
 
 DAG = "train_bin_counter"
-TASKS = ("ingest", "prepare", "tune", "train", "evaluate", "register", "promote", "verify_serving")
+LEARNING = ("ingest", "prepare", "tune", "train", "evaluate", "register")
+TASKS = (*LEARNING, "ask_gate", "check_serving", "approve", "promote", "verify_serving")
 BUCKET = "bins"
 START_S = 180  # most seconds until a part answers; on two busy cores Airflow takes 30
 _LOG_LINES = 25

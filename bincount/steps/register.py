@@ -11,6 +11,7 @@ from bincount.core.manifest import Manifest
 from bincount.edge import packaging, registry, tracking
 from bincount.edge.settings import Settings
 from bincount.steps.card import summary_of, to_markdown
+from bincount.steps.decision import DESCRIPTION_CHARACTERS
 from bincount.steps.evaluate import read_evaluation
 from bincount.steps.golden import write_golden
 from bincount.steps.scored import digest_of_model, model_of
@@ -20,8 +21,6 @@ _log = logging.getLogger(__name__)
 _SERVING = Path(__file__).resolve().parents[1] / "serving"
 # What loading and answering needs; what is installed is what the lock pins.
 _DISTRIBUTIONS = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "google-crc32c")
-# MLflow's database keeps no more of a version's description.
-_DESCRIPTION_CHARACTERS = 5000
 
 
 def register(settings: Settings, *, run_id: str) -> dict:
@@ -63,7 +62,7 @@ def register(settings: Settings, *, run_id: str) -> dict:
         example=(_SERVING / "example.jpg").read_bytes(),
         metadata={"bincount": bincount_version(), **facts},
     )
-    description = to_markdown(summary_of(evaluation))[:_DESCRIPTION_CHARACTERS]
+    description = to_markdown(summary_of(evaluation))[:DESCRIPTION_CHARACTERS]
     version = packaging.register(settings, run_id, package, _tags(settings, run_id, model, evaluation), description)
     registry.set_challenger(settings, version)
     _log.info("run %s is version %s", run_id, version)
