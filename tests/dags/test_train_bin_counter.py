@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CHAIN = ["ingest", "prepare", "tune", "train", "evaluate", "register", "promote", "verify_serving"]
+CHAIN = ["ingest", "prepare", "tune", "train", "evaluate", "register", "ask_gate"]
+CHAIN += ["check_serving", "approve", "promote", "verify_serving"]
 
 # Airflow writes its configuration on import and warns at will, so it is read in a process and a home of its own.
 READ = """
@@ -44,7 +45,9 @@ print(json.dumps({{
     "loaded": sorted(loaded),
     "edges": sorted((task.task_id, after) for task in dag.tasks for after in task.downstream_task_ids),
     "pools": {{task.task_id: task.pool for task in dag.tasks}},
-    "retries": sorted({{task.retries for task in dag.tasks}}),
+    "retries": {{task.task_id: task.retries for task in dag.tasks}},
+    "rules": {{task.task_id: task.trigger_rule for task in dag.tasks}},
+    "told": dag.has_on_failure_callback,
     "links": {{task.task_id: [link.name for link in task.operator_extra_links] for task in dag.tasks}},
     "params": {{name: param.resolve() for name, param in dag.params.items()}},
     "shown": {{
@@ -70,6 +73,8 @@ BAD = {
     "max_epochs": [0, 1001],
     "fine_tune_epochs": [-1, 1001],
     "seed": [-1, 2**31, 0.5],
+    "require_approval": ["yes", 1],
+    "approval_minutes": [0, 43201, 1.5],
 }
 GOOD = {"source": ["s3://aft-vbi-pds"], "limit": [None, 1, 400], "counts": ["0-5+"], "weights": ["/a file"]}
 
@@ -93,14 +98,17 @@ def dag(tmp_path_factory):
 
 def test_it_can_be_read(dag):
     assert dag["errors"] == {}
-    assert dag["dags"] == ["train_bin_counter"]
+    assert "train_bin_counter" in dag["dags"]
     assert dag["docs"]
     assert dag["tags"] == ["bincount"]
     assert dag["max_active_runs"] == 1
 
 
 def test_the_tasks_are_one_chain(dag):
-    assert dag["edges"] == sorted([before, after] for before, after in pairwise(CHAIN))
+    # Promotion goes on with what the gate said, whether or not there was anything to check and to approve.
+    said = [["ask_gate", "approve"], ["ask_gate", "promote"]]
+    assert dag["edges"] == sorted([*map(list, pairwise(CHAIN)), *said])
+    assert [task for task in CHAIN if dag["rules"][task] != "all_success"] == ["promote"]
 
 
 def test_one_slot_guards_what_trains(dag):
@@ -109,17 +117,21 @@ def test_one_slot_guards_what_trains(dag):
 
 def test_each_task_links_to_its_mlflow_run(dag):
     assert dag["links"] == {task: ["MLflow run"] for task in CHAIN}
-    assert dag["retries"] == [2]
+    assert dag["retries"] == {task: 0 if task == "approve" else 2 for task in CHAIN}
+    assert dag["told"]
 
 
 def test_the_form_is_the_chains_configuration(dag):
     from bincount.core.config import ChainConfig
 
-    assert ChainConfig(**dag["params"]) == ChainConfig(source="s3://bins")
+    approval = {"require_approval": False, "approval_minutes": 1440}
+    chain = {name: value for name, value in dag["params"].items() if name not in approval}
+    assert ChainConfig(**chain) == ChainConfig(source="s3://bins")
+    assert dag["params"] == chain | approval
     assert list(dag["shown"]) == list(dag["params"])
     for name, (title, section, description) in dag["shown"].items():
         assert title, name
-        assert section in ("Data", "Learning", "Effort"), name
+        assert section in ("Data", "Learning", "Effort", "Promotion"), name
         assert description.endswith("."), name
 
 
