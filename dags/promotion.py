@@ -118,7 +118,8 @@ def promote(so_far: dict[str, Any]) -> dict[str, Any]:
     version = so_far["model_version"]
     answer = run_step("promote", so_far, model_version=version, who=who, why=why, against=against)
     if answer["promoted"]:
-        tell(f"version {version} is champion instead of {so_far['against']}: {answer['reason']}", context)
+        says = f"version {version} is champion instead of {so_far['against']}, by {who}: {why or answer['reason']}"
+        tell(says, context)
     return answer
 
 

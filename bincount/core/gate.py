@@ -15,7 +15,7 @@ class Limits:
 
     Attributes:
         groups: Fewest groups of test bins to judge by; with fewer the intervals mean nothing.
-        ece: Largest expected calibration error, beyond what so few bins show by chance.
+        ece: Largest expected calibration error, unless so few bins show a larger one by chance.
         rps_worse: How much worse than the champion's the ranked probability
             score may be, in items, at the upper end of its 95 % interval.
         recall_fall: How far any count's recall may fall below the champion's.
@@ -75,7 +75,7 @@ class Scores:
         prior_nll: That of the class prior.
         nll_difference: 95 % interval of `nll` minus `prior_nll`.
         ece: Expected calibration error.
-        ece_by_chance: What it would be on average for a perfectly calibrated model.
+        ece_by_chance: What it stays below for 95 % of perfectly calibrated models.
     """
 
     bins: int
@@ -151,7 +151,7 @@ def _absolute(scores: Scores, limits: Limits) -> tuple[Check, ...]:
     low, high = scores.nll_difference
     beats = scores.exact > scores.largest_class
     surprised_less = high < 0
-    excess = scores.ece - scores.ece_by_chance
+    allowed = max(limits.ece, scores.ece_by_chance)
     return (
         Check(
             "groups",
@@ -172,8 +172,9 @@ def _absolute(scores: Scores, limits: Limits) -> tuple[Check, ...]:
         ),
         Check(
             "ece",
-            excess <= limits.ece,
-            f"its calibration error of {scores.ece:.3f} is {excess:.3f} above chance, where {limits.ece} is allowed",
+            scores.ece <= allowed,
+            f"its calibration error is {scores.ece:.3f}, where {limits.ece} is allowed "
+            f"and chance explains {scores.ece_by_chance:.3f}",
         ),
     )
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import time
 from pathlib import Path
@@ -123,6 +122,8 @@ class Stacked:
         return api._call("GET", self.place_of(run))
 
     def answer(self, run, option, why):
+        # Airflow 3.3.2 fails a task that is answered before its scheduler has heard that it waits; nobody is so fast.
+        time.sleep(5)
         body = {"chosen_options": [option], "params_input": {"why": why}}
         self.api("promote_only")._call("PATCH", self.place_of(run), body)
 
@@ -145,8 +146,6 @@ def stacked(tmp_path):
     stacked = Stacked(tmp_path)
     with Supervisor(stacked.stack.home) as supervisor:
         yield stacked, supervisor
-        if os.environ.get("KEEP_LOGS"):
-            shutil.copytree(stacked.stack.home / "logs", os.environ["KEEP_LOGS"], dirs_exist_ok=True)
 
 
 def test_who_becomes_champion_in_airflow(stacked):
@@ -201,11 +200,12 @@ def test_who_becomes_champion_in_airflow(stacked):
     failed = trigger({"version": 999})
     assert stacked.end_of("promote_only", failed)[0] == "failed"
 
-    told = stacked.wait(lambda: (text := stacked.told.read_text()) if failed in stacked.told.read_text() else "")
+    stacked.wait(lambda: failed in stacked.told.read_text())
+    told = stacked.told.read_text()
     for words in (
-        "version 1 is champion instead of none: Promoted: 1 reasons.",
+        "version 1 is champion instead of none, by admin: Promoted: 1 reasons.",
         "May version 2 become champion instead of 1?",
-        "version 2 is champion instead of 1: ",
+        "version 2 is champion instead of 1, by admin: it sees tape",
         "version 3: Not promoted: rejected by ",
         "version 1 is champion again: Rolled back to version 1 by ",
         f"promote_only: run {failed} failed",

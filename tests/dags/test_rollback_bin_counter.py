@@ -18,7 +18,7 @@ def dag(tmp_path_factory):
     home = tmp_path_factory.mktemp("airflow")
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     source = READ.format(dags=str(ROOT / "dags")).replace("train_bin_counter", "rollback_bin_counter")
-    source = source.replace("param.resolve() for", "param.has_value for")
+    source = source.replace("param.resolve() for", "isinstance(param.value, int | str | None) for")
     answer = subprocess.run(
         [sys.executable, "-c", source, json.dumps({name: BAD[name] + GOOD[name] for name in BAD})],
         env=env | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
