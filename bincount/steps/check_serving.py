@@ -21,7 +21,7 @@ from bincount.edge.registry import Version
 from bincount.edge.settings import Settings
 from bincount.steps.decision import write_section
 from bincount.steps.golden import read_golden
-from bincount.steps.served import Golden, wrong_with
+from bincount.steps.served import Golden, within_of, wrong_with
 from bincount.steps.tied import kill_session, signal_session, tie
 
 _log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def check_serving(settings: Settings, *, model_version: str, timeout_s: float = 
     began = time.monotonic()
     with _served(settings, model_version) as (url, server):
         wrong = _refusal(settings, url, server, model_version, timeout_s)
-        wrong = wrong or wrong_with(url, golden, token=settings.serving_token, timeout_s=60)
+        wrong = wrong or wrong_with(url, golden, token=settings.serving_token, timeout_s=60, within=within_of(version))
     found = f"served, it is refused: {wrong.rstrip('.')}" if wrong else f"served, it answers {_asked(golden)} right"
     _log.info("version %s: %s (%.0f s)", model_version, found, time.monotonic() - began)
     _write(settings, model_version, servable=wrong is None, found=found)

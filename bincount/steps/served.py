@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from bincount.core.answers import same_answer
+from bincount.core.answers import SAME_WITHIN, SAME_WITHIN_BFLOAT16, same_answer
 from bincount.core.errors import DataError, StoreError
 from bincount.edge.model_server import count_bins
+from bincount.edge.registry import Version
 
 Golden = list[tuple[str, bytes, dict]]
 
+BFLOAT16 = "bincount.bfloat16"
+"""Tag of a version: whether it may be served in bfloat16 ("true" or "false"); absent where that was not tried."""
 
-def wrong_with(url: str, golden: Golden, *, token: str | None, timeout_s: float) -> str | None:
+
+def within_of(version: Version) -> float:
+    """How far a version's served probabilities may be from the offline ones."""
+    return SAME_WITHIN_BFLOAT16 if version.tags.get(BFLOAT16) == "true" else SAME_WITHIN
+
+
+def wrong_with(url: str, golden: Golden, *, token: str | None, timeout_s: float, within: float) -> str | None:
     """Asks a server for golden bins, and about something that is no photo.
 
     Args:
@@ -17,6 +26,7 @@ def wrong_with(url: str, golden: Golden, *, token: str | None, timeout_s: float)
         golden: Id, photo and offline answer of each bin (`steps.golden`).
         token: What the server asks of its clients, None for nothing.
         timeout_s: How long to wait for one answer.
+        within: How far its probabilities may be from the offline ones (`within_of`).
 
     Returns:
         What is wrong with its answers, None where nothing is.
@@ -27,7 +37,7 @@ def wrong_with(url: str, golden: Golden, *, token: str | None, timeout_s: float)
         except (DataError, StoreError) as error:
             return str(error)
         try:
-            same = same_answer(expected, answer)
+            same = same_answer(expected, answer, within=within)
         except (KeyError, TypeError):
             return f"bin {name} is answered with {answer!r:.200}."
         if not same:

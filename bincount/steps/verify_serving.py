@@ -10,7 +10,7 @@ from bincount.edge import registry
 from bincount.edge.model_server import invocations_url, served_version
 from bincount.edge.settings import Settings
 from bincount.steps.golden import read_golden
-from bincount.steps.served import wrong_with
+from bincount.steps.served import within_of, wrong_with
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 1.0
@@ -35,12 +35,15 @@ def verify_serving(settings: Settings, *, model_version: str, timeout_s: float =
     if settings.serving_url is None:
         raise ConfigError("BINCOUNT_SERVING_URL: must name the model server, got nothing. Set it to http://HOST:PORT.")
     url = invocations_url(settings.serving_url)
-    golden = read_golden(settings, registry.version_of(settings, model_version).run_id)
+    version = registry.version_of(settings, model_version)
+    golden = read_golden(settings, version.run_id)
     until = time.monotonic() + timeout_s
     while True:
         patience_s = max(1.0, min(60.0, until - time.monotonic()))  # of one request
         wrong = _other_version(settings, model_version)
-        wrong = wrong or wrong_with(url, golden, token=settings.serving_token, timeout_s=patience_s)
+        wrong = wrong or wrong_with(
+            url, golden, token=settings.serving_token, timeout_s=patience_s, within=within_of(version)
+        )
         if wrong is None:
             _log.info("%s serves version %s", url, model_version)
             return {"verified": len(golden), "url": url}
