@@ -6,7 +6,7 @@ code. A JSON list of notifiers, each with its "class" and its arguments, whose
 templates may use {{ says }}:
 
     [{"class": "airflow.providers.smtp.notifications.smtp.SmtpNotifier", "to": "floor@example.com",
-      "subject": "bincount", "html_content": "{{ says }}"}]
+      "subject": "bincount", "html_content": "{{ says | e }}"}]
 """
 
 from __future__ import annotations
