@@ -33,7 +33,9 @@ _SEED: Flag = ("--seed", {"type": int, "default": 0, "metavar": "S", "help": "wh
 _COUNTS: Flag = ("--counts", {"default": "1-5", "help": 'counts to tell apart; 0-5+ adds "6 or more" (default: 1-5)'})
 _RUN_ID: Flag = ("--run-id", {"required": True, "help": "the MLflow run, as `bincount ingest` prints it"})
 _PREPARED: Flag = ("--prepared", {"required": True, "help": "the features, as `bincount prepare` names them"})
-_VERSION: Flag = ("--model-version", {"required": True, "help": "the version of the registered model, such as 3"})
+_VERSION: Flag = ("--model-version", {"metavar": "N", "help": "the version of the registered model, such as 3"})
+_WHY: Flag = ("--why", {"metavar": "TEXT", "help": "the reason, for those who read the history"})
+_WHO: Flag = ("--who", {"metavar": "NAME", "help": "who does it (default: the user that runs this)"})
 _BINS: list[Flag] = [
     _SOURCE,
     ("--ids", {"metavar": "FILE|A-B", "help": "file_list.json, a CSV, one id a line, or a range of ids"}),
@@ -101,15 +103,38 @@ STEPS: dict[str, tuple[str, list[Flag], str]] = {
     ),
     "evaluate": ("Score the model on the test part.", [_RUN_ID], "bincount evaluate --run-id RUN"),
     "register": ("Register the model with MLflow.", [_RUN_ID], "bincount register --run-id RUN"),
-    "promote": (
-        "Ask the gate; if it agrees, make the version the champion.",
-        [_VERSION],
-        "bincount promote --model-version 3",
+    "ask_gate": ("Ask the gate whether a version may be champion.", [_VERSION], "bincount ask_gate 3"),
+    "check_serving": (
+        "Start a version as it will be served, ask it for golden bins, and stop it again.",
+        [_VERSION, ("--timeout-s", {"type": float, "default": 180.0, "help": "seconds to load (default: 180)"})],
+        "bincount check_serving 3",
     ),
+    "promote": (
+        "Make a version the champion, if the gate agrees and it can be served.",
+        [
+            _VERSION,
+            ("--force", {"action": "store_true", "help": "ask neither; say why"}),
+            _WHY,
+            _WHO,
+            ("--against", {"metavar": "N|none", "help": "only if this is still the champion"}),
+        ],
+        'bincount promote 3 --force --why "the gate judged by bins that were relabelled"',
+    ),
+    "reject": (
+        "Keep a version from becoming champion.",
+        [_VERSION, _WHY, _WHO],
+        'bincount reject 3 --why "it saw no empty bins"',
+    ),
+    "rollback": (
+        "Go back to the champion before, or to an earlier one.",
+        [_VERSION, _WHY, _WHO],
+        'bincount rollback --why "it counts tape as items"',
+    ),
+    "history": ("List who was champion when, and why.", [], "bincount history"),
     "verify_serving": (
         "Ask the running model server until it answers as the version does.",
         [_VERSION, ("--timeout-s", {"type": float, "default": 180.0, "help": "seconds to wait (default: 180)"})],
-        "bincount verify_serving --model-version 3",
+        "bincount verify_serving 3",
     ),
 }
 """Each step's purpose, flags and example; the flags are its function's keyword arguments."""
@@ -141,7 +166,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, (purpose, flags, example) in STEPS.items():
         step = add(name, purpose, example)
         for flag, how in flags:
-            step.add_argument(flag, **how)
+            if flag == _VERSION[0]:
+                _add_version(step, required=name != "rollback")
+            else:
+                step.add_argument(flag, **how)
         step.set_defaults(run=_run_of(name))
 
     run = add("run", "Run the whole chain here, without Airflow.", "bincount run --source ../shared/abid --limit 400")
@@ -170,6 +198,15 @@ def _parser() -> argparse.ArgumentParser:
     add_clean_arguments(clean)
     clean.set_defaults(run=clean_verb)
     return parser
+
+
+def _add_version(step: argparse.ArgumentParser, *, required: bool) -> None:
+    """People write `promote 3`, tasks `promote --model-version=3`."""
+    either = step.add_mutually_exclusive_group(required=required)
+    either.add_argument(
+        "model_version", nargs="?", default=argparse.SUPPRESS, metavar="VERSION", help=_VERSION[1]["help"]
+    )
+    either.add_argument(_VERSION[0], default=argparse.SUPPRESS, metavar="N", help="the same")
 
 
 def _run_of(name: str) -> Callable[[argparse.Namespace], None]:

@@ -39,12 +39,12 @@ def run_step(verb: str, so_far: dict[str, Any], **params: Any) -> dict[str, Any]
     from bincount.core.errors import ConfigError, DataError
     from bincount.steps import process
 
-    _link(so_far)
+    link(so_far)
     try:
         answer = process.run_step(verb, params)
     except (ConfigError, DataError) as error:
         raise AirflowFailException(str(error)) from None
-    _link(answer)
+    link(answer)
     return so_far | answer
 
 
@@ -54,10 +54,13 @@ def params_of(*names: str) -> dict[str, Any]:
     return {name: params[name] for name in names}
 
 
-def _link(answer: dict[str, Any]) -> None:
+def link(answer: dict[str, Any]) -> str | None:
+    """Shows the way to the MLflow run in the task's log and details; None where no run is known."""
     from bincount.edge.settings import Settings
 
-    if "run_id" in answer:
-        url = f"{Settings.from_env().tracking_uri}/#/runs/{answer['run_id']}"
-        get_current_context()["ti"].xcom_push(MLFLOW_RUN, url)
-        print(f"MLflow run: {url}")  # to be clicked in the log too
+    if "run_id" not in answer:
+        return None
+    url = f"{Settings.from_env().tracking_uri}/#/runs/{answer['run_id']}"
+    get_current_context()["ti"].xcom_push(MLFLOW_RUN, url)
+    print(f"MLflow run: {url}")  # to be clicked in the log too
+    return url

@@ -3,7 +3,8 @@
 Each task runs one step of the package as `python -m bincount STEP` in a fresh
 process; its log begins with that command, to be pasted into a shell. From a
 task, **MLflow run** leads to the run it works on. A version that is not better
-than guessing is registered but not promoted, and then serving is not verified.
+than guessing, that is worse than the champion or that cannot be served is
+registered but not promoted, and then serving is not verified.
 
 With one partition, `ingest` fetches alone; `plan` and `fetch` are skipped. With
 more, `plan` reads all metadata and cuts the bins into shards, one `fetch` for
@@ -19,6 +20,8 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
+from notices import run_failed
+from promotion import APPROVAL, promotion_of
 from step_tasks import MlflowRunLink, params_of, run_step
 
 GPU = {"pool": "gpu"}  # one slot: steps that use the accelerator run one at a time
@@ -136,6 +139,7 @@ PARAMS = {
         description="Epochs of training the whole network after the head; 0 leaves the backbone as it is.",
         section=EFFORT,
     ),
+    **APPROVAL,
 }
 
 
@@ -196,20 +200,6 @@ def register(so_far: dict[str, Any]) -> dict[str, Any]:
     return run_step("register", so_far, run_id=so_far["run_id"])
 
 
-@task
-def promote(so_far: dict[str, Any]) -> dict[str, Any]:
-    """Makes the version the champion if it deserves it, and says why or why not."""
-    return run_step("promote", so_far, model_version=so_far["model_version"])
-
-
-@task
-def verify_serving(so_far: dict[str, Any]) -> dict[str, Any]:
-    """Asks the running model server and compares its answers; skipped if nothing was promoted."""
-    if not so_far["promoted"]:
-        raise AirflowSkipException(f"not promoted: {so_far['reason']}")
-    return run_step("verify_serving", so_far, model_version=so_far["model_version"])
-
-
 @dag(
     schedule=None,
     catchup=False,
@@ -217,6 +207,7 @@ def verify_serving(so_far: dict[str, Any]) -> dict[str, Any]:
     params=PARAMS,
     tags=["bincount"],
     default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    on_failure_callback=run_failed,
     doc_md=__doc__,
 )
 def train_bin_counter() -> None:
@@ -224,10 +215,10 @@ def train_bin_counter() -> None:
     done = ingest()
     fetch.expand(share=plan()) >> done
     tasks = [done]
-    for step in (prepare, tune, train, evaluate, register, promote, verify_serving):
+    for step in (prepare, tune, train, evaluate, register):
         tasks.append(done := step(done))
-    for result in tasks:
-        result.operator.operator_extra_links = (MlflowRunLink(),)
+    for result in (*tasks, *promotion_of(done)):
+        getattr(result, "operator", result).operator_extra_links = (MlflowRunLink(),)
 
 
 train_bin_counter()

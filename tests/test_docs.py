@@ -40,6 +40,11 @@ CHECKED = {
     ".venv/bin/bincount doctor": "asks the network for weights and the bucket for 20 s",
     ".venv/bin/bincount clean": "tests/local/test_clean.py",
     ".venv/bin/bincount serve --port 5001": "tests/serving/test_follow.py",
+    ".venv/bin/bincount promote 3": "tests/steps/test_moving.py",
+    '.venv/bin/bincount promote 3 --force --why "its test bins were recorded wrong"': "tests/steps/test_moving.py",
+    '.venv/bin/bincount reject 3 --why "it saw no empty bins"': "tests/steps/test_moving.py",
+    '.venv/bin/bincount rollback --why "it counts tape as items"': "tests/steps/test_moving.py",
+    ".venv/bin/bincount history": "tests/steps/test_moving.py",
 }
 
 

@@ -22,6 +22,7 @@ OUTSIDE = {
     "steps": {"numpy", "matplotlib", "rich"},
 }
 DAG_TOP = {"airflow", "pendulum", "datetime", "__future__", "typing", "step_tasks"}
+DAG_TOP |= {"notices", "promotion", "importlib", "json", "logging"}
 DAG_TASK = {"bincount.steps", "bincount.edge.settings", "bincount.core.errors"}
 
 

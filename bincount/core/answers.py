@@ -9,6 +9,9 @@ from bincount.core.counts import Counts
 SAME_WITHIN = 1e-4
 """Two answers are the same if their counts are equal and no probability differs by more."""
 
+SAME_WITHIN_BFLOAT16 = 0.02
+"""The same where one of them was computed in bfloat16."""
+
 
 def answer_of(probabilities: np.ndarray, counts: Counts) -> dict:
     """Words a distribution over counts as a served answer, in plain Python types.
@@ -33,8 +36,8 @@ def answer_of(probabilities: np.ndarray, counts: Counts) -> dict:
     }
 
 
-def same_answer(one: dict, other: dict) -> bool:
-    """Whether two answers say the same: equal counts, probabilities at most 1e-4 apart.
+def same_answer(one: dict, other: dict, *, within: float = SAME_WITHIN) -> bool:
+    """Whether two answers say the same: equal counts, probabilities at most `within` apart.
 
     Example:
         >>> one = answer_of(np.array([0.3, 0.7]), Counts.parse("1-2"))
@@ -46,4 +49,4 @@ def same_answer(one: dict, other: dict) -> bool:
     ours, theirs = one["probabilities"], other["probabilities"]
     if one["count"] != other["count"] or ours.keys() != theirs.keys():
         return False
-    return all(abs(ours[name] - theirs[name]) <= SAME_WITHIN for name in ours)
+    return all(abs(ours[name] - theirs[name]) <= within for name in ours)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from bincount.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -12,16 +15,51 @@ class Limits:
 
     Attributes:
         groups: Fewest groups of test bins to judge by; with fewer the intervals mean nothing.
-        ece: Largest expected calibration error, beyond what so few bins show by chance.
+        ece: Largest expected calibration error, unless so few bins show a larger one by chance.
         rps_worse: How much worse than the champion's the ranked probability
             score may be, in items, at the upper end of its 95 % interval.
         recall_fall: How far any count's recall may fall below the champion's.
+
+    Raises:
+        ConfigError: If one is out of its range.
     """
 
     groups: int = 20
     ece: float = 0.05
     rps_worse: float = 0.01
     recall_fall: float = 0.10
+
+    def __post_init__(self) -> None:
+        if self.groups < 2:
+            raise ConfigError(f"gate: groups must be >= 2, got {self.groups}. With one there is nothing to draw from.")
+        for name in ("ece", "rps_worse", "recall_fall"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:  # not a number is neither
+                raise ConfigError(f"gate: {name} must be from 0 to 1, got {value}. Name a share or a score.")
+
+    @classmethod
+    def parse(cls, text: str) -> Limits:
+        """Reads "ece=0.03,groups=50"; what is not named stays as it is.
+
+        Raises:
+            ConfigError: If a name is unknown or a value out of range.
+
+        Example:
+            >>> Limits.parse("ece=0.03,groups=50")
+            Limits(groups=50, ece=0.03, rps_worse=0.01, recall_fall=0.1)
+        """
+        kinds: dict[str, Callable[[str], Any]] = {field.name: type(field.default) for field in fields(cls)}
+        named = {}
+        for entry in filter(None, (part.strip() for part in text.split(","))):
+            name, _, value = entry.partition("=")
+            try:
+                named[name.strip()] = kinds[name.strip()](value)
+            except (KeyError, ValueError):
+                raise ConfigError(
+                    f"gate: must be NAME=NUMBER separated by commas, with names of {', '.join(kinds)}, got {entry!r}. "
+                    "Fix the entry."
+                ) from None
+        return cls(**named)
 
 
 @dataclass(frozen=True)
@@ -37,7 +75,7 @@ class Scores:
         prior_nll: That of the class prior.
         nll_difference: 95 % interval of `nll` minus `prior_nll`.
         ece: Expected calibration error.
-        ece_by_chance: What it would be on average for a perfectly calibrated model.
+        ece_by_chance: What it stays below for 95 % of perfectly calibrated models.
     """
 
     bins: int
@@ -113,7 +151,7 @@ def _absolute(scores: Scores, limits: Limits) -> tuple[Check, ...]:
     low, high = scores.nll_difference
     beats = scores.exact > scores.largest_class
     surprised_less = high < 0
-    excess = scores.ece - scores.ece_by_chance
+    allowed = max(limits.ece, scores.ece_by_chance)
     return (
         Check(
             "groups",
@@ -134,8 +172,9 @@ def _absolute(scores: Scores, limits: Limits) -> tuple[Check, ...]:
         ),
         Check(
             "ece",
-            excess <= limits.ece,
-            f"its calibration error of {scores.ece:.3f} is {excess:.3f} above chance, where {limits.ece} is allowed",
+            scores.ece <= allowed,
+            f"its calibration error is {scores.ece:.3f}, where {limits.ece} is allowed "
+            f"and chance explains {scores.ece_by_chance:.3f}",
         ),
     )
 

@@ -181,13 +181,16 @@ def count_bins(url: str, photos: Sequence[bytes], *, timeout_s: float = 60, toke
         return client.count(photos)
 
 
-def served_version(url: str, *, token: str | None = None, timeout_s: float = 10) -> str | None:
-    """The version that a server says it serves; None where it does not say, or does not answer.
+def about_server(url: str, *, token: str | None = None, timeout_s: float = 10) -> dict:
+    """What `bincount serve` says of itself; empty where it does not answer, or another server does.
 
     Args:
         url: The server, such as "http://127.0.0.1:5001".
         token: What the server asks of its clients, None for nothing.
         timeout_s: How long to wait for the answer.
+
+    Returns:
+        `version`, `alias`, `loading`, `refused` and more, as `GET /model` gives it.
     """
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     address = invocations_url(url).removesuffix("invocations") + "model"
@@ -195,9 +198,15 @@ def served_version(url: str, *, token: str | None = None, timeout_s: float = 10)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(request, timeout=timeout_s) as answer:
-            return json.load(answer)["version"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+            said = json.load(answer)
+    except (OSError, ValueError, http.client.HTTPException):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def served_version(url: str, *, token: str | None = None, timeout_s: float = 10) -> str | None:
+    """The version that a server says it serves; None where it does not say, or does not answer."""
+    return about_server(url, token=token, timeout_s=timeout_s).get("version")
 
 
 def _request(photos: Sequence[bytes]) -> tuple[bytes, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ class Package:
         requirements: Pinned distributions it needs, such as "keras==3.15.1".
         example: A photo's bytes, kept with it as an example of its input.
         metadata: JSON-ready facts written into its MLmodel file.
+        config: What its code finds as `context.model_config`.
     """
 
     code: Path
@@ -35,6 +36,7 @@ class Package:
     requirements: Sequence[str]
     example: bytes
     metadata: Mapping[str, object]
+    config: Mapping[str, object] = field(default_factory=dict)
 
 
 def register(settings: Settings, run_id: str, package: Package, tags: Mapping[str, str], description: str) -> str:
@@ -100,6 +102,7 @@ def _pack(folder: Path, package: Package, run_id: str, model_id: str, place: str
         signature=signature,
         input_example=infer_and_parse_data(request, signature.inputs),
         metadata=dict(package.metadata),
+        model_config=dict(package.config) or None,
         mlflow_model=Model(artifact_path=place, model_uuid=model_id, run_id=run_id, model_id=model_id),
     )
 

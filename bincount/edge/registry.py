@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bincount.core.errors import ConfigError, StoreError
+from bincount.core.errors import ConfigError
 from bincount.edge.mlflow_door import door
 from bincount.edge.settings import Settings
 
@@ -52,7 +52,7 @@ def versions_of_run(settings: Settings, run_id: str) -> list[Version]:
 def alias(settings: Settings, name: str) -> str | None:
     """The version an alias such as "champion" names now, None where it names none."""
     with door(settings, f"alias {name!r} of {MODEL}") as client:
-        return _alias(client, name)
+        return alias_of(client, name)
 
 
 def version_named(settings: Settings, uri: str) -> str:
@@ -77,28 +77,6 @@ def set_challenger(settings: Settings, version: str) -> None:
     """Names a version as the one that wants the champion's place."""
     with door(settings, f"challenger {version} of {MODEL}") as client:
         client.set_registered_model_alias(MODEL, CHALLENGER, version)
-
-
-def crown(settings: Settings, version: str, *, instead_of: str | None) -> None:
-    """Makes a version the champion, and the champion before it the previous one.
-
-    Args:
-        settings: Names the tracking server.
-        version: The new champion.
-        instead_of: The champion that the decision was taken against, None for none.
-
-    Raises:
-        StoreError: If another version became champion in the meantime. MLflow
-            has no compare-and-set, so the alias is compared before and after.
-    """
-    with door(settings, f"promote version {version} of {MODEL}") as client:
-        _expect(client, instead_of, version)
-        if instead_of and instead_of != version:
-            client.set_registered_model_alias(MODEL, PREVIOUS, instead_of)
-        client.set_registered_model_alias(MODEL, CHAMPION, version)
-        if _alias(client, CHALLENGER) == version:
-            client.delete_registered_model_alias(MODEL, CHALLENGER)
-        _expect(client, version, version)
 
 
 def describe(settings: Settings, version: str, *, tags: Mapping[str, str], description: str | None = None) -> None:
@@ -127,7 +105,8 @@ def fetch_model(settings: Settings, version: str, folder: Path) -> Path:
         return Path(got)
 
 
-def _alias(client: MlflowClient, name: str) -> str | None:
+def alias_of(client: MlflowClient, name: str) -> str | None:
+    """`alias`, where a client is lent already."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -137,15 +116,6 @@ def _alias(client: MlflowClient, name: str) -> str | None:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
         raise
-
-
-def _expect(client: MlflowClient, champion: str | None, version: str) -> None:
-    found = _alias(client, CHAMPION)
-    if found != champion:
-        raise StoreError(
-            f"champion: must be version {champion or 'none'} while {version} is promoted, got {found or 'none'}. "
-            "Another promotion came between; promote again."
-        )
 
 
 def _version(found: ModelVersion) -> Version:

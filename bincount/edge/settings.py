@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bincount.core.errors import ConfigError
+from bincount.core.gate import Limits
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -23,6 +24,7 @@ class Settings:
         buckets: Endpoint by bucket name, for buckets that are not on AWS.
         serving_url: Address of the running model server, None where none is named.
         serving_token: What the model server asks of its clients, None for nothing.
+        gate: What a model must reach to become champion.
     """
 
     workspace: Path
@@ -31,16 +33,18 @@ class Settings:
     buckets: Mapping[str, str] = field(default_factory=dict)
     serving_url: str | None = None
     serving_token: str | None = field(default=None, repr=False)
+    gate: Limits = field(default_factory=Limits)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Reads BINCOUNT_WORKSPACE, MLFLOW_TRACKING_URI, BINCOUNT_BUCKETS, BINCOUNT_SERVING_URL and _TOKEN.
+        """Reads BINCOUNT_WORKSPACE, MLFLOW_TRACKING_URI, BINCOUNT_BUCKETS, BINCOUNT_GATE, BINCOUNT_SERVING_URL, _TOKEN.
 
         Each has a default inside the checkout or is not needed.
-        BINCOUNT_BUCKETS lists ``NAME=http://host:port`` separated by commas.
+        BINCOUNT_BUCKETS lists ``NAME=http://host:port`` separated by commas,
+        BINCOUNT_GATE limits such as ``ece=0.03,groups=50`` (`core.gate.Limits`).
 
         Raises:
-            ConfigError: If BINCOUNT_BUCKETS has another form.
+            ConfigError: If BINCOUNT_BUCKETS or BINCOUNT_GATE has another form.
         """
         mlruns = _CHECKOUT / "mlruns"
         return cls(
@@ -50,7 +54,17 @@ class Settings:
             buckets=_parse_buckets(environ.get("BINCOUNT_BUCKETS", "")),
             serving_url=environ.get("BINCOUNT_SERVING_URL") or None,
             serving_token=environ.get("BINCOUNT_SERVING_TOKEN") or None,
+            gate=Limits.parse(environ.get("BINCOUNT_GATE", "")),
         )
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a model server that shall work with this workspace, registry and token."""
+        named = {
+            "BINCOUNT_WORKSPACE": str(self.workspace),
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "BINCOUNT_SERVING_TOKEN": self.serving_token or "",
+        }
+        return {**os.environ, **named}
 
     @property
     def manifests(self) -> Path:

@@ -185,6 +185,17 @@ def run_tags(settings: Settings, run_id: str) -> dict[str, str]:
         return {**data.params, **data.tags}
 
 
+@lru_cache(maxsize=1)
+def commit() -> str | None:
+    """The commit of the checkout that runs, None for an installed package."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    asked = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
 def _find(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> str | None:
     """The oldest run with these tags: a race to open one leaves both askers the same."""
     for value in tags.values():
@@ -216,12 +227,6 @@ def _batches(items: list, size: int) -> list[list]:
     return [items[at : at + size] for at in range(0, len(items), size)]
 
 
-@lru_cache(maxsize=1)
 def _commit_tag() -> dict[str, str]:
-    """The commit of the checkout that runs, and nothing for an installed package."""
-    checkout = Path(__file__).resolve().parents[2]
-    if not (checkout / ".git").exists():
-        return {}
-    asked = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return {"mlflow.source.git.commit": done.stdout.strip()} if done.returncode == 0 else {}
+    known = commit()
+    return {"mlflow.source.git.commit": known} if known else {}

@@ -14,6 +14,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from bincount.core.counts import Counts
 from bincount.core.errors import DataError
+from bincount.learn.bfloat16 import has_bfloat16, in_bfloat16
 from bincount.learn.images import check_image, decode
 
 BATCHES = (1, 8, 32)
@@ -26,10 +27,15 @@ class Predictor:
     Attributes:
         counts: The counts that the model tells apart.
         facts: The content of model.json.
+        bfloat16: Whether it computes in bfloat16.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, bfloat16: bool = False) -> None:
         """Loads `model.keras` in Keras' safe mode and `model.json`.
+
+        Args:
+            folder: Holds them.
+            bfloat16: Whether to compute in bfloat16, if this processor does.
 
         Raises:
             DataError: If one of them is absent or cannot be read.
@@ -54,6 +60,9 @@ class Predictor:
         self._graph = convert_variables_to_constants_v2(
             graph.get_concrete_function(tf.TensorSpec((None, *shape), tf.uint8))
         )
+        self.bfloat16 = bfloat16 and has_bfloat16()
+        if self.bfloat16:
+            self._graph = in_bfloat16(self._graph)
         for batch in BATCHES:
             self._graph(tf.zeros((batch, *shape), tf.uint8))
 

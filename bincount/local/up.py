@@ -25,7 +25,8 @@ from bincount.local.supervise import Part, Supervisor
 
 DAG = "train_bin_counter"
 SHARING = ("plan", "fetch")  # with one partition they are skipped
-TASKS = ("ingest", "prepare", "tune", "train", "evaluate", "register", "promote", "verify_serving")
+LEARNING = ("ingest", "prepare", "tune", "train", "evaluate", "register")
+TASKS = (*LEARNING, "ask_gate", "check_serving", "approve", "promote", "verify_serving")
 BUCKET = "bins"
 START_S = 180  # most seconds until a part answers; on two busy cores Airflow takes 30
 _LOG_LINES = 25

@@ -35,8 +35,8 @@ class Listener:
         app: The ASGI app; it starts and stops the follower.
     """
 
-    def __init__(self, follower: Follower, alias: str, limits: Limits, token: str | None) -> None:
-        """Takes who answers, the alias it follows, and what is asked of clients (`Gate`)."""
+    def __init__(self, follower: Follower, alias: str | None, limits: Limits, token: str | None) -> None:
+        """Takes who answers, the alias it follows (None: none), and what is asked of clients (`Gate`)."""
         self._follower, self._alias, self._limits = follower, alias, limits
         self._gate, self._metrics = Gate(limits, token), Metrics()
         get = {
@@ -96,7 +96,7 @@ class Listener:
         self._gate.check_token(request)
         child, batches, serving = self._follower.current, {}, {}
         if child is not None:
-            serving = {"version": child.version, "alias": self._alias, "manifest": child.manifest or ""}
+            serving = {"version": child.version, "alias": self._alias or "", "manifest": child.manifest or ""}
             with contextlib.suppress(OSError):  # its process has just ended
                 batches = json.loads((await child.get("/batches")).body)
         text = self._metrics.text(

@@ -29,7 +29,9 @@ _KEEP_ALIVE_S = 650
 
 def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `bincount serve`."""
-    parser.add_argument("--alias", default=registry.CHAMPION, help="which version to follow (default: champion)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--alias", default=registry.CHAMPION, help="which version to follow (default: champion)")
+    which.add_argument("--model-version", metavar="N", help="serve this version and follow nothing")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=int, default=5001, help="port to listen on (default: 5001)")
     parser.add_argument(
@@ -70,9 +72,10 @@ def serve(args: argparse.Namespace) -> int:
     from bincount.serving.follow import Follower, Rules
     from bincount.serving.watch import Watch
 
-    watch = Watch(lambda: registry.alias(settings, args.alias))
+    pinned, alias = args.model_version, None if args.model_version else args.alias
+    watch = Watch(lambda: pinned or registry.alias(settings, args.alias))
     follower = Follower(watch, limits, Rules(probation_s=args.probation_s))
-    listener = Listener(follower, args.alias, limits, settings.serving_token)
+    listener = Listener(follower, alias, limits, settings.serving_token)
     config = uvicorn.Config(
         listener.app,
         host=args.host,
@@ -85,7 +88,7 @@ def serve(args: argparse.Namespace) -> int:
         timeout_graceful_shutdown=round(limits.time_s) + 1,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    _log.info("listening on http://%s:%d, following %s", args.host, args.port, args.alias)
+    _log.info("listening on http://%s:%d for %s", args.host, args.port, alias or f"version {pinned}")
     # uvicorn finishes what it has begun and then raises the signal again, for whom it may concern: nobody.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)

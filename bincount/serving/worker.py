@@ -21,10 +21,11 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bincount.core.answers import same_answer
+from bincount.core.answers import SAME_WITHIN, SAME_WITHIN_BFLOAT16, same_answer
 from bincount.core.errors import BincountError, DataError, StoreError
 from bincount.edge import registry
 from bincount.edge.settings import Settings
@@ -55,7 +56,8 @@ def main(argv: list[str]) -> None:
 
     try:
         app, golden, about = _load(version, folder, limits, niceness)
-        asyncio.run(_serve(app, golden, folder / SOCKET, limits, lambda: say(**{READY: about})))
+        check = partial(_check, Wire(folder / SOCKET), golden, about["within"])
+        asyncio.run(_serve(app, check, folder / SOCKET, limits, lambda: say(**{READY: about})))
     except StoreError as error:
         _log.warning("%s", error)
         say(**{LATER: "the registry must answer, got no answer"})
@@ -113,7 +115,8 @@ def _load_nicely(settings: Settings, version: str, folder: Path, limits: Limits)
     # All of it is in memory now; a killed listener leaves no more than a socket behind.
     for used in (folder / "package", settings.workspace):
         shutil.rmtree(used, ignore_errors=True)
-    about = {"golden": len(golden), "manifest": found.tags.get("bincount.manifest")}
+    within = SAME_WITHIN_BFLOAT16 if getattr(model.unwrap_python_model(), "bfloat16", False) else SAME_WITHIN
+    about = {"golden": len(golden), "within": within, "manifest": found.tags.get("bincount.manifest")}
     return Guarded(init(model), limits, lambda: _batches_of(model)), golden, about
 
 
@@ -122,7 +125,11 @@ def _batches_of(model: Any) -> dict[int, int]:
 
 
 async def _serve(
-    app: Callable[..., Awaitable[None]], golden: Golden, socket: Path, limits: Limits, ready: Callable[[], None]
+    app: Callable[..., Awaitable[None]],
+    check: Callable[[], Awaitable[None]],
+    socket: Path,
+    limits: Limits,
+    ready: Callable[[], None],
 ) -> None:
     import uvicorn
 
@@ -135,19 +142,19 @@ async def _serve(
     serving = asyncio.ensure_future(server.serve())
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
-    await _check(Wire(socket), golden)
+    await check()
     ready()
     await serving
 
 
-async def _check(wire: Wire, golden: Golden) -> None:
+async def _check(wire: Wire, golden: Golden, within: float) -> None:
     """Asks what a client asks, and compares with what the model answered offline."""
     for name, photo, expected in golden:
         answer = await wire.ask("POST", "/invocations", _request(photo))
         if answer.status != 200:
             raise _Wrong(f"golden bin {name} must be answered, got HTTP {answer.status}.")
         (said,) = json.loads(answer.body)["predictions"]
-        if not same_answer(expected, said):
+        if not same_answer(expected, said, within=within):
             raise _Wrong(f"golden bin {name} must be {_said(expected)}, got {_said(said)}.")
     answer = await wire.ask("POST", "/invocations", _request(b"no photo"))
     if answer.status != 400:

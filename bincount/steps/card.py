@@ -137,7 +137,7 @@ def summary_of(evaluation: dict) -> list[Block]:
         ),
         f"Scored on {figures['bins']} bins in {figures['groups']} groups that it did not learn from; intervals by "
         "drawing groups anew. The baselines are told the class frequencies of these very bins. "
-        f"By chance alone a calibrated model would show an ECE of {figures['ece_by_chance']:.3f} here.",
+        f"By chance alone a calibrated model may show an ECE of up to {figures['ece_by_chance']:.3f} here.",
         f"Data licence: {LICENCE}",
     ]
 

@@ -104,7 +104,7 @@ def _reliability(figure: Figure, evaluation: dict) -> None:
         label="bins, by confidence (area: how many)",
     )
     figures = evaluation["metrics"]
-    title = f"Calibration: ECE {figures['ece']:.3f}, by chance {figures['ece_by_chance']:.3f}"
+    title = f"Calibration: ECE {figures['ece']:.3f}, by chance up to {figures['ece_by_chance']:.3f}"
     _label(axes, title, "confidence of the answer", "share of exact answers")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)

@@ -1,131 +1,94 @@
-"""Makes a version the champion, if the gate agrees."""
+"""Makes a version the champion: if the gate agrees and it can be served, or because a person insists."""
 
 from __future__ import annotations
 
-import json
 import logging
-import tempfile
-from pathlib import Path
 
-import numpy as np
-
-from bincount.core.comparison import apart_from, compare
-from bincount.core.counts import Counts
-from bincount.core.errors import DataError
-from bincount.core.evaluation import LEARNED, scores_of
-from bincount.core.gate import Comparison, Decision, decide
-from bincount.core.manifest import Manifest
+from bincount.core.errors import ConfigError
+from bincount.edge import champion as champions
 from bincount.edge import registry, tracking
-from bincount.edge.registry import CHAMPION, Version
+from bincount.edge.registry import CHAMPION
 from bincount.edge.settings import Settings
-from bincount.steps.evaluate import read_evaluation
-from bincount.steps.scored import predict_records
+from bincount.steps.ask_gate import ask_gate
+from bincount.steps.check_serving import check_serving, kept_check
+from bincount.steps.decision import NOBODY, new_decision, write_decision, write_outcome
 
 _log = logging.getLogger(__name__)
 
-_GATE = "\n\n## Gate\n\n"
-_NOBODY = "none"
+_ATTEMPTS = 5  # whoever is overtaken more often should look what is going on
 
 
-def promote(settings: Settings, *, model_version: str) -> dict:
-    """Asks the gate, and moves the alias "champion" if it agrees.
+def promote(
+    settings: Settings,
+    *,
+    model_version: str,
+    force: bool = False,
+    why: str | None = None,
+    who: str | None = None,
+    against: str | None = None,
+) -> dict:
+    """Moves the alias "champion" to a version, if it may.
 
-    The answer is kept on the version and holds for the champion it was taken
-    against: asked again it is the same, unless another version became champion
-    meanwhile; then the gate is asked anew.
+    The gate's answer and the serving check are taken from the version where
+    they still hold (`ask_gate`, `check_serving`), and asked for otherwise. If
+    another version becomes champion meanwhile, the gate is asked again.
 
     Args:
         settings: Where things are on this machine.
         model_version: The version, such as "3".
+        force: Whether to ask neither.
+        why: For what reason; must be given to `force`, is the gate's otherwise.
+        who: Who does it; the user of this process where None.
+        against: The champion's version, or "none", that somebody has approved
+            this one against: it is not promoted against any other.
 
     Returns:
         `promoted` and `reason`, one sentence.
 
     Raises:
-        ConfigError: If there is no such version.
-        StoreError: If the tracking server does not answer, or another
-            promotion came between.
+        ConfigError: If there is no such version, or `force` has no `why`.
+        StoreError: If the tracking server does not answer, or other promotions
+            keep coming between.
     """
     version = registry.version_of(settings, model_version)
-    champion = registry.alias(settings, CHAMPION)
-    kept = _kept(version, champion)
-    if kept is None:
-        kept = _ask(settings, version, champion)
-    if kept["promoted"] and champion != model_version:
-        registry.crown(settings, model_version, instead_of=champion)
-    _log.info("version %s: %s", model_version, kept["reason"])
+    who = who or champions.whoami()
+    for attempt in range(1, _ATTEMPTS + 1):
+        champion = registry.alias(settings, CHAMPION)
+        promoted, reason = (
+            (True, _forced(settings, model_version, champion, who, why))
+            if force
+            else _may(settings, model_version, champion, against)
+        )
+        try:
+            if promoted and champion != model_version:
+                champions.crown(settings, model_version, instead_of=champion, who=who, why=why or reason)
+            break
+        except champions.Overtaken as error:
+            if attempt == _ATTEMPTS:
+                raise
+            _log.info("%s", error)
+    _log.info("version %s: %s", model_version, reason)
+    write_outcome(settings, version, promoted=promoted, reason=reason)
     tracking.finish_run(settings, version.run_id)
-    return kept
+    return {"promoted": promoted, "reason": reason}
 
 
-def _kept(version: Version, champion: str | None) -> dict | None:
-    """The answer given before, where it still holds."""
-    against = version.tags.get("bincount.against")
-    if against is None or champion not in {version.version, None if against == _NOBODY else against}:
-        return None
-    return {"promoted": version.tags["bincount.promoted"] == "true", "reason": version.tags["bincount.reason"]}
+def _may(settings: Settings, model_version: str, champion: str | None, against: str | None) -> tuple[bool, str]:
+    if against not in {None, champion or NOBODY} and champion != model_version:
+        other = champion or NOBODY
+        return False, f"Not promoted: it was approved against champion {against}, and the champion is {other} now."
+    gate = ask_gate(settings, model_version=model_version)
+    if not gate["agreed"] or champion == model_version:
+        return gate["agreed"], gate["reason"]
+    checked = kept_check(registry.version_of(settings, model_version))
+    checked = checked or check_serving(settings, model_version=model_version)
+    return (True, gate["reason"]) if checked["servable"] else (False, f"Not promoted: {checked['found']}.")
 
 
-def _ask(settings: Settings, version: Version, champion: str | None) -> dict:
-    evaluation, ids, probabilities = read_evaluation(settings, version.run_id)
-    comparison = None
-    if champion not in {None, version.version}:
-        comparison = _compare(settings, evaluation, ids, probabilities, registry.version_of(settings, champion))
-    decision = decide(scores_of(evaluation), comparison)
-    _write(settings, version, champion, decision)
-    return {"promoted": decision.promoted, "reason": decision.reason}
-
-
-def _compare(
-    settings: Settings, evaluation: dict, ids: list[str], probabilities: np.ndarray, champion: Version
-) -> Comparison:
-    """Scores the champion on the challenger's test bins, without any that it may have learned from."""
-    from bincount.learn.predict import Predictor
-
-    manifest = Manifest.read(settings.manifests, evaluation["facts"]["manifest"])
-    ours, theirs = (
-        Counts.parse(evaluation["facts"]["counts"]),
-        Counts.parse(champion.tags["bincount.counts"]),
-    )
-    row_of = {name: row for row, name in enumerate(ids)}
-    scored = [record for record in manifest.records if record.id in row_of]
-    known = apart_from(scored, _learned(settings, champion))
-    records = [record for record in known if theirs.index_of(record.recorded) is not None]
-    _log.info("comparing with champion version %s on %d of %d test bins", champion.version, len(records), len(scored))
-    if not records:
-        return compare(champion.version, [], (probabilities[:0], ours), (probabilities[:0], theirs))
-    with tempfile.TemporaryDirectory() as folder:
-        predictor = Predictor(registry.fetch_model(settings, champion.version, Path(folder)))
-        defending = predict_records(settings, manifest, records, predictor)
-    challenging = probabilities[[row_of[record.id] for record in records]]
-    return compare(champion.version, records, (challenging, ours), (defending, theirs))
-
-
-def _learned(settings: Settings, champion: Version) -> set[str]:
-    """Ids that the champion learned from.
-
-    A bin's part depends on its id alone, so even without the champion's
-    manifest the challenger's test bins are none of them; only siblings across
-    a block's border cannot be told then.
-    """
-    try:
-        manifest = Manifest.read(settings.manifests, champion.tags["bincount.manifest"])
-    except DataError as error:
-        _log.warning("champion version %s: its bins are unknown here: %s", champion.version, error)
-        return set()
-    return {record.id for record in manifest.records if record.part in LEARNED}
-
-
-def _write(settings: Settings, version: Version, champion: str | None, decision: Decision) -> None:
-    """Notes the decision where people look: the version's tags and description, and the run."""
-    checks = [{"rule": check.rule, "met": check.met, "figures": check.figures} for check in decision.checks]
-    tags = {
-        "bincount.promoted": str(decision.promoted).lower(),
-        "bincount.reason": decision.reason,
-        "bincount.against": champion or _NOBODY,
-        "bincount.gate": json.dumps(checks),
-    }
-    lines = "\n".join(f"- {'met' if check.met else '**not met**'}: {check.figures}" for check in decision.checks)
-    description = f"{version.description.split(_GATE)[0]}{_GATE}{decision.reason}\n\n{lines}\n"
-    registry.describe(settings, version.version, tags=tags, description=description)
-    tracking.log_tags(settings, version.run_id, tags)
+def _forced(settings: Settings, model_version: str, champion: str | None, who: str, why: str | None) -> str:
+    if not why:
+        raise ConfigError("--why: must say why the gate is overruled, got nothing. People will read it.")
+    reason = f"Promoted by {who} without the gate: {why}"
+    kept = new_decision(settings, champion, agreed=True, reason=reason, by=who)
+    write_decision(settings, model_version, kept, "By hand", reason)
+    return reason

@@ -11,17 +11,21 @@ from bincount.core.manifest import Manifest
 from bincount.edge import packaging, registry, tracking
 from bincount.edge.settings import Settings
 from bincount.steps.card import summary_of, to_markdown
+from bincount.steps.decision import DESCRIPTION_CHARACTERS
 from bincount.steps.evaluate import read_evaluation
-from bincount.steps.golden import write_golden
+from bincount.steps.golden import read_golden, write_golden
+from bincount.steps.parity import parity_of
+from bincount.steps.photos import photos_of
 from bincount.steps.scored import digest_of_model, model_of
+from bincount.steps.served import BFLOAT16
 
 _log = logging.getLogger(__name__)
 
+# Enough to see a model that half the bits change; they take two seconds.
+_PARITY_BINS = 59
 _SERVING = Path(__file__).resolve().parents[1] / "serving"
 # What loading and answering needs; what is installed is what the lock pins.
 _DISTRIBUTIONS = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "google-crc32c")
-# MLflow's database keeps no more of a version's description.
-_DESCRIPTION_CHARACTERS = 5000
 
 
 def register(settings: Settings, *, run_id: str) -> dict:
@@ -55,16 +59,25 @@ def register(settings: Settings, *, run_id: str) -> dict:
     from bincount.learn.predict import Predictor
 
     manifest = Manifest.read(settings.manifests, facts["manifest"])
-    write_golden(settings, run_id, manifest, ids, probabilities, Predictor(folder))
+    predictor = Predictor(folder)
+    write_golden(settings, run_id, manifest, ids, probabilities, predictor)
+    golden = [photo for _, photo, _ in read_golden(settings, run_id)]
+    some = [record for record in manifest.records if record.id in set(ids[:_PARITY_BINS])]
+    more = list(photos_of(settings, manifest, some))
+    fast = parity_of(predictor, Predictor(folder, bfloat16=True), golden, more)
     package = packaging.Package(
         code=_SERVING / "model.py",
         model=folder,
         requirements=[f"{name}=={metadata.version(name)}" for name in _DISTRIBUTIONS],
         example=(_SERVING / "example.jpg").read_bytes(),
         metadata={"bincount": bincount_version(), **facts},
+        config={} if fast is None else {"bfloat16": fast},
     )
-    description = to_markdown(summary_of(evaluation))[:_DESCRIPTION_CHARACTERS]
-    version = packaging.register(settings, run_id, package, _tags(settings, run_id, model, evaluation), description)
+    description = to_markdown(summary_of(evaluation))[:DESCRIPTION_CHARACTERS]
+    tags = _tags(settings, run_id, model, evaluation)
+    if fast is not None:
+        tags[BFLOAT16] = str(fast).lower()
+    version = packaging.register(settings, run_id, package, tags, description)
     registry.set_challenger(settings, version)
     _log.info("run %s is version %s", run_id, version)
     return _answer(version)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 
-from bincount.core.answers import same_answer
-from bincount.core.errors import ConfigError, DataError, StoreError
+from bincount.core.errors import ConfigError, StoreError
 from bincount.edge import registry
-from bincount.edge.model_server import count_bins, invocations_url, served_version
+from bincount.edge.model_server import invocations_url, served_version
 from bincount.edge.settings import Settings
 from bincount.steps.golden import read_golden
+from bincount.steps.served import within_of, wrong_with
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 1.0
@@ -35,11 +35,15 @@ def verify_serving(settings: Settings, *, model_version: str, timeout_s: float =
     if settings.serving_url is None:
         raise ConfigError("BINCOUNT_SERVING_URL: must name the model server, got nothing. Set it to http://HOST:PORT.")
     url = invocations_url(settings.serving_url)
-    golden = read_golden(settings, registry.version_of(settings, model_version).run_id)
+    version = registry.version_of(settings, model_version)
+    golden = read_golden(settings, version.run_id)
     until = time.monotonic() + timeout_s
     while True:
         patience_s = max(1.0, min(60.0, until - time.monotonic()))  # of one request
-        wrong = _other_version(settings, model_version) or _wrong(settings, url, golden, patience_s)
+        wrong = _other_version(settings, model_version)
+        wrong = wrong or wrong_with(
+            url, golden, token=settings.serving_token, timeout_s=patience_s, within=within_of(version)
+        )
         if wrong is None:
             _log.info("%s serves version %s", url, model_version)
             return {"verified": len(golden), "url": url}
@@ -56,29 +60,3 @@ def _other_version(settings: Settings, model_version: str) -> str | None:
     """Says so where the server names another version; plain `mlflow models serve` names none."""
     served = served_version(str(settings.serving_url), token=settings.serving_token)
     return None if served in (None, model_version) else f"it still serves version {served}."
-
-
-def _wrong(settings: Settings, url: str, golden: list[tuple[str, bytes, dict]], patience_s: float) -> str | None:
-    """What is wrong with the server's answers, None where nothing is."""
-    for name, photo, expected in golden:
-        try:
-            (answer,) = count_bins(url, [photo], token=settings.serving_token, timeout_s=patience_s)
-        except (DataError, StoreError) as error:
-            return str(error)
-        try:
-            same = same_answer(expected, answer)
-        except (KeyError, TypeError):
-            return f"bin {name} is answered with {answer!r:.200}."
-        if not same:
-            return f"bin {name} should be {_said(expected)}, and is answered with {_said(answer)}."
-    try:
-        taken = count_bins(url, [b"no photo"], token=settings.serving_token, timeout_s=patience_s)
-    except DataError as refusal:
-        return f"its refusal shows a stack trace: {refusal}" if "Traceback" in str(refusal) else None
-    except StoreError as error:
-        return f"what is no photo should be refused with HTTP 400: {error}"
-    return f"what is no photo is answered with {taken!r:.200}."
-
-
-def _said(answer: dict) -> str:
-    return f"{answer['count']} ({answer['confidence']:.4f})"

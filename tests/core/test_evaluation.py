@@ -9,7 +9,7 @@ from bincount.core.comparison import apart_from, compare
 from bincount.core.counts import Counts
 from bincount.core.errors import DataError
 from bincount.core.evaluation import judge, scores_of, truth_of, unseen
-from bincount.core.gate import decide
+from bincount.core.gate import Limits, decide
 from bincount.core.manifest import Record
 
 COUNTS = Counts.parse("1-5")
@@ -42,7 +42,7 @@ def test_an_evaluation_is_complete_and_json():
     assert said["differences"]["nll"][1] < 0
     assert sum(map(sum, said["confusion"])) == 200
     assert sum(row["bins"] for row in said["reliability"]) == 200
-    assert decide(scores_of(said)).promoted
+    assert decide(scores_of(said), limits=Limits(ece=0.1)).promoted
 
 
 def test_slices_say_which_photos_are_counted_worse():

@@ -15,7 +15,7 @@ GOOD = Scores(
     nll=1.20,
     prior_nll=1.58,
     nll_difference=(-0.42, -0.33),
-    ece=0.06,
+    ece=0.04,
     ece_by_chance=0.03,
 )
 LEVEL = Comparison(champion="3", bins=480, rps_difference=(-0.02, 0.005), recalls={"1": (0.6, 0.6), "2": (0.4, 0.48)})
@@ -28,8 +28,10 @@ CASES = [
     ({"nll_difference": (-0.1, 0.0)}, None, False, r"difference -0.100 to \+0.000, which must be below 0"),
     ({"nll_difference": (-0.1, -1e-9)}, None, True, "Promoted"),
     ({"nll": 1.6, "nll_difference": (0.01, 0.03)}, None, False, "its NLL is 1.600 to the class prior's 1.580"),
-    ({"ece": 0.08}, None, True, "Promoted"),  # 0.05 above chance is allowed
-    ({"ece": 0.081}, None, False, "calibration error of 0.081 is 0.051 above chance, where 0.05 is allowed"),
+    ({"ece": 0.05}, None, True, "Promoted"),
+    ({"ece": 0.051}, None, False, "calibration error is 0.051, where 0.05 is allowed and chance explains 0.030"),
+    ({"ece": 0.08, "ece_by_chance": 0.08}, None, True, "Promoted"),  # of so few bins
+    ({"ece": 0.081, "ece_by_chance": 0.08}, None, False, "calibration error is 0.081"),
     ({"groups": 19}, None, False, "only 19 groups of test bins, where at least 20"),
     ({}, LEVEL, True, "no worse than champion version 3"),
     ({}, replace(LEVEL, rps_difference=(-0.02, 0.01)), True, "no worse"),

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SHARING = ["plan", "fetch"]
-CHAIN = ["ingest", "prepare", "tune", "train", "evaluate", "register", "promote", "verify_serving"]
+CHAIN = ["ingest", "prepare", "tune", "train", "evaluate", "register", "ask_gate"]
+CHAIN += ["check_serving", "approve", "promote", "verify_serving"]
 
 # Airflow writes its configuration on import and warns at will, so it is read in a process and a home of its own.
 READ = """
@@ -47,8 +48,9 @@ print(json.dumps({{
     "edges": sorted((task.task_id, after) for task in dag.tasks for after in task.downstream_task_ids),
     "pools": {{task.task_id: task.pool for task in dag.tasks}},
     "mapped": [task.task_id for task in dag.tasks if task.is_mapped],
+    "retries": {{task.task_id: task.retries for task in dag.tasks}},
     "rules": {{task.task_id: task.trigger_rule for task in dag.tasks}},
-    "retries": sorted({{task.retries for task in dag.tasks}}),
+    "told": dag.has_on_failure_callback,
     "links": {{task.task_id: [link.name for link in task.operator_extra_links] for task in dag.tasks}},
     "params": {{name: param.resolve() for name, param in dag.params.items()}},
     "shown": {{
@@ -75,6 +77,8 @@ BAD = {
     "max_epochs": [0, 1001],
     "fine_tune_epochs": [-1, 1001],
     "seed": [-1, 2**31, 0.5],
+    "require_approval": ["yes", 1],
+    "approval_minutes": [0, 43201, 1.5],
 }
 GOOD = {
     "source": ["s3://aft-vbi-pds"],
@@ -104,20 +108,23 @@ def dag(tmp_path_factory):
 
 def test_it_can_be_read(dag):
     assert dag["errors"] == {}
-    assert dag["dags"] == ["train_bin_counter"]
+    assert "train_bin_counter" in dag["dags"]
     assert dag["docs"]
     assert dag["tags"] == ["bincount"]
     assert dag["max_active_runs"] == 1
 
 
 def test_the_tasks_are_one_chain(dag):
-    assert dag["edges"] == sorted([before, after] for before, after in pairwise(SHARING + CHAIN))
+    # Promotion goes on with what the gate said, whether or not there was anything to check and to approve.
+    said = [["ask_gate", "approve"], ["ask_gate", "promote"]]
+    assert dag["edges"] == sorted([*map(list, pairwise(SHARING + CHAIN)), *said])
 
 
-def test_partitions_are_fetched_by_mapped_tasks_that_may_be_none(dag):
+def test_what_may_be_skipped_holds_up_nothing(dag):
     assert dag["mapped"] == ["fetch"]
-    assert {task for task, rule in dag["rules"].items() if rule != "all_success"} == {"ingest"}
-    assert dag["rules"]["ingest"] == "none_failed", "with one partition plan and fetch are skipped, and ingest is not"
+    # With one partition plan and fetch are skipped; without a need, check and approval are.
+    lenient = {task: rule for task, rule in dag["rules"].items() if rule != "all_success"}
+    assert lenient == {"ingest": "none_failed", "promote": "none_failed"}
 
 
 def test_one_slot_guards_what_trains(dag):
@@ -126,21 +133,23 @@ def test_one_slot_guards_what_trains(dag):
 
 def test_each_task_links_to_its_mlflow_run(dag):
     assert dag["links"] == {task: ["MLflow run"] if task in CHAIN else [] for task in SHARING + CHAIN}
-    assert dag["retries"] == [2]
+    assert dag["retries"] == {task: 0 if task == "approve" else 2 for task in SHARING + CHAIN}
+    assert dag["told"]
 
 
 def test_the_form_is_the_chains_configuration(dag):
     from bincount.core.config import ChainConfig
 
-    # How many fetch is Airflow's affair: what comes of the chain does not depend on it.
-    assert dag["params"]["partitions"] == 1
-    chain = {name: value for name, value in dag["params"].items() if name != "partitions"}
+    # How many fetch and who approves is Airflow's affair: what comes of the chain does not depend on it.
+    airflows = {"partitions": 1, "require_approval": False, "approval_minutes": 1440}
+    chain = {name: value for name, value in dag["params"].items() if name not in airflows}
     assert ChainConfig(**chain) == ChainConfig(source="s3://bins")
     assert set(chain) == {field.name for field in fields(ChainConfig)}
+    assert dag["params"] == chain | airflows
     assert list(dag["shown"]) == list(dag["params"])
     for name, (title, section, description) in dag["shown"].items():
         assert title, name
-        assert section in ("Data", "Learning", "Effort"), name
+        assert section in ("Data", "Learning", "Effort", "Promotion"), name
         assert description.endswith("."), name
 
 

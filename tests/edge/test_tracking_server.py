@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import bincount.serving
-from bincount.edge import packaging, registry, tracking
+from bincount.edge import champion, packaging, registry, tracking
 from bincount.edge.settings import Settings
 from tests.stores import make_settings
 from tests.tiny import photo, write_model
@@ -70,8 +70,9 @@ def test_a_server_does_what_a_database_does(settings, tmp_path):
     )
     version = packaging.register(settings, run_id, package, {"bincount.model": "0"}, "Counts.")
     assert registry.alias(settings, "champion") is None
-    registry.crown(settings, version, instead_of=None)
+    champion.crown(settings, version, instead_of=None, who="ada", why="it is the first")
     assert registry.alias(settings, "champion") == version
+    assert [(move.champion, move.who) for move in champion.moves(settings)] == [(version, "ada")]
     assert [made.version for made in registry.versions_of_run(settings, run_id)] == [version]
     model = registry.fetch_model(settings, version, tmp_path / "champion")
     assert (model / "model.keras").read_bytes() == (tmp_path / "model" / "model.keras").read_bytes()

@@ -64,3 +64,10 @@ def cheat(settings, run_id, ids_right, *, sure=0.999):
     place = settings.run(run_id) / "evaluation"
     (place / "evaluation.json").write_text(json.dumps(evaluation | judge(probabilities, records, counts)))
     np.savez(place / "probabilities.npz", ids=np.asarray(ids), probabilities=probabilities)
+
+
+def as_if_served(settings, version):
+    """Notes what `check_serving` notes when it has found nothing wrong, without the 15 seconds."""
+    from bincount.steps.check_serving import _write
+
+    _write(settings, version, servable=True, found="served, it answers right")

@@ -1,0 +1,126 @@
+"""Who is champion: moved by one at a time, and every move written down."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bincount.core.errors import StoreError
+from bincount.edge.mlflow_door import door
+from bincount.edge.registry import CHALLENGER, CHAMPION, MODEL, PREVIOUS, alias_of
+from bincount.edge.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_MOVE = "bincount.move."
+_LOCK = "champion.lock"
+_PATIENCE_S = 60  # a move takes less than a second
+
+
+@dataclass(frozen=True)
+class Move:
+    """A version took the champion's place.
+
+    Attributes:
+        at: When, in UTC (ISO 8601).
+        champion: The version that became champion.
+        instead_of: The champion before it, None for none.
+        who: Who did it.
+        why: For what reason.
+    """
+
+    at: str
+    champion: str
+    instead_of: str | None
+    who: str
+    why: str
+
+
+class Overtaken(StoreError):
+    """Another version became champion in the meantime, so what was decided no longer holds."""
+
+
+def crown(settings: Settings, version: str, *, instead_of: str | None, who: str, why: str) -> None:
+    """Makes a version the champion, and the champion before it the previous one.
+
+    The move is written to the registered model's tags before it is made: one
+    that is listed twice was begun twice, but none is missing.
+
+    Args:
+        settings: Names the tracking server, and the workspace, whose users move one after the other.
+        version: The new champion.
+        instead_of: The champion that the decision was taken against, None for none.
+        who: Who moves it.
+        why: For what reason.
+
+    Raises:
+        Overtaken: If another version became champion in the meantime.
+        StoreError: If somebody else has been moving it for a minute.
+    """
+    with _alone(settings), door(settings, f"promote version {version} of {MODEL}") as client:
+        _expect(client, instead_of, version)
+        if version == instead_of:
+            return
+        now = datetime.now(UTC)
+        move = Move(now.isoformat(), version, instead_of, who, why)
+        key = f"{_MOVE}{now:%Y%m%dT%H%M%S.%f}Z.{version}"
+        client.set_registered_model_tag(MODEL, key, json.dumps(asdict(move), ensure_ascii=False))
+        if instead_of:
+            client.set_registered_model_alias(MODEL, PREVIOUS, instead_of)
+        client.set_registered_model_alias(MODEL, CHAMPION, version)
+        if alias_of(client, CHALLENGER) == version:
+            client.delete_registered_model_alias(MODEL, CHALLENGER)
+        _expect(client, version, version)
+
+
+def moves(settings: Settings) -> list[Move]:
+    """Every move there was, the oldest first."""
+    with door(settings, f"history of {MODEL}") as client:
+        tags = client.get_registered_model(MODEL).tags
+    return [Move(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_MOVE)]
+
+
+def whoami() -> str:
+    """The user that this process runs as."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # containers run as users that have no name
+        return f"user {os.getuid()}"
+
+
+@contextlib.contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Keeps others that share the workspace waiting. MLflow itself has no compare-and-set."""
+    settings.workspace.mkdir(parents=True, exist_ok=True)
+    with (settings.workspace / _LOCK).open("a") as file:
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of when the process ends, however it does
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise StoreError(
+                        f"champion: must be moved by one at a time, got another move for {_PATIENCE_S} s. "
+                        f"See who holds {file.name}."
+                    ) from None
+                time.sleep(0.05)
+        yield
+
+
+def _expect(client: MlflowClient, champion: str | None, version: str) -> None:
+    found = alias_of(client, CHAMPION)
+    if found != champion:
+        raise Overtaken(
+            f"champion: must be version {champion or 'none'} while {version} is promoted, got {found or 'none'}. "
+            "Another promotion came between; promote again."
+        )

@@ -1,0 +1,58 @@
+"""Tells people what happened, through whichever of Airflow's notifiers the operator has named.
+
+The setting is `notifiers` in section `[bincount]` of Airflow's configuration,
+or AIRFLOW__BINCOUNT__NOTIFIERS in its environment, and nowhere else: it names
+code. A JSON list of notifiers, each with its "class" and its arguments, whose
+templates may use {{ says }}:
+
+    [{"class": "airflow.providers.smtp.notifications.smtp.SmtpNotifier", "to": "floor@example.com",
+      "subject": "bincount", "html_content": "{{ says | e }}"}]
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+from typing import Any
+
+from airflow.sdk import BaseNotifier
+from airflow.sdk.configuration import conf
+
+_log = logging.getLogger(__name__)
+
+
+def tell(says: str, context: Any) -> None:
+    """Sends a sentence through every notifier; one that fails is logged and holds up nothing."""
+    for setting in _settings():
+        try:
+            notifier = _notifier(setting)
+            notifier({**context, "says": says})
+        except Exception:
+            _log.exception("notifiers: must send %r, got an error. Mend the setting, or what it names.", says)
+
+
+def run_failed(context: Any) -> None:
+    """Says that a run has failed; a DAG's `on_failure_callback`."""
+    tell(f"{context['dag'].dag_id}: run {context['run_id']} failed: {context.get('reason')}.", context)
+
+
+def _settings() -> list[Any]:
+    text = conf.get("bincount", "notifiers", fallback="") or "[]"
+    try:
+        settings = json.loads(text)
+    except ValueError:
+        settings = None
+    if not isinstance(settings, list):
+        _log.error("notifiers: must be a JSON list of objects, got %.200r. Mend the setting.", text)
+        return []
+    return settings
+
+
+def _notifier(setting: dict[str, Any]) -> BaseNotifier:
+    arguments = dict(setting)
+    module, _, name = arguments.pop("class").rpartition(".")
+    kind = getattr(importlib.import_module(module), name)
+    if not issubclass(kind, BaseNotifier):
+        raise TypeError(f"{name} is no notifier")
+    return kind(**arguments)
