@@ -82,7 +82,18 @@ STEPS: dict[str, tuple[str, list[Flag], str]] = {
         [_RUN_ID, _PREPARED, _FINE_TUNE, _SEED],
         "bincount train --run-id RUN --prepared KEY",
     ),
-    "evaluate": ("Score the model on the test part.", [_RUN_ID], "bincount evaluate --run-id RUN"),
+    "evaluate": (
+        "Score a run's model on its test part, or any registered model on any bins.",
+        [
+            ("--run-id", {"metavar": "RUN", "help": "the MLflow run whose model is scored on its own test part"}),
+            ("--model", {"metavar": "URI", "help": "instead: models:/bincount@champion or models:/bincount/3"}),
+            ("--source", {"help": "with --model: s3://BUCKET, or a folder in the bucket's layout"}),
+            ("--ids", {"metavar": "FILE|A-B", "help": "with --model: which bins (default: all of the source)"}),
+            ("--counts", {"help": "with --model: only bins with these counts (default: all it knows)"}),
+            ("--limit", {"type": int, "metavar": "N", "help": "with --model: how many bins to draw (default: all)"}),
+        ],
+        "bincount evaluate --model models:/bincount@champion --source ../shared/abid",
+    ),
     "register": ("Register the model with MLflow.", [_RUN_ID], "bincount register --run-id RUN"),
     "promote": (
         "Ask the gate; if it agrees, make the version the champion.",

@@ -34,6 +34,8 @@ CHECKED = {
     "--data @data/request.json": "tests/serving/test_model_server.py",
     ".venv/bin/bincount run --source ../shared/abid --limit 400": "needs the real bins; its steps are in tests/steps",
     ".venv/bin/bincount predict photo.jpg": "tests/test_end_to_end.py",
+    ".venv/bin/bincount evaluate --model models:/bincount@champion "
+    "--source ../shared/abid": "tests/steps/test_evaluate_source.py",
     ".venv/bin/bincount doctor": "asks the network for weights and the bucket for 20 s",
     ".venv/bin/bincount clean": "tests/local/test_clean.py",
     ".venv/bin/bincount serve --port 5001": "tests/serving/test_follow.py",
