@@ -68,10 +68,21 @@ BAD = {
     "image_px": [0, 31, 1025, "224"],
     "trials": [0, 1001],
     "max_epochs": [0, 1001],
+    "search": ["", "hyperband"],
+    "tune_also": ["", "learning_rate", "dropout,", "units;ls"],
+    "loss_mix": [-0.1, 1.5, "some"],
     "fine_tune_epochs": [-1, 1001],
     "seed": [-1, 2**31, 0.5],
 }
-GOOD = {"source": ["s3://aft-vbi-pds"], "limit": [None, 1, 400], "counts": ["0-5+"], "weights": ["/a file"]}
+GOOD = {
+    "source": ["s3://aft-vbi-pds"],
+    "limit": [None, 1, 400],
+    "counts": ["0-5+"],
+    "weights": ["/a file"],
+    "search": ["bayesian", "grid"],
+    "tune_also": [None, "units", "dropout,units,loss_mix"],
+    "loss_mix": [None, 0, 0.3],
+}
 
 
 @pytest.fixture(scope="module")
