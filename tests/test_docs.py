@@ -10,18 +10,19 @@ from bincount import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+RECIPE = (ROOT / "docs" / "whole-bucket.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 VERBS = cli._parser()._subparsers._group_actions[0].choices
 
 
 def commands() -> list[str]:
-    """Every line of the README's shell blocks, comments removed."""
-    blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", README, re.M | re.S)
+    """Every line of the README's and the recipe's shell blocks, comments removed."""
+    blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", README + RECIPE, re.M | re.S)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-# Every command of the README: the test that runs what it runs, or the reason why none does.
+# Every command of the README and of docs/whole-bucket.md: the test that runs what it runs, or the reason why none does.
 CHECKED = {
     "make up": "tests/test_end_to_end.py",
     "make test": "is what runs this test",
@@ -33,6 +34,8 @@ CHECKED = {
     "curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' "
     "--data @data/request.json": "tests/serving/test_model_server.py",
     ".venv/bin/bincount run --source ../shared/abid --limit 400": "needs the real bins; its steps are in tests/steps",
+    ".venv/bin/bincount run --source s3://aft-vbi-pds --counts 0-5 --weights imagenet --max-epochs 10 "
+    "--fine-tune-epochs 10": "needs the network and a GPU; its steps are in tests/steps",
     ".venv/bin/bincount predict photo.jpg": "tests/test_end_to_end.py",
     ".venv/bin/bincount evaluate --model models:/bincount@champion "
     "--source ../shared/abid": "tests/steps/test_evaluate_source.py",
