@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from bincount.core import metrics
+from bincount.core.baselines import baselines_of
 from bincount.core.bootstrap import bootstrap, interval
 from bincount.core.counts import Counts
 from bincount.core.errors import DataError
@@ -84,7 +85,7 @@ def judge(
             "bins": len(records),
             "groups": len(set(groups)),
         },
-        "baselines": metrics.baselines_of(truth, counts),
+        "baselines": baselines_of(truth, counts),
         "intervals": {name: interval(samples) for name, samples in drawn.items()},
         "differences": {
             "exact": interval(drawn["exact"] - drawn["largest_class"]),

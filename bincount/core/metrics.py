@@ -15,8 +15,6 @@ from bincount.core.errors import DataError
 
 # Figures that are the mean of a value per bin; rmse is the root of one.
 MEANS = ("exact", "within_one", "mae", "nll", "rps", "largest_class", "prior_nll")
-FIGURES = ("exact", "within_one", "mae", "rmse", "nll", "rps", "ece")
-"""What a model is judged by."""
 ECE_BINS = 10
 
 # A probability of 0 for what happened would cost infinitely much; float32 ends here.
@@ -141,34 +139,6 @@ def summary_of(values: Mapping[str, np.ndarray], gaps: np.ndarray) -> dict[str, 
     """
     figures = {name: float(values[name].mean()) for name in MEANS}
     return {**figures, "rmse": float(np.sqrt(values["squared"].mean())), "ece": float(abs(gaps.mean(axis=0)).sum())}
-
-
-def baselines_of(truth: np.ndarray, counts: Counts) -> dict[str, dict[str, float | None]]:
-    """The same figures of what answers without looking: the hardest such baselines, told these bins' frequencies.
-
-    Args:
-        truth: (N,) class index of each bin.
-        counts: The C classes.
-
-    Returns:
-        exact, within_one, mae, rmse, nll, rps and ece of "largest_class", which
-        claims the largest class with certainty (so its nll is infinite: None),
-        and of "class_prior", which claims the class frequencies.
-
-    Example:
-        >>> baselines_of(np.array([0, 0, 1]), Counts.parse("1-2"))["largest_class"]["exact"]
-        0.6666666666666666
-    """
-    frequency = np.bincount(truth, minlength=len(counts)) / len(truth)
-    answers = {"largest_class": np.eye(len(counts))[frequency.argmax()], "class_prior": frequency}
-    figures: dict[str, dict[str, float | None]] = {}
-    for name, row in answers.items():
-        rows = np.tile(row, (len(truth), 1))
-        found = summary_of(values_per_bin(rows, truth, counts), calibration_per_bin(rows, truth))
-        figures[name] = {figure: found[figure] for figure in FIGURES}
-    if frequency.max() < 1:
-        figures["largest_class"]["nll"] = None
-    return figures
 
 
 def table_per_count(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> list[dict[str, object]]:

@@ -99,6 +99,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     evaluation["metrics"]["set_aside"] = len(test) - len(records)
     evaluation |= {"model": model, "facts": facts, "source": manifest.source, "counts": list(counts.names)}
     evaluation["parts"] = {part: len(manifest.part(part)) for part in (*LEARNED, "test")}
+    evaluation["curves"] = tracking.curves(settings, run_id, ("train", "fine_tune"))
     _publish(settings, run_id, place, evaluation, manifest, records, probabilities)
     figures = evaluation["metrics"]
     _log.info(
