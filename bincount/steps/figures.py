@@ -135,9 +135,11 @@ def _curves(figure: Figure, evaluation: dict) -> None:
         stages.setdefault(stage, {})[what] = points
     figure.set_size_inches(5.2 * len(stages), 3.6)
     for axes, (stage, lines) in zip(figure.subplots(1, len(stages), squeeze=False).flat, stages.items(), strict=True):
-        for (what, points), colour in zip(lines.items(), (_QUIET, _WARM, _INK), strict=False):
+        for what, points in lines.items():
             epochs = sorted(points)
+            colour = {"loss": _QUIET, "nll": _WARM}.get(what, _INK)
             axes.plot([epoch + 1 for epoch in epochs], [points[epoch] for epoch in epochs], color=colour, label=what)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         _label(axes, stage.replace("_", "-"), "epoch", "nats")
         axes.legend(frameon=False, fontsize=8)
 
