@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
-from bincount.core.config import FITS, ChainConfig
+from bincount.core.config import FITS, SEARCHES, ChainConfig
 from bincount.core.errors import BincountError
 from bincount.edge.settings import Settings
 from bincount.local.clean import add_clean_arguments
@@ -60,6 +60,18 @@ _SEARCH: list[Flag] = [
     ("--trials", {"type": int, "default": 5, "metavar": "N", "help": "hyperparameter sets to try (default: 5)"}),
     ("--max-epochs", {"type": int, "default": 50, "metavar": "N", "help": "most epochs of a trial (default: 50)"}),
 ]
+_HOW: list[Flag] = [
+    ("--search", {"choices": SEARCHES, "default": "random", "help": "how trials are chosen (default: random)"}),
+    ("--tune-also", {"metavar": "NAMES", "help": "search these too: dropout,units,loss_mix or some of them"}),
+]
+_LOSS_MIX: Flag = (
+    "--loss-mix",
+    {
+        "type": float,
+        "metavar": "SHARE",
+        "help": "share of soft neighbour labels in the loss (default: 0 for a head, 0.3 for whole networks)",
+    },
+)
 _FINE_TUNE: Flag = (
     "--fine-tune-epochs",
     {"type": int, "default": 0, "metavar": "N", "help": "epochs of training the whole network (default: 0)"},
@@ -93,15 +105,26 @@ STEPS: dict[str, tuple[str, list[Flag], str]] = {
     ),
     "tune": (
         "Search learning rate, batch size and epochs with KerasTuner.",
-        [_RUN_ID, _PREPARED, *_SEARCH, _SEED],
+        [_RUN_ID, _PREPARED, *_SEARCH, *_HOW, _LOSS_MIX, _SEED],
         "bincount tune --run-id RUN --prepared KEY --trials 5",
     ),
     "train": (
         "Train the best head and save the whole model.",
-        [_RUN_ID, _PREPARED, _FINE_TUNE, _SEED],
+        [_RUN_ID, _PREPARED, _FINE_TUNE, _LOSS_MIX, _SEED],
         "bincount train --run-id RUN --prepared KEY",
     ),
-    "evaluate": ("Score the model on the test part.", [_RUN_ID], "bincount evaluate --run-id RUN"),
+    "evaluate": (
+        "Score a run's model on its test part, or any registered model on any bins.",
+        [
+            ("--run-id", {"metavar": "RUN", "help": "the MLflow run whose model is scored on its own test part"}),
+            ("--model", {"metavar": "URI", "help": "instead: models:/bincount@champion or models:/bincount/3"}),
+            ("--source", {"help": "with --model: s3://BUCKET, or a folder in the bucket's layout"}),
+            ("--ids", {"metavar": "FILE|A-B", "help": "with --model: which bins (default: all of the source)"}),
+            ("--counts", {"help": "with --model: only bins with these counts (default: all it knows)"}),
+            ("--limit", {"type": int, "metavar": "N", "help": "with --model: how many bins to draw (default: all)"}),
+        ],
+        "bincount evaluate --model models:/bincount@champion --source ../shared/abid",
+    ),
     "register": ("Register the model with MLflow.", [_RUN_ID], "bincount register --run-id RUN"),
     "ask_gate": ("Ask the gate whether a version may be champion.", [_VERSION], "bincount ask_gate 3"),
     "check_serving": (
@@ -173,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         step.set_defaults(run=_run_of(name))
 
     run = add("run", "Run the whole chain here, without Airflow.", "bincount run --source ../shared/abid --limit 400")
-    for flag, how in [_SOURCE, _LIMIT, _COUNTS, *_NETWORK, *_SEARCH, _FINE_TUNE, _SEED]:
+    for flag, how in [_SOURCE, _LIMIT, _COUNTS, *_NETWORK, *_SEARCH, *_HOW, _FINE_TUNE, _LOSS_MIX, _SEED]:
         run.add_argument(flag, **how)
     run.set_defaults(run=_run_chain)
 

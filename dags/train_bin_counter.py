@@ -130,6 +130,34 @@ PARAMS = {
         description="Most epochs of a trial; the search chooses how many.",
         section=EFFORT,
     ),
+    "search": Param(
+        "random",
+        type="string",
+        enum=["random", "bayesian", "grid"],
+        title="Search",
+        description="How trials are chosen: at random, by a Gaussian process, or from a grid.",
+        section=EFFORT,
+    ),
+    "tune_also": Param(
+        None,
+        type=["null", "string"],
+        pattern=r"^(dropout|units|loss_mix)(,(dropout|units|loss_mix)){0,2}$",
+        title="Search also",
+        description="What to search besides learning rate, batch size and epochs, separated by commas; "
+        "empty for nothing.",
+        examples=["dropout", "units,dropout", "dropout,units,loss_mix"],
+        section=EFFORT,
+    ),
+    "loss_mix": Param(
+        None,
+        type=["null", "number"],
+        minimum=0,
+        maximum=1,
+        title="Soft neighbour labels",
+        description="Their share in the loss; empty for 0 in a head and 0.3 in whole networks.",
+        examples=[0, 0.3],
+        section=LEARNING,
+    ),
     "fine_tune_epochs": Param(
         0,
         type="integer",
@@ -177,14 +205,14 @@ def prepare(so_far: dict[str, Any]) -> dict[str, Any]:
 @task(**GPU)
 def tune(so_far: dict[str, Any]) -> dict[str, Any]:
     """Searches learning rate, batch size and epochs."""
-    search = params_of("trials", "max_epochs", "seed")
+    search = params_of("trials", "max_epochs", "search", "tune_also", "loss_mix", "seed")
     return run_step("tune", so_far, run_id=so_far["run_id"], prepared=so_far["prepared"], **search)
 
 
 @task(**GPU)
 def train(so_far: dict[str, Any]) -> dict[str, Any]:
     """Trains the best head and saves the whole model."""
-    fit = params_of("fine_tune_epochs", "seed")
+    fit = params_of("fine_tune_epochs", "loss_mix", "seed")
     return run_step("train", so_far, run_id=so_far["run_id"], prepared=so_far["prepared"], **fit)
 
 

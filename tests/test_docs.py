@@ -10,18 +10,19 @@ from bincount import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+RECIPE = (ROOT / "docs" / "whole-bucket.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 VERBS = cli._parser()._subparsers._group_actions[0].choices
 
 
 def commands() -> list[str]:
-    """Every line of the README's shell blocks, comments removed."""
-    blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", README, re.M | re.S)
+    """Every line of the README's and the recipe's shell blocks, comments removed."""
+    blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", README + RECIPE, re.M | re.S)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-# Every command of the README: the test that runs what it runs, or the reason why none does.
+# Every command of the README and of docs/whole-bucket.md: the test that runs what it runs, or the reason why none does.
 CHECKED = {
     "make up": "tests/test_end_to_end.py",
     "make test": "is what runs this test",
@@ -36,7 +37,11 @@ CHECKED = {
     ".venv/bin/bincount plan --source s3://aft-vbi-pds": "needs the network; as fetch, on a bucket at hand",
     ".venv/bin/bincount fetch --request NAME --index 0 --of 3": "tests/steps/test_ingest_faults.py",
     ".venv/bin/bincount ingest --source s3://aft-vbi-pds": "needs the network; as fetch, on a bucket at hand",
+    ".venv/bin/bincount run --source s3://aft-vbi-pds --counts 0-5 --weights imagenet --max-epochs 10 "
+    "--fine-tune-epochs 10": "needs the network and a GPU; its steps are in tests/steps",
     ".venv/bin/bincount predict photo.jpg": "tests/test_end_to_end.py",
+    ".venv/bin/bincount evaluate --model models:/bincount@champion "
+    "--source ../shared/abid": "tests/steps/test_evaluate_source.py",
     ".venv/bin/bincount doctor": "asks the network for weights and the bucket for 20 s",
     ".venv/bin/bincount clean": "tests/local/test_clean.py",
     ".venv/bin/bincount serve --port 5001": "tests/serving/test_follow.py",

@@ -9,6 +9,9 @@ from bincount.core.counts import Counts
 from bincount.core.errors import ConfigError
 
 FITS = ("pad", "squash")
+SEARCHES = ("random", "bayesian", "grid")
+TUNABLE = ("dropout", "units", "loss_mix")
+"""What a search may choose besides learning rate, batch size and epochs."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class ChainConfig:
         image_px: Side of the square, 32 to 1024 pixels.
         trials: Number of hyperparameter sets to try, 1 to 1000.
         max_epochs: Most epochs of a trial, 1 to 1000.
+        search: How trials are chosen: "random", "bayesian" or "grid".
+        tune_also: What to search besides, such as "dropout,units,loss_mix"; None for nothing.
+        loss_mix: Share of soft neighbour labels in the loss, 0 to 1; None: 0 for a head, 0.3 for whole networks.
         fine_tune_epochs: Epochs of training the whole network afterwards, 0 to 1000.
         seed: What every random choice is drawn from, 0 to 2**31 - 1.
 
@@ -41,6 +47,9 @@ class ChainConfig:
     image_px: int = 224
     trials: int = 5
     max_epochs: int = 50
+    search: str = "random"
+    tune_also: str | None = None
+    loss_mix: float | None = None
     fine_tune_epochs: int = 0
     seed: int = 0
 
@@ -56,6 +65,10 @@ class ChainConfig:
             raise ConfigError(f"weights: must be auto, imagenet, none or a file, got {self.weights!r}. Try auto.")
         if self.fit not in FITS:
             raise ConfigError(f"fit: must be one of {', '.join(FITS)}, got {self.fit!r}. Try pad.")
+        if self.search not in SEARCHES:
+            raise ConfigError(f"search: must be one of {', '.join(SEARCHES)}, got {self.search!r}. Try random.")
+        parse_tunable(self.tune_also)
+        check_loss_mix(self.loss_mix)
         if self.limit is not None:
             check_range("limit", self.limit, 1, 10**9)
         check_range("image_px", self.image_px, 32, 1024)
@@ -63,6 +76,34 @@ class ChainConfig:
         check_range("max_epochs", self.max_epochs, 1, 1000)
         check_range("fine_tune_epochs", self.fine_tune_epochs, 0, 1000)
         check_range("seed", self.seed, 0, 2**31 - 1)
+
+
+def parse_tunable(text: str | None) -> tuple[str, ...]:
+    """Reads names of `TUNABLE` separated by commas; None and "" are none.
+
+    Raises:
+        ConfigError: If a name is another one or stands twice.
+
+    Example:
+        >>> parse_tunable("units,dropout"), parse_tunable(None)
+        (('units', 'dropout'), ())
+    """
+    names = tuple(text.split(",")) if text else ()
+    if not set(names) <= set(TUNABLE) or len(set(names)) < len(names):
+        raise ConfigError(
+            f"tune_also: must be some of {', '.join(TUNABLE)}, each once, got {text!r}. Try --tune-also dropout,units."
+        )
+    return names
+
+
+def check_loss_mix(loss_mix: float | None) -> None:
+    """Checks a share of soft labels.
+
+    Raises:
+        ConfigError: If it is not within 0 to 1.
+    """
+    if loss_mix is not None and not 0 <= loss_mix <= 1:
+        raise ConfigError(f"loss_mix: must be a share from 0 to 1, got {loss_mix!r}. Try 0.3.")
 
 
 def check_range(name: str, value: int, low: int, high: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from bincount.core import metrics
+from bincount.core.baselines import baselines_of
 from bincount.core.bootstrap import bootstrap, interval
 from bincount.core.counts import Counts
 from bincount.core.errors import DataError
@@ -48,18 +49,22 @@ def truth_of(records: Sequence[Record], counts: Counts) -> np.ndarray:
     return np.asarray(truth, dtype=int)
 
 
-def judge(probabilities: np.ndarray, records: Sequence[Record], counts: Counts) -> dict:
+def judge(
+    probabilities: np.ndarray, records: Sequence[Record], counts: Counts, sharpness: Sequence[float] | None = None
+) -> dict:
     """Computes every figure of an evaluation, ready for JSON.
 
     Args:
         probabilities: (N, C) predicted distributions, in the order of `records`.
         records: (N,) the bins, each once.
         counts: The C classes.
+        sharpness: (N,) how sharp each photo is; None: no slices by it.
 
     Returns:
-        `metrics` (flat), `intervals` (95 % over groups, by metric),
-        `differences` (95 % intervals of metric minus baseline), `per_count`,
-        `confusion`, `reliability` and `slices`.
+        `metrics` (flat), `baselines` (each figure of "always the largest class"
+        and of "always the class prior"), `intervals` (95 % over groups, by
+        metric), `differences` (95 % intervals of metric minus baseline),
+        `per_count`, `confusion`, `reliability`, `coverage` and `slices`.
 
     Raises:
         DataError: If predictions and records do not fit each other.
@@ -80,6 +85,7 @@ def judge(probabilities: np.ndarray, records: Sequence[Record], counts: Counts) 
             "bins": len(records),
             "groups": len(set(groups)),
         },
+        "baselines": baselines_of(truth, counts),
         "intervals": {name: interval(samples) for name, samples in drawn.items()},
         "differences": {
             "exact": interval(drawn["exact"] - drawn["largest_class"]),
@@ -88,7 +94,8 @@ def judge(probabilities: np.ndarray, records: Sequence[Record], counts: Counts) 
         "per_count": metrics.table_per_count(probabilities, truth, counts),
         "confusion": metrics.confusion_of(probabilities, truth, counts).tolist(),
         "reliability": _reliability(probabilities, truth),
-        "slices": _slices(records, values),
+        "coverage": _coverage(probabilities, values),
+        "slices": _slices(records, values, sharpness),
     }
 
 
@@ -123,13 +130,31 @@ def _reliability(probabilities: np.ndarray, truth: np.ndarray) -> list[dict]:
     ]
 
 
-def _slices(records: Sequence[Record], values: dict[str, np.ndarray]) -> dict[str, list[dict]]:
+def _coverage(probabilities: np.ndarray, values: dict[str, np.ndarray]) -> list[dict]:
+    """How right the model is on the bins it is surest of: the tenth of them, two tenths, up to all."""
+    surest = np.argsort(-probabilities.max(axis=1), kind="stable")
+    kept = [max(1, round(len(surest) * tenths / 10)) for tenths in range(1, 11)]
+    return [
+        {
+            "coverage": bins / len(surest),
+            "bins": bins,
+            **{figure: float(values[figure][surest[:bins]].mean()) for figure in ("exact", "within_one", "mae")},
+        }
+        for bins in dict.fromkeys(kept)
+    ]
+
+
+def _slices(
+    records: Sequence[Record], values: dict[str, np.ndarray], sharpness: Sequence[float] | None
+) -> dict[str, list[dict]]:
     """Figures by what a photo looks like: is one kind of bin counted worse?"""
     keys = {
         "orientation": [_orientation(record) for record in records],
         "size": [_size(record) for record in records],
         "products": [str(record.n_skus) if record.n_skus < 4 else "4 or more" for record in records],
     }
+    if sharpness is not None:
+        keys["sharpness"] = _thirds(np.asarray(sharpness))
     return {
         kind: [
             {
@@ -144,6 +169,11 @@ def _slices(records: Sequence[Record], values: dict[str, np.ndarray]) -> dict[st
         ]
         for kind, of in keys.items()
     }
+
+
+def _thirds(sharpness: np.ndarray) -> list[str]:
+    low, high = np.quantile(sharpness, [1 / 3, 2 / 3])
+    return ["1 blurred" if value <= low else "2 middling" if value <= high else "3 sharp" for value in sharpness]
 
 
 def _orientation(record: Record) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,25 @@ def log_metrics(settings: Settings, run_id: str, metrics: Mapping[str, float], s
         points = [Metric(key, float(value), now_ms, step or 0) for key, value in metrics.items()]
         for batch in _batches(points, _METRICS_A_BATCH):
             client.log_batch(run_id, metrics=batch)
+
+
+def curves(settings: Settings, run_id: str, stages: Sequence[str]) -> dict[str, dict[int, float]]:
+    """Reads a run's curves whose names start with one of some stages: value by step, the last one written.
+
+    Args:
+        settings: Names the tracking server.
+        run_id: The run.
+        stages: Such as "train", for "train/loss" and "train/val_nll".
+    """
+    with door(settings, f"curves of run {run_id}") as client:
+        names = [name for name in client.get_run(run_id).data.metrics if name.split("/")[0] in stages]
+        return {
+            name: {
+                point.step: point.value
+                for point in sorted(client.get_metric_history(run_id, name), key=lambda point: point.timestamp)
+            }
+            for name in sorted(names)
+        }
 
 
 def log_tags(settings: Settings, run_id: str, tags: Mapping[str, str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -44,11 +45,11 @@ def load_photos(records: Sequence[Record], shards: Sequence[Path], *, image_px: 
     Raises:
         DataError: If a record is damaged, or a shard is not there.
     """
-    photos = []
+    photos, squared = [], _compile(image_px, fit)
     for record in records:
         with _open(shards[record.shard]) as file:
             example = decode_example(read_record(file, record.offset))
-        photos.append(decode(example["image"], image_px=image_px, fit=fit).numpy())
+        photos.append(squared(tf.constant(example["image"])).numpy())
     return np.stack(photos)
 
 
@@ -93,6 +94,14 @@ def read_photos(
             f"shards/{shard.name}: every record must be whole and hold a photo, got {_reason(error)}. "
             "Run `bincount ingest` again; it rebuilds what is damaged."
         ) from error
+
+
+@lru_cache
+def _compile(image_px: int, fit: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The image path as a graph: op by op a photo takes more than twice as long (docs/log/learn.md)."""
+    return tf.function(
+        lambda data: decode(data, image_px=image_px, fit=fit), input_signature=[tf.TensorSpec((), tf.string)]
+    )
 
 
 def _open(shard: Path) -> BinaryIO:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 from keras import layers, ops
+
+from bincount.learn.photos import soft_targets
 
 WEIGHT_DECAY = 0.01
 """L2 of every kernel. With few bins and thousands of features it, not the epochs, keeps the head from learning them
@@ -23,6 +26,7 @@ class Hyperparameters:
         epochs: Passes over the training examples; the schedule's length.
         units: Width of the hidden layer, 0 for none.
         dropout: Share of its outputs dropped in training.
+        loss_mix: Share of the soft neighbour labels in the loss, 0 to 1; 0 is plain cross entropy.
     """
 
     learning_rate: float
@@ -30,6 +34,7 @@ class Hyperparameters:
     epochs: int
     units: int = 128
     dropout: float = 0.5
+    loss_mix: float = 0.0
 
 
 def build_head(features: np.ndarray, classes: int, hyperparameters: Hyperparameters, *, steps: int) -> keras.Model:
@@ -43,7 +48,7 @@ def build_head(features: np.ndarray, classes: int, hyperparameters: Hyperparamet
 
     Returns:
         Features (B, D) to logits (B, classes), compiled with Adam and cross
-        entropy; its metric "nll" is the cross entropy without the weight decay.
+        entropy; its metric "nll" is the cross entropy of the classes alone, without weight decay and neighbours.
     """
     mean, variance = features.mean(0, dtype=np.float64), features.var(0, dtype=np.float64)
     inputs = keras.Input((features.shape[1],), name="features")
@@ -60,12 +65,25 @@ def build_head(features: np.ndarray, classes: int, hyperparameters: Hyperparamet
     model = keras.Model(inputs, logits, name="head")
     model.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(hyperparameters.learning_rate, steps)),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        _loss(classes, hyperparameters.loss_mix),
         metrics=[keras.metrics.SparseCategoricalCrossentropy(name="nll", from_logits=True)],
         steps_per_execution=min(steps, 32),
         jit_compile=False,  # a head this small runs before XLA has compiled it
     )
     return model
+
+
+def _loss(classes: int, mix: float) -> Callable:
+    """Cross entropy with each class mixed with its neighbours."""
+    if not mix:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    targets = soft_targets(classes, mix)
+
+    def mixed(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+        wanted = ops.take(ops.convert_to_tensor(targets), ops.cast(ops.reshape(labels, (-1,)), "int32"), axis=0)
+        return ops.categorical_crossentropy(wanted, logits, from_logits=True)
+
+    return mixed
 
 
 def build_plain_head(width: int, classes: int) -> keras.Model:

@@ -7,7 +7,7 @@ import logging
 import math
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +20,8 @@ from bincount.core.errors import BincountError, DataError
 from bincount.learn.features import Examples
 from bincount.learn.fit import fit_head
 from bincount.learn.model import WEIGHT_DECAY, Hyperparameters
-
-BATCH_SIZES = (32, 64, 128, 256)
-LEARNING_RATES = (1e-4, 1e-2)
+from bincount.learn.oracles import oracle_of
+from bincount.learn.space import space_of
 
 OnTrialEpoch = Callable[[str, int, Mapping[str, float]], None]
 """Told a trial's id, the epoch and its metrics."""
@@ -57,10 +56,13 @@ def search_heads(
     trials: int,
     max_epochs: int,
     seed: int,
+    kind: str = "random",
+    also: Sequence[str] = (),
+    loss_mix: float = 0.0,
     on_epoch: OnTrialEpoch = lambda trial, epoch, metrics: None,
     on_trial: OnTrial = lambda trial, hyperparameters, status, score: None,
 ) -> Found:
-    """Tries hyperparameters at random and keeps the ones with the best validation NLL.
+    """Tries hyperparameters and keeps the ones with the best validation NLL.
 
     A killed search goes on where it was: ended trials stay, the one in work
     starts again. Another space, other data, trials or seed start afresh. No
@@ -75,6 +77,9 @@ def search_heads(
         trials: How many sets of hyperparameters to try.
         max_epochs: Most epochs of a trial.
         seed: What the choices and each training are drawn from.
+        kind: How the next ones are chosen: "random", "bayesian" or "grid".
+        also: What to search besides learning rate, batch size and epochs: of "dropout", "units" and "loss_mix".
+        loss_mix: Share of the soft neighbour labels where it is not searched.
         on_epoch: Told of every epoch of every trial, live.
         on_trial: Told of every trial that ends, and of those that a killed search had ended.
 
@@ -82,13 +87,14 @@ def search_heads(
         DataError: If every trial failed.
         BincountError: What `on_epoch` raises; the trial in work starts again when the search goes on.
     """
-    space = _space(max_epochs)
-    project = digest_of([data, trials, seed, WEIGHT_DECAY, space.get_config()])
+    space = space_of(kind, max_epochs=max_epochs, also=also)
+    fixed: dict[str, Any] = {} if "loss_mix" in also else {"loss_mix": loss_mix}
+    project = digest_of([data, trials, seed, WEIGHT_DECAY, kind, fixed, space.get_config()])
 
     def run(trial_id: str, values: Mapping[str, Any]) -> float:
         told = partial(on_epoch, trial_id)
         try:
-            fitted = fit_head(train, validation, classes, Hyperparameters(**values), seed=seed, on_epoch=told)
+            fitted = fit_head(train, validation, classes, Hyperparameters(**fixed, **values), seed=seed, on_epoch=told)
         except BincountError as error:  # a tracking server that is down is no fault of the trial
             raise keras_tuner.errors.FatalError(str(error)) from error
         if not math.isfinite(fitted.val_nll):
@@ -97,7 +103,7 @@ def search_heads(
 
     # KerasTuner talks on stdout, where a step's result belongs.
     with contextlib.redirect_stdout(sys.stderr):
-        tuner = _open(folder, project, space, trials, seed, run, on_trial)
+        tuner = _open(folder, project, lambda: oracle_of(kind, space, trials=trials, seed=seed), run, on_trial)
         try:
             tuner.search(verbose=0)
         except keras_tuner.errors.FatalError as error:
@@ -112,7 +118,7 @@ def search_heads(
             "Read the log above, mend it and run tune again."
         )
     best = min(completed, key=lambda trial: trial.score)
-    return Found(len(ended), Hyperparameters(**best.hyperparameters.values), float(best.score))
+    return Found(len(ended), Hyperparameters(**fixed, **best.hyperparameters.values), float(best.score))
 
 
 class _Tuner(BaseTuner):
@@ -142,22 +148,16 @@ class _Tuner(BaseTuner):
 def _open(
     folder: Path,
     project: str,
-    space: keras_tuner.HyperParameters,
-    trials: int,
-    seed: int,
+    oracle: Callable[[], keras_tuner.Oracle],
     run: Callable[[str, Mapping[str, Any]], float],
     on_trial: OnTrial,
 ) -> _Tuner:
     def build() -> _Tuner:
-        oracle = keras_tuner.oracles.RandomSearchOracle(
-            objective=keras_tuner.Objective("val_nll", "min"),
-            max_trials=trials,
-            hyperparameters=space.copy(),
-            seed=seed + 1,  # KerasTuner takes 0 for "none given" and draws one
-            # Above it KerasTuner raises within a lock that it never gives back; the search is to go on anyway.
-            max_consecutive_failed_trials=trials + 1,
-        )
-        return _Tuner(run, on_trial, oracle=oracle, directory=str(folder), project_name=project)
+        tuner = _Tuner(run, on_trial, oracle=oracle(), directory=str(folder), project_name=project)
+        known = {*tuner.oracle.end_order, *tuner.oracle._retry_queue}
+        for trial_id in set(tuner.oracle.trials) - known:  # killed before KerasTuner noted that it had begun
+            del tuner.oracle.trials[trial_id]
+        return tuner
 
     try:
         return build()
@@ -165,11 +165,3 @@ def _open(
         _LOG.warning("the search's state cannot be read (%s): starting it again", error)
         shutil.rmtree(folder / project)
         return build()
-
-
-def _space(max_epochs: int) -> keras_tuner.HyperParameters:
-    space = keras_tuner.HyperParameters()
-    space.Float("learning_rate", *LEARNING_RATES, sampling="log")
-    space.Choice("batch_size", list(BATCH_SIZES))
-    space.Int("epochs", max(1, max_epochs // 5), max_epochs)
-    return space

@@ -16,15 +16,15 @@ LICENCE = (
     "Bins that bincount renders itself are not part of it."
 )
 
-_ROWS = (
-    ("exact", "answered exactly", "largest_class"),
-    ("within_one", "at most one item off", None),
-    ("mae", "mean absolute error of the median, items", None),
-    ("rmse", "root mean squared error of the mean, items", None),
-    ("nll", "negative log likelihood", "prior_nll"),
-    ("rps", "ranked probability score, items", None),
-    ("ece", "expected calibration error", None),
-)
+_ROWS = {
+    "exact": "answered exactly",
+    "within_one": "at most one item off",
+    "mae": "mean absolute error of the median, items",
+    "rmse": "root mean squared error of the mean, items",
+    "nll": "negative log likelihood",
+    "rps": "ranked probability score, items",
+    "ece": "expected calibration error",
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ Block = Heading | Table | Picture | str
 
 def card_of(evaluation: dict, run_id: str) -> list[Block]:
     """The blocks of a model's card; a string is a paragraph."""
-    figures, facts = evaluation["metrics"], evaluation["facts"]
+    figures, facts, curves = evaluation["metrics"], evaluation["facts"], evaluation["curves"]
     parts = ", ".join(f"{count} {part}" for part, count in evaluation["parts"].items())
     return [
         Heading(1, f"bincount: {facts['backbone']} for counts {facts['counts']}"),
@@ -77,6 +77,7 @@ def card_of(evaluation: dict, run_id: str) -> list[Block]:
         Picture("per_count.png", "Share of the bins of each count that are found."),
         Picture("confusion.png", "Recorded against answered count."),
         Picture("reliability.png", "How often an answer of some confidence is exact."),
+        Picture("coverage.png", "How often it is wrong on the bins it is surest of."),
         Heading(2, "By kind of photo"),
         Table(
             ("kind", "photos", "bins", "exact", "largest class", "within one", "NLL"),
@@ -97,6 +98,7 @@ def card_of(evaluation: dict, run_id: str) -> list[Block]:
         Picture("slices.png", "The same as a picture."),
         Picture("misses.png", "The worst misses. The record may be wrong as well as the model."),
         Heading(2, "How it was made"),
+        *([Picture("curves.png", "Learning curves: in training and on bins it does not learn from.")] * bool(curves)),
         Table(
             ("what", "value"),
             (
@@ -116,23 +118,25 @@ def card_of(evaluation: dict, run_id: str) -> list[Block]:
 def summary_of(evaluation: dict) -> list[Block]:
     """The card's head: the verdict, the figures and the licence."""
     figures, intervals = evaluation["metrics"], evaluation["intervals"]
-    shares = {"exact", "within_one", "largest_class"}
+    baselines = evaluation["baselines"]
 
-    def shown(name: str, value: float) -> str:
-        return _percent(value) if name in shares else f"{value:.3f}"
+    def shown(name: str, value: float | None) -> str:
+        if value is None:
+            return "infinite"
+        return _percent(value) if name in ("exact", "within_one") else f"{value:.3f}"
 
     return [
         _verdict(evaluation),
         Table(
-            ("test bins", "value", "95 % interval", "baseline"),
+            ("test bins", "value", "95 % interval", "always the largest class", "always the class prior"),
             tuple(
                 (
                     text,
                     shown(name, figures[name]),
                     " to ".join(shown(name, end) for end in intervals[name]),
-                    f"{shown(baseline, figures[baseline])} {_BASELINES[baseline]}" if baseline else "",
+                    *(shown(name, baselines[kind][name]) for kind in ("largest_class", "class_prior")),
                 )
-                for name, text, baseline in _ROWS
+                for name, text in _ROWS.items()
             ),
         ),
         f"Scored on {figures['bins']} bins in {figures['groups']} groups that it did not learn from; intervals by "
@@ -140,9 +144,6 @@ def summary_of(evaluation: dict) -> list[Block]:
         f"By chance alone a calibrated model may show an ECE of up to {figures['ece_by_chance']:.3f} here.",
         f"Data licence: {LICENCE}",
     ]
-
-
-_BASELINES = {"largest_class": "always the largest class", "prior_nll": "always the class prior"}
 
 
 def to_markdown(blocks: list[Block]) -> str:

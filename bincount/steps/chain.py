@@ -53,8 +53,25 @@ def run_chain(settings: Settings, config: ChainConfig) -> dict:
         image_px=config.image_px,
         seed=seed,
     )["prepared"]
-    step(tune, run_id=run_id, prepared=prepared, trials=config.trials, max_epochs=config.max_epochs, seed=seed)
-    step(train, run_id=run_id, prepared=prepared, fine_tune_epochs=config.fine_tune_epochs, seed=seed)
+    step(
+        tune,
+        run_id=run_id,
+        prepared=prepared,
+        trials=config.trials,
+        max_epochs=config.max_epochs,
+        search=config.search,
+        tune_also=config.tune_also,
+        loss_mix=config.loss_mix,
+        seed=seed,
+    )
+    step(
+        train,
+        run_id=run_id,
+        prepared=prepared,
+        fine_tune_epochs=config.fine_tune_epochs,
+        loss_mix=config.loss_mix,
+        seed=seed,
+    )
     metrics = step(evaluate, run_id=run_id)["metrics"]
     version = step(register, run_id=run_id)["model_version"]
     decision = step(promote, model_version=version)

@@ -1,4 +1,4 @@
-"""Scores a run's model on bins it has never seen."""
+"""Scores a model on bins it has never seen."""
 
 from __future__ import annotations
 
@@ -8,21 +8,52 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bincount.core.counts import Counts
-from bincount.core.errors import DataError
+from bincount.core.errors import ConfigError, DataError
 from bincount.core.evaluation import LEARNED, judge, unseen
 from bincount.core.manifest import Manifest, Record
 from bincount.edge import tracking
 from bincount.edge.settings import Settings
+from bincount.steps.photos import photos_of
 from bincount.steps.scored import digest_of_model, model_of, predict_records
 
 _log = logging.getLogger(__name__)
 
 
-def evaluate(settings: Settings, *, run_id: str) -> dict:
+def evaluate(settings: Settings, *, run_id: str | None = None, **bins: Any) -> dict:
+    """Scores a run's model on its own test part, or any registered model on the bins of any source.
+
+    Args:
+        settings: Where things are on this machine.
+        run_id: The run, with its trained model: see `evaluate_run`.
+        **bins: Instead of it `model`, `source` and which bins: see `evaluate_source`.
+
+    Returns:
+        What the one or the other returns.
+
+    Raises:
+        ConfigError: If neither is asked for, or both are.
+        BincountError: What the one or the other raises.
+    """
+    given = {name: value for name, value in {"run_id": run_id, **bins}.items() if value is not None}
+    if run_id is not None and set(given) == {"run_id"}:
+        return evaluate_run(settings, run_id=run_id)
+    if run_id is not None or not {"model", "source"} <= set(given):
+        got = ", ".join(f"--{name.replace('_', '-')}" for name in given) or "nothing"
+        raise ConfigError(
+            f"evaluate: must be given --run-id alone, or --model with --source, got {got}. "
+            "Try --model models:/bincount@champion --source ../shared/abid."
+        )
+    from bincount.steps.evaluate_source import evaluate_source
+
+    return evaluate_source(settings, **given)
+
+
+def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     """Scores a run's model on the manifest's test part, each bin exactly once.
 
     Bins of a group that has a photo among the learned ones are set aside, so
@@ -51,6 +82,7 @@ def evaluate(settings: Settings, *, run_id: str) -> dict:
         return {"metrics": done["metrics"]}
 
     from bincount.learn.predict import Predictor
+    from bincount.learn.sharpness import sharpness_of
 
     manifest = Manifest.read(settings.manifests, facts["manifest"])
     counts = Counts.parse(facts["counts"])
@@ -62,10 +94,12 @@ def evaluate(settings: Settings, *, run_id: str) -> dict:
             "Ingest more bins: raise --limit."
         )
     probabilities = predict_records(settings, manifest, records, Predictor(folder))
-    evaluation = judge(probabilities, records, counts)
+    sharpness = list(map(sharpness_of, photos_of(settings, manifest, records)))
+    evaluation = judge(probabilities, records, counts, sharpness)
     evaluation["metrics"]["set_aside"] = len(test) - len(records)
     evaluation |= {"model": model, "facts": facts, "source": manifest.source, "counts": list(counts.names)}
     evaluation["parts"] = {part: len(manifest.part(part)) for part in (*LEARNED, "test")}
+    evaluation["curves"] = tracking.curves(settings, run_id, ("train", "fine_tune"))
     _publish(settings, run_id, place, evaluation, manifest, records, probabilities)
     figures = evaluation["metrics"]
     _log.info(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FIGURES = ("per_count", "confusion", "reliability", "slices", "misses")
+FIGURES = ("per_count", "confusion", "reliability", "coverage", "slices", "curves", "misses")
 
 _INK, _QUIET, _WARM = "#1f4e79", "#9db4c8", "#d9822b"
 _MISSES, _MISS_PX = 12, 200
@@ -32,13 +32,15 @@ def draw(
     records: Sequence[Record],
     probabilities: np.ndarray,
 ) -> None:
-    """Draws `FIGURES` as PNG files into a folder."""
+    """Draws `FIGURES` as PNG files into a folder; without a curve there is no figure of it."""
     counts = Counts.parse(evaluation["facts"]["counts"])
     for name, paint in {
         "per_count": _per_count,
         "confusion": _confusion,
         "reliability": _reliability,
+        "coverage": _coverage,
         "slices": _slices,
+        **({"curves": _curves} if evaluation["curves"] else {}),
     }.items():
         _save(folder / f"{name}.png", paint, evaluation)
 
@@ -109,6 +111,37 @@ def _reliability(figure: Figure, evaluation: dict) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
+
+
+def _coverage(figure: Figure, evaluation: dict) -> None:
+    figure.set_size_inches(5.2, 4.2)
+    axes = figure.subplots()
+    rows = evaluation["coverage"]
+    share = [row["coverage"] for row in rows]
+    axes.plot(share, [1 - row["exact"] for row in rows], color=_INK, marker="o", label="not exact")
+    axes.plot(share, [1 - row["within_one"] for row in rows], color=_QUIET, marker="o", label="off by two or more")
+    missed = 1 - evaluation["metrics"]["largest_class"]
+    axes.axhline(missed, color=_WARM, linestyle="--", label="always the largest class, not exact")
+    _label(axes, "If only the surest answers were used", "share of the bins answered", "share of them that is wrong")
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1)
+    figure.legend(frameon=False, ncols=2, loc="outside lower center", fontsize=8)
+
+
+def _curves(figure: Figure, evaluation: dict) -> None:
+    stages: dict[str, dict[str, dict[int, float]]] = {}
+    for name, points in evaluation["curves"].items():
+        stage, _, what = name.partition("/")
+        stages.setdefault(stage, {})[what] = points
+    figure.set_size_inches(5.2 * len(stages), 3.6)
+    for axes, (stage, lines) in zip(figure.subplots(1, len(stages), squeeze=False).flat, stages.items(), strict=True):
+        for what, points in lines.items():
+            epochs = sorted(points)
+            colour = {"loss": _QUIET, "nll": _WARM}.get(what, _INK)
+            axes.plot([epoch + 1 for epoch in epochs], [points[epoch] for epoch in epochs], color=colour, label=what)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _label(axes, stage.replace("_", "-"), "epoch", "nats")
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _slices(figure: Figure, evaluation: dict) -> None:

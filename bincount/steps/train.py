@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bincount.core.config import check_loss_mix
 from bincount.core.errors import ConfigError
 from bincount.core.evaluation import LEARNED
 from bincount.edge import tracking
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def train(settings: Settings, *, run_id: str, prepared: str, fine_tune_epochs: int = 0, seed: int = 0) -> dict:
+def train(
+    settings: Settings,
+    *,
+    run_id: str,
+    prepared: str,
+    fine_tune_epochs: int = 0,
+    loss_mix: float | None = None,
+    seed: int = 0,
+) -> dict:
     """Trains with the hyperparameters that `tune` found, calibrates and saves the whole model.
 
     A frozen backbone gets a head; then, if asked for, both are trained on
@@ -36,6 +45,8 @@ def train(settings: Settings, *, run_id: str, prepared: str, fine_tune_epochs: i
         run_id: The MLflow run; its curve is the training's.
         prepared: The features, as `prepare` named them.
         fine_tune_epochs: Epochs of training the whole network afterwards.
+        loss_mix: Share of soft neighbour labels in the fine-tuning's loss; None: `endtoend.FINE_TUNING`'s.
+            What a head or compact learns with, `tune` has settled.
         seed: What the training draws from.
 
     Returns:
@@ -44,7 +55,9 @@ def train(settings: Settings, *, run_id: str, prepared: str, fine_tune_epochs: i
     Raises:
         ConfigError: If there are no such features, or no search ended on them.
     """
-    asked = {"prepared": prepared, "fine_tune_epochs": fine_tune_epochs, "seed": seed}
+    check_loss_mix(loss_mix)
+    fine_tuning = {"epochs": fine_tune_epochs} | ({} if loss_mix is None else {"loss_mix": loss_mix})
+    asked = {"prepared": prepared, **{f"fine_tune_{name}": value for name, value in fine_tuning.items()}, "seed": seed}
     folder = settings.run(run_id) / "model"
     facts_path = folder / "model.json"
     if facts_path.exists() and (facts := json.loads(facts_path.read_text()))["asked"] == asked:
@@ -59,7 +72,7 @@ def train(settings: Settings, *, run_id: str, prepared: str, fine_tune_epochs: i
         tracking.log_metrics(settings, run_id, named, step=epoch)
         _log.info("%s: epoch %d, %s", stage, epoch + 1, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
 
-    trained = _learn(settings, found, best, folder.with_name("whole") / prepared, fine_tune_epochs, seed, on_epoch)
+    trained = _learn(settings, found, best, folder.with_name("whole") / prepared, fine_tuning, seed, on_epoch)
     facts = {
         "counts": str(found.manifest.counts),
         **found.facts,
@@ -86,7 +99,7 @@ def _learn(
     found: Prepared,
     best: dict[str, Any],
     folder: Path,
-    fine_tune_epochs: int,
+    fine_tuning: dict[str, Any],
     seed: int,
     on_epoch: Callable[[str, int, Mapping[str, float]], None],
 ) -> Trained:
@@ -107,11 +120,11 @@ def _learn(
     examples = {part: found.examples(part) for part in LEARNED}
     told = partial(on_epoch, "train")
     trained = train_frozen(
-        backbone, examples, classes, Hyperparameters(**best), refit=not fine_tune_epochs, seed=seed, on_epoch=told
+        backbone, examples, classes, Hyperparameters(**best), refit=not fine_tuning["epochs"], seed=seed, on_epoch=told
     )
-    if fine_tune_epochs:
+    if fine_tuning["epochs"]:
         photos = {part: found.photos(settings, part) for part in LEARNED}
-        recipe = replace(FINE_TUNING, epochs=fine_tune_epochs)
+        recipe = replace(FINE_TUNING, **fine_tuning)
         trained = fine_tune(trained, photos, recipe, folder=folder, seed=seed, on_epoch=partial(on_epoch, "fine_tune"))
     return trained
 

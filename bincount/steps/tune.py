@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from bincount.core.config import check_loss_mix, parse_tunable
 from bincount.edge import tracking
 from bincount.edge.settings import Settings
 from bincount.steps.prepared import read_prepared
@@ -17,7 +18,16 @@ _log = logging.getLogger(__name__)
 
 
 def tune(
-    settings: Settings, *, run_id: str, prepared: str, trials: int = 5, max_epochs: int = 50, seed: int = 0
+    settings: Settings,
+    *,
+    run_id: str,
+    prepared: str,
+    trials: int = 5,
+    max_epochs: int = 50,
+    search: str = "random",
+    tune_also: str | None = None,
+    loss_mix: float | None = None,
+    seed: int = 0,
 ) -> dict:
     """Searches learning rate, batch size and epochs on the cached features.
 
@@ -30,28 +40,35 @@ def tune(
         prepared: The features, as `prepare` named them.
         trials: How many sets of hyperparameters to try.
         max_epochs: Most epochs of a trial.
+        search: How trials are chosen: "random", "bayesian" or "grid".
+        tune_also: What to search besides: "dropout", "units" and "loss_mix", separated by commas.
+        loss_mix: Share of soft neighbour labels in the loss; None: 0 for a head, compact's own for compact.
         seed: What the search draws from.
 
     Returns:
         `trials` that ended, the `best` hyperparameters and their `val_nll` (None without a trial).
 
     Raises:
-        ConfigError: If there are no such features.
+        ConfigError: If there are no such features, or a choice is unknown.
         DataError: If every trial failed.
         StoreError: If the tracking server does not answer; the search goes on where it was when run again.
     """
     from bincount.learn.search import search_heads
 
+    also = parse_tunable(tune_also)
+    check_loss_mix(loss_mix)
     found = read_prepared(settings, prepared)
-    tracking.log_params(settings, run_id, {"trials": trials, "max_epochs": max_epochs})
+    asked = {"trials": trials, "max_epochs": max_epochs, "search": search, "tune_also": tune_also}
+    tracking.log_params(settings, run_id, asked)
     folder = settings.run(run_id) / "search"
     if found.is_whole:
         from bincount.learn.endtoend import FROM_SCRATCH
 
         _log.info("tune: a trial would be a whole training, so compact keeps its own settings")
-        return _publish(
-            folder, prepared, {"trials": 0, "best": asdict(replace(FROM_SCRATCH, epochs=max_epochs)), "val_nll": None}
-        )
+        recipe = replace(FROM_SCRATCH, epochs=max_epochs)
+        if loss_mix is not None:
+            recipe = replace(recipe, loss_mix=loss_mix)
+        return _publish(folder, prepared, {"trials": 0, "best": asdict(recipe), "val_nll": None})
     opened: dict[str, str] = {}
 
     def run_of(trial: str) -> str:
@@ -80,6 +97,9 @@ def tune(
         trials=trials,
         max_epochs=max_epochs,
         seed=seed,
+        kind=search,
+        also=also,
+        loss_mix=loss_mix or 0.0,
         on_epoch=on_epoch,
         on_trial=on_trial,
     )

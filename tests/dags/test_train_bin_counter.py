@@ -75,6 +75,9 @@ BAD = {
     "partitions": [0, 65, 1.5, None],
     "trials": [0, 1001],
     "max_epochs": [0, 1001],
+    "search": ["", "hyperband"],
+    "tune_also": ["", "learning_rate", "dropout,", "units;ls"],
+    "loss_mix": [-0.1, 1.5, "some"],
     "fine_tune_epochs": [-1, 1001],
     "seed": [-1, 2**31, 0.5],
     "require_approval": ["yes", 1],
@@ -86,6 +89,9 @@ GOOD = {
     "counts": ["0-5+"],
     "weights": ["/a file"],
     "partitions": [64],
+    "search": ["bayesian", "grid"],
+    "tune_also": [None, "units", "dropout,units,loss_mix"],
+    "loss_mix": [None, 0, 0.3],
 }
 
 

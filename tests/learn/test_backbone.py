@@ -15,7 +15,14 @@ def features_of(backbone, photos=PHOTOS):
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [("ResNet50", 2 * (64 + 256 + 512)), ("EfficientNetV2B0", 704), ("ConvNeXtTiny", 5376)]
+    ("name", "width"),
+    [
+        ("ResNet50", 2 * (64 + 256 + 512)),
+        ("ResNet50V2", 2 * (64 + 256 + 512)),
+        ("EfficientNetV2B0", 704),
+        ("ConvNeXtTiny", 5376),
+        ("MobileNetV3Small", 368),
+    ],
 )
 def test_random_weights_pool_the_first_three_stages_and_survive_saving(name, width, tmp_path):
     backbone = build_backbone(name, "none", image_px=64)

@@ -58,6 +58,24 @@ def test_the_same_seed_gives_the_same_weights_and_zero_is_one(fitted):
     assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(weights(0), weights(1), strict=True) if a.size)
 
 
+def test_soft_neighbours_are_what_it_learns_where_they_are_asked_for():
+    from dataclasses import replace
+
+    from bincount.learn.photos import soft_targets
+
+    train = made(400, 0)
+    told = []
+    hyper = replace(HYPER, loss_mix=1.0, dropout=0.0, epochs=20)
+    head = fit_head(train, None, 5, hyper, seed=0, on_epoch=lambda epoch, logs: told.append(logs)).head
+    logits = head.predict_on_batch(mean_of_views(train.features))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for count in range(5):  # it claims the neighbours' share, on average
+        np.testing.assert_allclose(
+            probabilities[train.classes == count].mean(0), soft_targets(5, 1.0)[count], atol=0.15
+        )
+    assert told[-1]["nll"] == pytest.approx(nll_of(logits, train.classes), abs=0.05)  # of the counts alone
+
+
 def test_training_stops_when_validation_does_not_improve():
     rng = np.random.default_rng(0)
     noise = Examples(rng.normal(size=(60, 2, 40)).astype(np.float16), rng.integers(0, 5, 60).astype(np.int32))

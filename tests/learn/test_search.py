@@ -2,6 +2,7 @@
 
 import json
 
+import keras_tuner
 import numpy as np
 import pytest
 
@@ -85,19 +86,87 @@ class Killed(BaseException):
     """What kill -9 amounts to for the code around a trial: nothing after it runs."""
 
 
-def test_a_killed_search_goes_on_where_it_was(training, tmp_path):
-    expected = run(tmp_path / "undisturbed")
+@pytest.mark.parametrize("kind", ["random", "bayesian", "grid"])
+def test_a_killed_search_goes_on_where_it_was(training, tmp_path, kind):
+    expected = run(tmp_path / "undisturbed", kind=kind)
+    undisturbed = list(training.ran)
     training.ran.clear()
     training.fails, training.error = (lambda number: number == 3), Killed()
     with pytest.raises(Killed):
-        run(tmp_path / "killed")
-    killed_in = training.ran[2]
+        run(tmp_path / "killed", kind=kind)
     training.fails = lambda number: False
     ended = []
-    assert run(tmp_path / "killed", on_trial=lambda *told: ended.append(told)) == expected
-    assert len(training.ran) == 5
-    assert training.ran[3] == killed_in
+    assert run(tmp_path / "killed", kind=kind, on_trial=lambda *told: ended.append(told)) == expected
+    assert training.ran == [*undisturbed[:3], *undisturbed[2:]]
     assert [trial for trial, _, _, _ in ended] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("kind", ["random", "bayesian", "grid"])
+@pytest.mark.parametrize("ended", [1, 3])
+def test_a_search_killed_between_two_trials_goes_on_with_the_next(training, tmp_path, monkeypatch, kind, ended):
+    """KerasTuner writes the trial's file before its own: a kill between the two leaves a trial nobody began."""
+    expected, undisturbed = run(tmp_path / "undisturbed", kind=kind), list(training.ran)
+    training.ran.clear()
+    oracle = keras_tuner.Oracle
+    saved = oracle._save_trial
+
+    def save(self, trial):
+        saved(self, trial)
+        if len(self.end_order) == ended and trial.status == "RUNNING" and trial.trial_id not in self.end_order:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(oracle, "_save_trial", save)
+        with pytest.raises(Killed):
+            run(tmp_path / "killed", kind=kind)
+    assert len(training.ran) == ended
+    assert run(tmp_path / "killed", kind=kind) == expected
+    assert training.ran == undisturbed
+
+
+def test_a_grid_is_spread_and_ends_when_all_is_tried(training, tmp_path):
+    few = run(tmp_path / "few", kind="grid", trials=5)
+    assert few.trials == 5
+    assert all(len({getattr(one, name) for one in training.ran}) > 1 for name in ("learning_rate", "batch_size"))
+    training.ran.clear()
+    assert run(tmp_path / "all", kind="grid", max_epochs=2, trials=1000).trials == len(set(training.ran)) == 5 * 4 * 2
+
+
+def test_a_bayesian_search_follows_what_it_found(training, tmp_path, monkeypatch):
+    run(tmp_path / "one", kind="bayesian", trials=6)
+    assert len(set(training.ran)) == 6
+    cost = search.fit_head
+    # Its sign turned: what was best is worst.
+    monkeypatch.setattr(
+        search, "fit_head", lambda *a, **k: (found := cost(*a, **k))._replace(val_nll=2 - found.val_nll)
+    )
+    run(tmp_path / "other", kind="bayesian", trials=6)
+    assert training.ran[:3] == training.ran[6:9]  # at random
+    assert training.ran[3:6] != training.ran[9:]
+
+
+@pytest.mark.parametrize("kind", ["bayesian", "grid"])
+def test_every_kind_goes_on_after_failed_trials_and_says_when_none_ended_well(training, tmp_path, kind):
+    training.fails = lambda number: number in {1, 3}
+    statuses = []
+    run(tmp_path / "some", kind=kind, trials=6, on_trial=lambda *told: statuses.append(told[2]))
+    assert statuses == ["FAILED", "COMPLETED", "FAILED", *["COMPLETED"] * 3]
+    training.fails = lambda number: True
+    with pytest.raises(DataError, match="one trial of 6 at least must end well"):
+        run(tmp_path / "none", kind=kind, trials=6)
+
+
+@pytest.mark.parametrize("kind", ["random", "grid"])  # "bayesian" has the space of "random"
+def test_what_is_asked_for_is_searched_too(training, tmp_path, kind):
+    run(tmp_path, kind=kind, trials=6, also=("dropout", "units", "loss_mix"))
+    assert len({tried.units for tried in training.ran}) > 1
+    assert len({tried.dropout for tried in training.ran}) > 1
+    assert len({tried.loss_mix for tried in training.ran}) > 1
+    assert all(0 <= tried.loss_mix <= 0.7 and 0 <= tried.dropout <= 0.7 for tried in training.ran)
+    training.ran.clear()
+    found = run(tmp_path, kind=kind, loss_mix=0.25)
+    assert found.best.loss_mix == 0.25
+    assert {(tried.units, tried.dropout, tried.loss_mix) for tried in training.ran} == {(128, 0.5, 0.25)}
 
 
 def test_a_state_cut_short_starts_the_search_again(training, tmp_path):
@@ -108,7 +177,10 @@ def test_a_state_cut_short_starts_the_search_again(training, tmp_path):
     assert len(training.ran) == 8
 
 
-@pytest.mark.parametrize("changed", [{"data": "other"}, {"max_epochs": 20}, {"seed": 1}, {"trials": 5}])
+@pytest.mark.parametrize(
+    "changed",
+    [{"data": "other"}, {"max_epochs": 20}, {"seed": 1}, {"trials": 5}, {"kind": "bayesian"}, {"loss_mix": 0.1}],
+)
 def test_another_search_starts_afresh(training, tmp_path, changed):
     run(tmp_path)
     run(tmp_path, **changed)

@@ -27,6 +27,7 @@ def evaluation_of(answers, **facts):
         "source": "s3://aft-vbi-pds",
         "counts": list(counts.names),
         "parts": {"train": 700, "test": 102},
+        "curves": {"train/val_nll": {0: 1.5, 1: 1.4}},
     }
 
 
@@ -41,6 +42,16 @@ def test_the_verdict_is_said_first_and_plainly(answers, verdict):
     assert card.splitlines()[2].startswith(verdict)
     assert "CC BY-NC-SA 3.0 US" in card
     assert "2 test bins were set aside" in card
+
+
+def test_every_figure_has_its_interval_and_both_baselines():
+    card = to_markdown(summary_of(evaluation_of(RIGHT)))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in card.splitlines() if line.startswith("|")]
+    assert rows[0][1:] == ["value", "95 % interval", "always the largest class", "always the class prior"]
+    assert len(rows) == 2 + 7
+    assert all(value and " to " in interval for _, value, interval, _, _ in rows[2:])
+    assert rows[2][3:] == ["20.0%", "20.0%"]
+    assert rows[6][3:] == ["infinite", "1.609"]
 
 
 def test_a_description_fits_mlflows_database():

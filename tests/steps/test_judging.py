@@ -11,6 +11,7 @@ from bincount.core.manifest import Manifest
 from bincount.edge import registry, tracking
 from bincount.edge.mlflow_door import door
 from bincount.steps.evaluate import evaluate, read_evaluation
+from bincount.steps.figures import FIGURES
 from bincount.steps.golden import read_golden
 from bincount.steps.promote import promote
 from bincount.steps.register import register
@@ -31,6 +32,9 @@ def manifest(settings):
 @pytest.fixture
 def run_id(settings, manifest):
     run_id = open_trained_run(settings, manifest)
+    for epoch in range(3):
+        curve = {"train/loss": 1.7 - epoch / 10, "train/val_nll": 1.6 - epoch / 10}
+        tracking.log_metrics(settings, run_id, curve, step=epoch)
     evaluate(settings, run_id=run_id)
     return run_id
 
@@ -49,10 +53,14 @@ def test_evaluate_scores_each_unseen_test_bin_once(settings, manifest, run_id):
     assert {"exact", "within_one", "mae", "rmse", "nll", "rps", "ece", "largest_class", "prior_nll"} <= metrics.keys()
     assert json.loads(json.dumps(metrics)) == metrics == evaluation["metrics"]
     assert sum(row["bins"] for row in evaluation["per_count"]) == len(test)
+    assert set(evaluation["slices"]) == {"orientation", "size", "products", "sharpness"}
+    assert evaluation["curves"]["train/val_nll"] == {"0": 1.6, "1": 1.5, "2": pytest.approx(1.4)}
+    pictures = {f"{name}.png" for name in FIGURES}
     assert {
-        f"evaluation/{name}"
-        for name in ("evaluation.json", "probabilities.npz", "card.md", "card.html", "confusion.png", "misses.png")
+        f"evaluation/{name}" for name in {"evaluation.json", "probabilities.npz", "card.md", "card.html"} | pictures
     } <= artifacts_of(settings, run_id)
+    card = (settings.run(run_id) / "evaluation" / "card.md").read_text()
+    assert all(f"({name})" in card for name in pictures)
     with door(settings, "test") as client:
         assert client.get_run(run_id).data.metrics["test_nll"] == pytest.approx(metrics["nll"])
 

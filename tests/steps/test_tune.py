@@ -57,6 +57,22 @@ def test_each_trial_is_a_nested_run_with_its_curve_and_twice_is_once(place):
     assert trials_of(settings, run_id) == trials
 
 
+def test_a_grid_over_more_hyperparameters_is_asked_for_by_name(place):
+    settings, run_id, prepared = place
+    asked = {"search": "grid", "tune_also": "units,loss_mix", "trials": 2, "max_epochs": 3}
+    answer = tune(settings, run_id=run_id, prepared=prepared, **asked)
+    assert answer["best"]["units"] in (32, 64, 128, 256, 512)
+    assert answer["best"]["loss_mix"] in (0.0, 0.3, 0.6)
+    assert answer["best"]["dropout"] == 0.5
+    assert all({"units", "loss_mix"} <= params.keys() for _, params, _, _ in trials_of(settings, run_id).values())
+    with pytest.raises(
+        ConfigError, match="tune_also: must be some of dropout, units, loss_mix, each once, got 'depth'"
+    ):
+        tune(settings, run_id=run_id, prepared=prepared, tune_also="depth")
+    with pytest.raises(ConfigError, match="loss_mix: must be a share from 0 to 1, got 2"):
+        tune(settings, run_id=run_id, prepared=prepared, loss_mix=2)
+
+
 KILLED = """
 import sys
 from pathlib import Path

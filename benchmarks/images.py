@@ -1,0 +1,229 @@
+"""How fast photos become squares of pixels, and how busy extraction keeps the network.
+
+    python -m benchmarks.images [--photos 1000] [--repeats 5] [--image-px 224] [--json FILE]
+    python -m benchmarks.images --quick      # about a minute
+
+Every reader takes the same original JPEGs from disk to uint8 squares, aspect kept and padded, in batches of 32, each in
+a process of its own on one core, in an order that alternates between repeats; what starting costs is not counted.
+Extraction (ResNet50 as `prepare` uses it with random weights, both views, from shards, on all cores) is timed in turns
+with the same compiled network on photos that are ready in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.search import ABID as SMALL
+
+ORIGINALS = SMALL.with_name("abid")
+OURS, KERAS, PILLOW, PILLOW_DRAFT, TORCH = (
+    "bincount", "Keras image_dataset_from_directory", "Pillow", "Pillow, reduced decoding", "torchvision"
+)  # fmt: skip
+_BATCH = 32
+_GREY = (127, 127, 127)
+
+Reader = Callable[[list[Path], int], Iterator[np.ndarray]]
+"""Paths and side to batches of photos."""
+
+
+def read_ours(paths: list[Path], image_px: int) -> Iterator[np.ndarray]:
+    import tensorflow as tf
+
+    from bincount.learn.images import decode
+
+    files = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    photos = files.map(lambda path: decode(tf.io.read_file(path), image_px=image_px, fit="pad"))
+    return photos.batch(_BATCH).prefetch(2).as_numpy_iterator()
+
+
+def read_keras(paths: list[Path], image_px: int) -> Iterator[np.ndarray]:
+    import keras
+
+    dataset = keras.utils.image_dataset_from_directory(
+        paths[0].parent, labels=None, shuffle=False, batch_size=_BATCH, image_size=(image_px, image_px),
+        pad_to_aspect_ratio=True, verbose=False,
+    )  # fmt: skip
+    return dataset.as_numpy_iterator()
+
+
+def read_pillow(paths: list[Path], image_px: int, *, reduced: bool = False) -> Iterator[np.ndarray]:
+    from PIL import Image, ImageOps
+
+    for start in range(0, len(paths), _BATCH):
+        squares = []
+        for path in paths[start : start + _BATCH]:
+            with Image.open(path) as image:
+                if reduced:
+                    image.draft("RGB", (image_px, image_px))
+                square = ImageOps.pad(image.convert("RGB"), (image_px, image_px), Image.Resampling.BILINEAR, _GREY)
+            squares.append(np.asarray(square))
+        yield np.stack(squares)
+
+
+def read_torch(paths: list[Path], image_px: int) -> Iterator[np.ndarray]:
+    import torch
+    from torchvision.io import ImageReadMode, read_image
+    from torchvision.transforms.v2 import functional
+
+    torch.set_num_threads(1)
+    for start in range(0, len(paths), _BATCH):
+        squares = []
+        for path in paths[start : start + _BATCH]:
+            image = read_image(str(path), ImageReadMode.RGB)
+            scale = image_px / max(image.shape[1:])
+            height, width = (round(side * scale) for side in image.shape[1:])
+            image = functional.resize(image, [height, width], antialias=True)
+            left, top = (image_px - width) // 2, (image_px - height) // 2
+            padding = [left, top, image_px - width - left, image_px - height - top]
+            squares.append(functional.pad(image, padding, fill=127).permute(1, 2, 0).numpy())
+        yield np.stack(squares)
+
+
+READERS: dict[str, Reader] = {
+    OURS: read_ours,
+    KERAS: read_keras,
+    PILLOW: read_pillow,
+    PILLOW_DRAFT: lambda paths, image_px: read_pillow(paths, image_px, reduced=True),
+    TORCH: read_torch,
+}
+
+
+def take_part(reader: str, source: Path, photos: int, image_px: int) -> None:
+    """One reader in this process, on one core; prints photos a second."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    paths = sorted((source / "bin-images").glob("*.jpg"))[: photos + _BATCH]
+    batches = READERS[reader](paths, image_px)
+    next(batches)  # traces, and opens what is opened once
+    started_s, used_s = time.monotonic(), time.process_time()
+    read = sum(len(batch) for batch in islice(batches, photos // _BATCH))
+    print(json.dumps([read / (time.monotonic() - started_s), read / (time.process_time() - used_s)]))
+
+
+def compare_readers(source: Path, photos: int, repeats: int, image_px: int) -> dict[str, list[list[float]]]:
+    """Photos a second, and a second of processor, of each reader and repeat."""
+    readers = [name for name in READERS if name != TORCH or find_spec("torchvision")]
+    found: dict[str, list[list[float]]] = {name: [] for name in readers}
+    for repeat in range(repeats):
+        for reader in readers[::-1] if repeat % 2 else readers:
+            command = [sys.executable, "-m", "benchmarks.images", "--as", reader, str(source), str(photos)]
+            done = subprocess.run([*command, "--image-px", str(image_px)], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SystemExit(f"{reader}: exit {done.returncode}\n{done.stderr[-2000:]}")
+            found[reader].append(json.loads(done.stdout))
+            print(f"  {reader:34} {found[reader][-1][0]:6,.0f} photos/s", flush=True)
+    return found
+
+
+def compare_extraction(source: Path, place: Path, photos: int, repeats: int, image_px: int) -> list[dict]:
+    """Photos a second of extraction and of the bare network, in turns, after one of each that is not counted."""
+    from bincount.core.manifest import Manifest
+    from bincount.edge.settings import Settings
+    from bincount.learn.backbone import build_backbone
+    from bincount.learn.dataset import load_photos
+    from bincount.learn.features import _compile, extract_features
+    from bincount.steps.ingest import collect
+
+    settings = Settings(place, "", place)
+    manifest = Manifest.read(settings.manifests, collect(settings, source=str(source), limit=photos)["manifest"])
+    shards = {shard: settings.shards / shard.name for shard in manifest.shards}
+    model = build_backbone("ResNet50", "none", image_px=image_px).model
+    ready = load_photos(manifest.records[:_BATCH], list(shards.values()), image_px=image_px, fit="pad")
+    forward = _compile(model, image_px)
+    batches = -(-len(manifest.records) // _BATCH)
+
+    def bare() -> None:
+        for _ in range(batches):
+            forward(ready)
+
+    runs = []
+    for repeat in range(repeats + 1):
+        began: list[float] = []
+
+        def extract(repeat: int = repeat, began: list[float] = began) -> None:
+            # From the first batch on: compiling is done once for hundreds of thousands of photos.
+            extract_features(
+                place / f"features{repeat}", shards, model, image_px=image_px, fit="pad",
+                on_progress=lambda done, total, rate: began.append(time.monotonic()) if not began else None,
+            )  # fmt: skip
+
+        kinds: list[tuple[str, Callable[[], None]]] = [("bare", bare), ("extraction", extract)]
+        for name, work in kinds[::-1] if repeat % 2 else kinds:
+            started_s = time.monotonic()
+            work()
+            first_s = began[0] if name == "extraction" else started_s
+            counted = len(manifest.records) - (_BATCH if name == "extraction" else 0)
+            if name == "bare":
+                counted = batches * _BATCH
+            if repeat:
+                runs.append({"what": name, "rate": counted / (time.monotonic() - first_s), "photos": counted})
+    return runs
+
+
+def report(readers: dict[str, list[list[float]]], runs: list[dict]) -> str:
+    """Ratios first, then medians with their range."""
+    ours = statistics.median(rate for _, rate in readers[OURS])
+    lines = ["| one core | ours is x times as fast | photos/s of processor | photos/s |", "|---|---|---|---|"]
+    for name, found in readers.items():
+        rates = [rate for _, rate in found]
+        wall = statistics.median(rate for rate, _ in found)
+        lines.append(
+            f"| {name} | {ours / statistics.median(rates):.2f} | {statistics.median(rates):,.0f} "
+            f"({min(rates):,.0f} to {max(rates):,.0f}) | {wall:,.0f} |"
+        )
+    if TORCH not in readers:
+        lines.append("\ntorchvision is not installed: not measured.")
+    of = {name: [run["rate"] for run in runs if run["what"] == name] for name in ("bare", "extraction")}
+    shares = [extraction / bare for bare, extraction in zip(of["bare"], of["extraction"], strict=True)]
+    lines += [
+        "",
+        f"extraction reaches {statistics.median(shares):.1%} of the bare network ({min(shares):.1%} to "
+        f"{max(shares):.1%} in pairs side by side): {statistics.median(of['extraction']):.1f} of "
+        f"{statistics.median(of['bare']):.1f} photos/s, both views of each.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, default=ORIGINALS, help="original photos (default: beside the checkout)")
+    parser.add_argument("--photos", type=int, default=1000)
+    parser.add_argument("--extracted", type=int, default=320, help="photos of each extraction")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--image-px", type=int, default=224)
+    parser.add_argument("--quick", action="store_true", help="256 photos twice, 192 extracted at 112 px")
+    parser.add_argument("--json", type=Path, help="where to write every run")
+    parser.add_argument("--as", nargs=3, dest="role", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role:
+        reader, source, photos = options.role
+        return take_part(reader, Path(source), int(photos), options.image_px)
+    if not (options.source / "bin-images").is_dir():
+        raise SystemExit(f"{options.source}: no photos there, nothing measured. Name a folder with --source.")
+    extracted_px = options.image_px
+    if options.quick:
+        options.photos, options.repeats, options.extracted, extracted_px = 256, 2, 192, 112
+    readers = compare_readers(options.source, options.photos, options.repeats, options.image_px)
+    with tempfile.TemporaryDirectory(prefix="bench-images-") as folder:
+        runs = compare_extraction(options.source, Path(folder), options.extracted, options.repeats, extracted_px)
+    print(f"\n{report(readers, runs)}")
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps({"readers": readers, "extraction": runs}, indent=1))
+    return None
+
+
+if __name__ == "__main__":
+    main()

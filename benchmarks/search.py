@@ -1,0 +1,275 @@
+"""How long a search takes on features that are computed once, against the network in every step.
+
+    python -m benchmarks.search [--bins 2000] [--trials 5] [--max-epochs 50] [--weights none] [--json FILE]
+    python -m benchmarks.search --quick      # about a minute, its figures mean little
+
+Ours: a frozen ResNet50 computes each photo's features once, both views of it, then KerasTuner searches learning rate,
+batch size and epochs on them. The seed's way: photos through tf.data, the whole frozen ResNet50 and a head on its last
+stage in every step of every trial. That would take hours, so its rate is measured on a slice, the fastest of three
+counts, and scaled to what our trials did: the same photos, the same epochs. Its validation NLL needs no scaling: a
+frozen network gives the same features each time, so its heads are trained on features that are computed once, with
+our trials' hyperparameters. Wall time and processor time are measured; on a busy machine trust the latter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+# The nearest folder `shared` on the way up.
+ABID = next(
+    (found for parent in Path(__file__).resolve().parents if (found := parent / "shared" / "abid-224").is_dir()),
+    Path("../shared/abid-224"),
+)
+_SLICE_BATCHES, _SLICES, _BATCH = 8, 3, 32
+
+
+@dataclass
+class Spent:
+    """What some work took."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+
+@dataclass
+class Trial:
+    """One trial of ours: what it was given, how many epochs it ran, and what it came to."""
+
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    ran: int
+    val_nll: float
+
+
+def timed(work: Callable[[], object]) -> Spent:
+    wall_s, cpu_s = time.monotonic(), time.process_time()
+    work()
+    return Spent(time.monotonic() - wall_s, time.process_time() - cpu_s)
+
+
+def compare(source: Path, place: Path, *, bins: int, trials: int, max_epochs: int, image_px: int, weights: str) -> dict:
+    """Both ways on the same bins; all that was measured, JSON-ready."""
+    from bincount.core.manifest import Manifest
+    from bincount.edge.settings import Settings
+    from bincount.learn.backbone import STATISTICS_PHOTOS, build_backbone, set_statistics
+    from bincount.learn.dataset import load_photos
+    from bincount.learn.features import extract_features, read_examples
+    from bincount.learn.search import search_heads
+    from bincount.steps.ingest import collect
+
+    settings = Settings(place, "", place)
+    manifest = Manifest.read(settings.manifests, collect(settings, source=str(source), limit=bins)["manifest"])
+    shards = [settings.shards / shard.name for shard in manifest.shards]
+    train, validation = manifest.part("train"), manifest.part("validation")
+    seen = load_photos(train[:STATISTICS_PHOTOS], shards, image_px=image_px, fit="squash")
+    backbone = build_backbone("ResNet50", weights, image_px=image_px)
+    if weights == "none":
+        set_statistics(backbone, seen)
+
+    def extract(model: object, to: str) -> Spent:
+        pairs = dict(zip(manifest.shards, shards, strict=True))
+        return timed(lambda: extract_features(place / to, pairs, model, image_px=image_px, fit="squash"))
+
+    extraction = extract(backbone.model, "ours")
+    ran: dict[str, int] = {}
+    ended: list[Trial] = []
+
+    def on_trial(trial: str, chosen: dict, status: str, score: float | None) -> None:
+        ended.append(Trial(**chosen, ran=ran[trial], val_nll=math.nan if score is None else score))
+
+    def search() -> None:
+        search_heads(
+            place / "search",
+            read_examples(place / "ours", manifest, "train"),
+            read_examples(place / "ours", manifest, "validation"),
+            len(manifest.counts),
+            data=manifest.digest,
+            trials=trials,
+            max_epochs=max_epochs,
+            seed=0,
+            on_epoch=lambda trial, epoch, metrics: ran.update({trial: epoch + 1}),
+            on_trial=on_trial,
+        )
+
+    searched = timed(search)
+    whole = whole_network(image_px, weights, seen)
+    slices = seed_slices(source, [record.id for record in train], whole, image_px)
+    extract(whole, "seed")
+    seed_nll = min(
+        seed_head(read_examples(place / "seed", manifest, "train"),
+                  read_examples(place / "seed", manifest, "validation"), trial) for trial in ended
+    )  # fmt: skip
+    return {
+        "bins": len(manifest.records),
+        "train": len(train),
+        "validation": len(validation),
+        "image_px": image_px,
+        "weights": weights,
+        "max_epochs": max_epochs,
+        "extraction": asdict(extraction),
+        "search": asdict(searched),
+        "trials": [asdict(trial) for trial in ended],
+        "slices": slices,
+        "val_nll": min(trial.val_nll for trial in ended),
+        "seed_val_nll": seed_nll,
+        "prior_nll": prior_nll([record.recorded for record in validation]),
+    }
+
+
+def whole_network(image_px: int, weights: str, seen: np.ndarray) -> object:
+    """The seed's extractor: all of ResNet50, its last stage averaged; uint8 photos in."""
+    import keras
+
+    from bincount.learn.backbone import Backbone, _normalisation, set_statistics
+
+    shape = (image_px, image_px, 3)
+    kind = None if weights == "none" else weights
+    keras.utils.set_random_seed(0)
+    network = keras.applications.ResNet50(
+        include_top=False, weights=kind, input_shape=shape, pooling="avg", name="network"
+    )
+    photos = keras.Input(shape, dtype="uint8")
+    inputs = _normalisation(keras.applications.ResNet50)(keras.ops.cast(photos, "float32"))
+    model = keras.Model(photos, network(inputs))
+    model.trainable = False
+    if kind is None:
+        set_statistics(Backbone(model, "none"), seen)
+    return model
+
+
+def build_seed_head(model: object, inputs: object, learning_rate: float) -> object:
+    """The seed's head, 2048-128-5, compiled with Adam."""
+    import keras
+
+    hidden = keras.layers.Dense(128, "relu")(model)
+    whole = keras.Model(inputs, keras.layers.Dense(5)(hidden))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    whole.compile(keras.optimizers.Adam(learning_rate), loss)
+    return whole
+
+
+def seed_slices(source: Path, ids: Sequence[str], extractor: object, image_px: int) -> dict[str, list[dict]]:
+    """Times the seed's training and validation on a slice of photos, after a first pass that is not counted."""
+    import tensorflow as tf
+
+    photos = _SLICE_BATCHES * _BATCH
+    paths = [str(source / "bin-images" / f"{ids[number % len(ids)]}.jpg") for number in range(photos)]
+
+    def read(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image = tf.image.resize(tf.io.decode_jpeg(tf.io.read_file(path), channels=3), (image_px, image_px))
+        return tf.cast(image, tf.uint8), tf.constant(0)
+
+    batches = tf.data.Dataset.from_tensor_slices(paths).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = batches.batch(_BATCH).prefetch(tf.data.AUTOTUNE)
+    model = build_seed_head(extractor.output, extractor.input, 1e-3)
+    model.fit(batches.take(2), shuffle=False, verbose=0)
+    model.evaluate(batches.take(2), verbose=0)
+    found: dict[str, list[dict]] = {"train": [], "validation": []}
+    for _ in range(_SLICES):
+        for kind, work in (("train", partial(model.fit, shuffle=False)), ("validation", model.evaluate)):
+            spent = timed(lambda work=work: work(batches, verbose=0))
+            found[kind].append({"photos": photos, **asdict(spent)})
+    return found
+
+
+def seed_head(train: object, validation: object, trial: Trial) -> float:
+    """The validation NLL that the seed's way would reach with a trial's hyperparameters, its best epoch's."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    seen, judged = (part.features[:, 0].astype(np.float32) for part in (train, validation))
+    inputs = keras.Input((seen.shape[1],))
+    head = build_seed_head(inputs, inputs, trial.learning_rate)
+    told = head.fit(seen, train.classes, batch_size=trial.batch_size, epochs=trial.epochs, verbose=0,
+                    validation_data=(judged, validation.classes))  # fmt: skip
+    return float(min(told.history["val_loss"]))
+
+
+def prior_nll(recorded: Sequence[int]) -> float:
+    """NLL of the class frequencies of these very bins."""
+    shares = np.unique(recorded, return_counts=True)[1] / len(recorded)
+    return float(-(shares * np.log(shares)).sum())
+
+
+def seed_s(found: dict, clock: str, epochs: int) -> float:
+    """The seed's way scaled: so many passes over the training and the validation photos, at the slice's best rate."""
+    rates = {kind: max(one["photos"] / one[clock] for one in runs) for kind, runs in found["slices"].items()}
+    return epochs * (found["train"] / rates["train"] + found["validation"] / rates["validation"])
+
+
+def report(found: dict) -> str:
+    """Ratios first, then what they are made of."""
+    ran = sum(trial["ran"] for trial in found["trials"])
+    most = len(found["trials"]) * found["max_epochs"]
+    lines = ["| what is compared | wall | processor |", "|---|---|---|"]
+    clocks = ("wall_s", "cpu_s")
+
+    def row(name: str, value: Callable[[str], float], shape: str) -> None:
+        lines.append(f"| {name} | {' | '.join(format(value(clock), shape) for clock in clocks)} |")
+
+    def ours(clock: str) -> float:
+        return found["extraction"][clock] + found["search"][clock]
+
+    row(f"times faster, all {most} epochs that the trials may run", lambda c: seed_s(found, c, most) / ours(c), ".0f")
+    row(f"times faster, the {ran} epochs that our trials did run", lambda c: seed_s(found, c, ran) / ours(c), ".0f")
+    row("search as a share of extraction", lambda c: found["search"][c] / found["extraction"][c], ".3f")
+    row("ours: extraction, both views, s", lambda c: found["extraction"][c], ".1f")
+    row(f"ours: search, {len(found['trials'])} trials, s", lambda c: found["search"][c], ".1f")
+    for kind, runs in found["slices"].items():
+        row(f"seed's {kind}, photos/s", lambda c, runs=runs: max(one["photos"] / one[c] for one in runs), ".1f")
+    lines += [
+        "",
+        f"scaled: {found['train']} training and {found['validation']} validation photos an epoch at the seed's rates, "
+        f"each the best of {_SLICES} slices of {_SLICE_BATCHES * _BATCH} photos; "
+        f"all {most} epochs would take it {seed_s(found, 'wall_s', most) / 3600:.1f} h.",
+        f"validation NLL: ours {found['val_nll']:.3f}, the seed's way {found['seed_val_nll']:.3f}, "
+        f"class prior {found['prior_nll']:.3f}; weights {found['weights']}, {found['image_px']} px.",
+        "With random weights our network ends after its third stage, the seed's does not; two views a photo.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, default=ABID, help="real bins (default: the ones beside the checkout)")
+    parser.add_argument("--bins", type=int, default=2000)
+    parser.add_argument("--trials", type=int, default=5)
+    parser.add_argument("--max-epochs", type=int, default=50)
+    parser.add_argument("--image-px", type=int, default=224)
+    parser.add_argument("--weights", choices=["none", "imagenet"], default="none")
+    parser.add_argument("--quick", action="store_true", help="300 bins at 64 px, 2 trials of 10 epochs")
+    parser.add_argument("--json", type=Path, help="where to write all that was measured")
+    options = parser.parse_args()
+    if not (options.source / "bin-images").is_dir():
+        raise SystemExit(f"{options.source}: no bins there, nothing measured. Name a folder with --source.")
+    if options.quick:
+        options.bins, options.trials, options.max_epochs, options.image_px = 300, 2, 10, 64
+    with tempfile.TemporaryDirectory(prefix="bench-search-") as folder:
+        found = compare(
+            options.source,
+            Path(folder),
+            bins=options.bins,
+            trials=options.trials,
+            max_epochs=options.max_epochs,
+            image_px=options.image_px,
+            weights=options.weights,
+        )
+    print(report(found))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
