@@ -11,12 +11,12 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from bincount.learn.calibrate import temperature_of
+from bincount.learn.calibrate import nll_of, temperature_of
 from bincount.learn.devices import mixed_precision, on_gpu, spread
-from bincount.learn.endtoend import OnEpoch, Recipe, fit_network, logits_of
+from bincount.learn.endtoend import FittedNetwork, OnEpoch, Recipe, fit_network, logits_of
 from bincount.learn.features import Examples
 from bincount.learn.fit import fit_head, mean_of_views
-from bincount.learn.model import Hyperparameters, build_plain_head, join
+from bincount.learn.model import Hyperparameters, average, build_plain_head, join
 from bincount.learn.photos import Photos
 
 
@@ -86,12 +86,37 @@ def train_whole(
     seed: int,
     on_epoch: OnEpoch,
 ) -> Trained:
-    """Trains a backbone of random weights and a new head on photos, together and from scratch.
+    """Trains networks of a backbone's shape and their heads on photos, each from scratch, and averages their logits.
 
-    `folder` keeps the state from epoch to epoch: see `fit_network`.
+    Networks that differ in their first weights and in the order of photos err
+    differently (Lakshminarayanan et al., 2017, arXiv 1612.01474).
+
+    Args:
+        backbone: What each of the `recipe.members` is a copy of, with weights of its own.
+        photos: Those of "train", "validation" and "calibration".
+        classes: How many counts to tell apart.
+        recipe: How to learn.
+        folder: Where the state is kept from epoch to epoch: see `fit_network`.
+        seed: What everything random is drawn from.
+        on_epoch: Told of every epoch, "loss" and "val_nll" of each member: "member2/loss" and so on.
+
+    Returns:
+        One backbone whose features are all members', and one head.
     """
-    keras.utils.set_random_seed(seed)
-    return _train(backbone, build_plain_head(backbone.output.shape[1], classes), photos, recipe, folder, seed, on_epoch)
+    members, heads, fits = [], [], []
+    for number in range(recipe.members):
+        own = seed + 2**16 * number
+        keras.utils.set_random_seed(own)
+        member = keras.models.clone_model(backbone)
+        head = build_plain_head(member.output.shape[1], classes)
+
+        def told(epoch: int, metrics: Mapping[str, float], number: int = number) -> None:
+            on_epoch(epoch, {f"member{number + 1}/{name}": value for name, value in metrics.items()})
+
+        fits.append(_fit(member, head, photos, recipe, folder, own, told))
+        members.append(member)
+        heads.append(head)
+    return _calibrated(*average(members, heads), photos, max(fit.epochs for fit in fits))
 
 
 def fine_tune(
@@ -107,10 +132,11 @@ def fine_tune(
     for layer in network.layers:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
     trained.backbone.get_layer("normalisation").trainable = False
-    return _train(trained.backbone, trained.head, photos, recipe, folder, seed, on_epoch)
+    fitted = _fit(trained.backbone, trained.head, photos, recipe, folder, seed, on_epoch)
+    return _calibrated(trained.backbone, trained.head, photos, fitted.epochs)
 
 
-def _train(
+def _fit(
     backbone: keras.Model,
     head: keras.Model,
     photos: Mapping[str, Photos],
@@ -118,7 +144,8 @@ def _train(
     folder: Path,
     seed: int,
     on_epoch: OnEpoch,
-) -> Trained:
+) -> FittedNetwork:
+    """Trains both in place, on all GPUs where there are several."""
     network = join(backbone, head)
     with spread() as several:
         trainee = network
@@ -130,6 +157,12 @@ def _train(
                 trainee, photos["train"], photos["validation"], recipe, folder=folder, seed=seed, on_epoch=on_epoch
             )
         network.set_weights(trainee.get_weights())
+    return fitted
+
+
+def _calibrated(backbone: keras.Model, head: keras.Model, photos: Mapping[str, Photos], epochs: int) -> Trained:
+    network = join(backbone, head)
+    val_nll = nll_of(logits_of(network, photos["validation"]), photos["validation"].classes)
     held_out = photos["calibration"]
     temperature = temperature_of(logits_of(network, held_out), held_out.classes)
-    return Trained(backbone, head, temperature, fitted.epochs, fitted.val_nll)
+    return Trained(backbone, head, temperature, epochs, val_nll)

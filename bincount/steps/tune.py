@@ -32,7 +32,7 @@ def tune(
     """Searches learning rate, batch size and epochs on the cached features.
 
     For compact, where a trial would be a whole training, it takes the
-    settings of `endtoend.FROM_SCRATCH`, with `max_epochs`.
+    settings of `endtoend.FROM_SCRATCH`, but `max_epochs` at most.
 
     Args:
         settings: Where things are on this machine.
@@ -65,7 +65,7 @@ def tune(
         from bincount.learn.endtoend import FROM_SCRATCH
 
         _log.info("tune: a trial would be a whole training, so compact keeps its own settings")
-        recipe = replace(FROM_SCRATCH, epochs=max_epochs)
+        recipe = replace(FROM_SCRATCH, epochs=min(max_epochs, FROM_SCRATCH.epochs))
         if loss_mix is not None:
             recipe = replace(recipe, loss_mix=loss_mix)
         return _publish(folder, prepared, {"trials": 0, "best": asdict(recipe), "val_nll": None})

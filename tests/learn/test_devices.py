@@ -63,7 +63,7 @@ photos = {
 curve = []
 result = trained.train_whole(
     build_backbone("compact", "none", image_px=32).model, photos, 5, Recipe(1e-3, 16, 3), folder=folder, seed=0,
-    on_epoch=lambda epoch, told: curve.append(told["loss"]),
+    on_epoch=lambda epoch, told: curve.append(told["member1/loss"]),
 )
 print(json.dumps({"several": len(tf.config.list_logical_devices("CPU")), "curve": curve, "val_nll": result.val_nll}))
 """
