@@ -10,6 +10,7 @@ from bincount.core.errors import ConfigError
 from bincount.core.manifest import Manifest
 from bincount.edge import packaging, registry, tracking
 from bincount.edge.settings import Settings
+from bincount.steps.calibrated import calibrate, coverage_of
 from bincount.steps.card import summary_of, to_markdown
 from bincount.steps.evaluate import read_evaluation
 from bincount.steps.golden import write_golden
@@ -55,7 +56,10 @@ def register(settings: Settings, *, run_id: str) -> dict:
     from bincount.learn.predict import Predictor
 
     manifest = Manifest.read(settings.manifests, facts["manifest"])
-    write_golden(settings, run_id, manifest, ids, probabilities, Predictor(folder))
+    predictor = Predictor(folder)
+    calibration = calibrate(settings, folder, manifest, predictor)
+    tracking.log_metrics(settings, run_id, coverage_of(calibration, manifest, ids, probabilities))
+    write_golden(settings, run_id, manifest, ids, probabilities, predictor)
     package = packaging.Package(
         code=_SERVING / "model.py",
         model=folder,
