@@ -94,6 +94,28 @@ STEPS: dict[str, tuple[str, list[Flag], str]] = {
         [_VERSION, ("--timeout-s", {"type": float, "default": 180.0, "help": "seconds to wait (default: 180)"})],
         "bincount verify_serving --model-version 3",
     ),
+    "reconcile": (
+        "Find the bins whose record is wrong, worst first.",
+        [
+            _SOURCE,
+            ("--records", {"metavar": "FILE", "help": "CSV or parquet with id and recorded (default: the metadata)"}),
+            ("--model", {"default": "models:/bincount@champion", "help": "MLflow URI (default: the champion)"}),
+            ("--capacity", {"type": int, "metavar": "N", "help": "how many bins can be counted"}),
+            ("--count-cost", {"type": float, "metavar": "C", "help": "what it costs to count a bin"}),
+            ("--miss-cost", {"type": float, "metavar": "M", "help": "what a wrong record that is not found costs"}),
+            (
+                "--error-rate",
+                {"type": float, "default": 0.02, "metavar": "E", "help": "share of records that are wrong (0.02)"},
+            ),
+            (
+                "--alpha",
+                {"type": float, "default": 0.05, "metavar": "A", "help": "share of right records to flag (0.05)"},
+            ),
+            ("--blind", {"action": "store_true", "help": "hide records and predictions from who counts"}),
+            ("--out", {"required": True, "metavar": "DIR", "help": "folder for worklist, summary and report"}),
+        ],
+        "bincount reconcile --records stock.csv --source s3://aft-vbi-pds --capacity 50 --out worklist",
+    ),
 }
 """Each step's purpose, flags and example; the flags are its function's keyword arguments."""
 

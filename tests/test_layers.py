@@ -19,7 +19,7 @@ OUTSIDE = {
     "core": {"numpy", "google_crc32c"},
     "learn": {"numpy", "tensorflow", "keras", "keras_tuner", "sklearn"},
     "edge": {"boto3", "botocore", "obstore", "mlflow", "pyarrow"},
-    "steps": {"numpy", "matplotlib"},
+    "steps": {"numpy", "matplotlib", "jinja2", "markupsafe", "PIL"},
 }
 DAG_TOP = {"airflow", "pendulum", "datetime", "__future__", "typing", "step_tasks"}
 DAG_TASK = {"bincount.steps", "bincount.edge.settings", "bincount.core.errors"}

@@ -6,6 +6,7 @@ import logging
 from importlib import metadata
 from pathlib import Path
 
+from bincount.core.calibration import Calibration
 from bincount.core.errors import ConfigError
 from bincount.core.manifest import Manifest
 from bincount.edge import packaging, registry, tracking
@@ -43,7 +44,7 @@ def register(settings: Settings, *, run_id: str) -> dict:
     folder, facts = model_of(settings, run_id)
     model = digest_of_model(folder)
     for made in registry.versions_of_run(settings, run_id):
-        if made.tags.get("bincount.model") == model:
+        if made.tags.get("bincount.model") == model and Calibration.read(folder) is not None:
             _log.info("run %s is version %s already", run_id, made.version)
             return _answer(made.version)
 
