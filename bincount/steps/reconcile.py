@@ -61,7 +61,8 @@ def reconcile(
         miss_cost: What a wrong record that is not found costs.
         error_rate: Share of records that are wrong.
         alpha: Share of right records that may be called a mismatch.
-        blind: Whether the report hides what is recorded and what the model sees.
+        blind: Whether the report is for the person who counts: the bins to
+            count, without what is recorded and what the model sees. The lists hold both.
 
     Returns:
         The summary but for its curve, and `out`.
@@ -159,7 +160,8 @@ def _publish(work: Work, store: Store, about: About, summary: dict, folder: Path
         with tempfile.TemporaryDirectory(prefix=".", dir=folder) as place:
             beside = Path(place)
             write_lists(work, about, beside)
-            rows = list(rows_of(work, about, limit=MOST_ROWS))
+            asked = summary["to_count"] if summary["blind"] else None
+            rows = list(rows_of(work, about, limit=MOST_ROWS if asked is None else min(MOST_ROWS, asked)))
             ids = [row["id"] for row in rows[:MOST_PHOTOS] if row["photo"] and is_bin_id(row["id"])]
             page = report_of(
                 summary,

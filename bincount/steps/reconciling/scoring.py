@@ -51,15 +51,14 @@ def score_photos(work: Work, store: Store, predictor: Predictor) -> None:
         for answer in answers:
             place, bin_id = waiting.popleft()
             problem = problem_of(bin_id, answer)
-            progress.step(len(answer.data or b""), bool(problem))
             if problem:
                 bad.append((None, problem, place))
             else:
                 chunk.append((place, answer.data or b""))
             if len(chunk) + len(bad) == _CHUNK:
-                _count(work, predictor, chunk, bad)
+                _count(work, predictor, chunk, bad, progress)
                 chunk, bad = [], []
-    _count(work, predictor, chunk, bad)
+        _count(work, predictor, chunk, bad, progress)
 
 
 def problem_of(bin_id: str, answer: Fetched) -> str:
@@ -73,7 +72,13 @@ def problem_of(bin_id: str, answer: Fetched) -> str:
     return ""
 
 
-def _count(work: Work, predictor: Predictor, chunk: list[tuple[int, bytes]], bad: list[tuple[None, str, int]]) -> None:
+def _count(
+    work: Work,
+    predictor: Predictor,
+    chunk: list[tuple[int, bytes]],
+    bad: list[tuple[None, str, int]],
+    progress: Progress,
+) -> None:
     left = list(chunk)
     rows: list[tuple[bytes | None, str, int]] = [*bad]
     while left:
@@ -89,10 +94,7 @@ def _count(work: Work, predictor: Predictor, chunk: list[tuple[int, bytes]], bad
         rounded = np.round(found.astype(np.float64), _DIGITS)
         rows += [(row.tobytes(), "", place) for row, (place, _) in zip(rounded, left, strict=True)]
         break
-    work.update(
-        (
-            "probabilities",
-            "photo_problem",
-        ),
-        rows,
-    )
+    work.update(("probabilities", "photo_problem"), rows)
+    sizes = {place: len(photo) for place, photo in chunk}
+    for _, problem, place in rows:
+        progress.step(sizes.get(place, 0), bool(problem))
