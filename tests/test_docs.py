@@ -36,6 +36,8 @@ CHECKED = {
     ".venv/bin/bincount predict photo.jpg": "tests/test_end_to_end.py",
     ".venv/bin/bincount doctor": "asks the network for weights and the bucket for 20 s",
     ".venv/bin/bincount clean": "tests/local/test_clean.py",
+    ".venv/bin/bincount reconcile --records stock.csv --source s3://aft-vbi-pds --capacity 50 "
+    "--out worklist": "tests/steps/test_reconcile.py",
     ".venv/bin/bincount serve --port 5001": "tests/serving/test_follow.py",
 }
 
