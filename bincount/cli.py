@@ -30,7 +30,10 @@ Flag = tuple[str, dict[str, Any]]
 _SOURCE: Flag = ("--source", {"required": True, "help": "s3://BUCKET, or a folder in the bucket's layout"})
 _LIMIT: Flag = ("--limit", {"type": int, "metavar": "N", "help": "how many bins to draw (default: all)"})
 _SEED: Flag = ("--seed", {"type": int, "default": 0, "metavar": "S", "help": "what every random choice is drawn from"})
-_COUNTS: Flag = ("--counts", {"default": "1-5", "help": 'counts to tell apart; 0-5+ adds "6 or more" (default: 1-5)'})
+_COUNTS: Flag = (
+    "--counts",
+    {"default": "1-5", "help": "counts to tell apart; choose 0-5+ (with empty bins, 6 or more) to reconcile (1-5)"},
+)
 _RUN_ID: Flag = ("--run-id", {"required": True, "help": "the MLflow run, as `bincount ingest` prints it"})
 _PREPARED: Flag = ("--prepared", {"required": True, "help": "the features, as `bincount prepare` names them"})
 _VERSION: Flag = ("--model-version", {"required": True, "help": "the version of the registered model, such as 3"})

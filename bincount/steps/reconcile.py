@@ -11,7 +11,7 @@ from pathlib import Path
 from bincount.core.calibration import Calibration
 from bincount.core.conformal import ALPHA
 from bincount.core.digest import digest_of
-from bincount.core.errors import ConfigError
+from bincount.core.errors import BincountError, ConfigError
 from bincount.core.records import is_bin_id
 from bincount.core.variance import ERROR_RATE
 from bincount.edge import registry
@@ -89,6 +89,7 @@ def reconcile(
         request = {"source": store.source, "records": table and table.digest, "model": digest_of_model(fetched)}
         with Work(settings.reconciles / f"{digest_of(request)}.db") as work:
             _load(work, store, table)
+            _make(folder)  # before hours of counting
             from bincount.learn.predict import Predictor
 
             score_photos(work, store, Predictor(fetched))
@@ -143,11 +144,23 @@ def _check(
 
 def _load(work: Work, store: Store, table: Table | None) -> None:
     if not work.is_loaded:
-        if table is None:
-            load_bucket(work, store)
-        else:
-            load_table(work, table)
+        try:
+            load_bucket(work, store) if table is None else load_table(work, table)
+        except BincountError:
+            work.remove()  # nothing to go on from
+            raise
     read_metadata(work, store)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--out: {folder} must be a writable folder, got {error.strerror!r}. Name another."
+        ) from error
 
 
 def _publish(work: Work, store: Store, about: About, summary: dict, folder: Path) -> None:
@@ -155,27 +168,23 @@ def _publish(work: Work, store: Store, about: About, summary: dict, folder: Path
     from bincount.steps.reconciling.photos import reduced_photos
     from bincount.steps.reconciling.report import MOST_PHOTOS, MOST_ROWS, report_of
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as place:
-            beside = Path(place)
-            write_lists(work, about, beside)
-            asked = summary["to_count"] if summary["blind"] else None
-            rows = list(rows_of(work, about, limit=MOST_ROWS if asked is None else min(MOST_ROWS, asked)))
-            ids = [row["id"] for row in rows[:MOST_PHOTOS] if row["photo"] and is_bin_id(row["id"])]
-            page = report_of(
-                summary,
-                rows,
-                reduced_photos(store, ids),
-                about,
-                records=summary["records"] or "the source's own metadata",
-                error_rate=summary["error_rate"],
-                pooled=summary["pooled"],
-                blind=summary["blind"],
-            )
-            (beside / "report.html").write_text(page, encoding="utf-8")
-            (beside / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-            for name in ("worklist.csv", "worklist.jsonl", "report.html", "summary.json"):
-                os.replace(beside / name, folder / name)
-    except OSError as error:
-        raise ConfigError(f"--out: {folder} must be writable, got {error.strerror!r}. Name another folder.") from error
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as place:
+        beside = Path(place)
+        write_lists(work, about, beside)
+        asked = summary["to_count"] if summary["blind"] else None
+        rows = list(rows_of(work, about, limit=MOST_ROWS if asked is None else min(MOST_ROWS, asked)))
+        ids = [row["id"] for row in rows[:MOST_PHOTOS] if row["photo"] and is_bin_id(row["id"])]
+        page = report_of(
+            summary,
+            rows,
+            reduced_photos(store, ids),
+            about,
+            records=summary["records"] or "the source's own metadata",
+            error_rate=summary["error_rate"],
+            pooled=summary["pooled"],
+            blind=summary["blind"],
+        )
+        (beside / "report.html").write_text(page, encoding="utf-8")
+        (beside / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        for name in ("worklist.csv", "worklist.jsonl", "report.html", "summary.json"):
+            os.replace(beside / name, folder / name)

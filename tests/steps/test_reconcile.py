@@ -7,15 +7,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pyarrow
 import pytest
 from pyarrow import parquet
 
-from bincount.core.errors import ConfigError, DataError
+from bincount.core.errors import ConfigError, DataError, StoreError
 from bincount.core.split import part_of
 from bincount.core.worklist import COLUMNS
+from bincount.local.bucket import open_bucket
 from bincount.steps.reconcile import reconcile
 from bincount.steps.reconciling.work import Work
 from tests.bins import write_bin
@@ -319,6 +322,38 @@ def test_bins_the_model_may_know_by_heart_are_told(settings, model, out, tmp_pat
     assert read_lists(out)[2]["learned_from"] == sum(part_of(f"{number:05d}") != "test" for number in range(1, 41))
     with door(settings, "test") as client:
         client.set_model_version_tag(registry.MODEL, version, "bincount.source", "s3://aft-vbi-pds")
+
+
+def test_a_bucket_gives_what_a_folder_gives(settings, model, source, tmp_path):
+    server = open_bucket(Path(source[0]), port=0, bucket="some-bins")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        of_server = dataclasses.replace(settings, buckets={"some-bins": f"http://127.0.0.1:{server.port}"})
+        reconcile(of_server, source="s3://some-bins", model=model, out=str(tmp_path / "bucket"))
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    reconcile(settings, source=source[0], model=model, out=str(tmp_path / "folder"))
+    table = (tmp_path / "folder" / "worklist.csv").read_text()
+    assert (tmp_path / "bucket" / "worklist.csv").read_text() == table.replace(source[0], "s3://some-bins")
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_photos_are_counted(settings, model, source, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ConfigError, match=r"--out: .* must be a writable folder, got 'File exists'"):
+        reconcile(settings, source=source[0], model=model, out=str(tmp_path / "out"))
+    (left,) = settings.reconciles.glob("*.db")
+    with Work(left) as work:
+        assert work.count("probabilities IS NOT NULL") == 0
+        work.remove()
+
+
+def test_work_that_is_damaged_says_what_to_delete(tmp_path):
+    (tmp_path / "work.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(StoreError, match="or delete it"):
+        Work(tmp_path / "work.db")
 
 
 def test_a_model_without_a_calibration_is_refused(settings, source, out):

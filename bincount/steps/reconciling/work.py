@@ -40,12 +40,14 @@ class Work:
                 self._db.execute(f"PRAGMA {setting}")
             self._db.execute(f"CREATE TABLE IF NOT EXISTS bins ({_COLUMNS})")
             self._db.execute("BEGIN IMMEDIATE").execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except (sqlite3.Error, OSError) as error:
             if "locked" in str(error):
                 raise ConfigError(
                     f"reconcile: only one process may be at a request, got another at {path}. Wait."
                 ) from None
-            raise StoreError(f"{path}: must be writable, got {error}. Free some room, and run again.") from error
+            raise StoreError(
+                f"{path}: must be readable and writable, got {error}. Free some room, or delete it, and run again."
+            ) from error
 
     def __enter__(self) -> Work:
         return self
