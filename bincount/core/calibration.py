@@ -17,13 +17,19 @@ FILE = "calibration.json"
 _FORMAT = "bincount-calibration-1"
 
 
+def prior_of(learned: Sequence[int] | np.ndarray, counts: Counts) -> np.ndarray:
+    """(C,) frequencies of the classes among bins that were learned from; each counts one more than it has."""
+    seen = np.bincount(np.asarray(learned, dtype=int), minlength=len(counts)) + 1
+    return seen / seen.sum()
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What turns a model's probabilities into bounds and verdicts.
 
     Attributes:
         counts: The C classes.
-        prior: (C,) frequencies of the classes among the bins that were learned from; each counts one more than it has.
+        prior: (C,) of `prior_of`.
         scores: Distances of the calibration bins, by class and group.
     """
 
@@ -49,8 +55,7 @@ class Calibration:
             learned: Class index of every bin of the training part.
             counts: The C classes.
         """
-        seen = np.bincount(np.asarray(learned, dtype=int), minlength=len(counts)) + 1
-        return cls(counts, seen / seen.sum(), scores_of(probabilities, truth, groups))
+        return cls(counts, prior_of(learned, counts), scores_of(probabilities, truth, groups))
 
     def bounds(self, probabilities: np.ndarray, *, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray]:
         """Least and greatest class of each photo's prediction set: `conformal.bounds_of`."""

@@ -260,3 +260,14 @@ def test_register_keeps_what_the_calibration_part_says_with_the_model(settings, 
         metrics = client.get_run(run_id).data.metrics
     assert 0.8 < metrics["test_coverage"] <= 1
     assert 1 <= metrics["test_set_size"] <= 5
+
+
+def test_evaluate_says_how_well_wrong_records_are_found(settings, run_id):
+    evaluation, _, _ = read_evaluation(settings, run_id)
+    assert set(evaluation["variance"]["kinds"]) == {"one", "two", "any"}  # no two photos of one bin among these
+    for kind, row in evaluation["variance"]["kinds"].items():
+        assert evaluation["metrics"][f"variance_auroc_{kind}"] == row["model"]["auroc"]
+        assert set(row["model"]["at"]) == {"0.01", "0.02", "0.05", "0.1", "0.2"}
+    card = (settings.run(run_id) / "evaluation" / "card.md").read_text()
+    assert "## Finding wrong records" in card
+    assert "| one item off | " in card
