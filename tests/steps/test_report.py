@@ -156,7 +156,7 @@ def test_the_keyboard_does_it_all(opened):
         page.keyboard.press(key)
     assert page.evaluate("document.activeElement.cells[2].textContent") == "10001"
     page.keyboard.press("Enter")
-    assert page.get_by_role("dialog").inner_text() == "bin 10001"
+    assert page.get_by_role("dialog").inner_text() == f"bin 10001: {HOSTILE}"
     page.keyboard.press("Escape")
     assert not page.get_by_role("dialog").is_visible()
     page.keyboard.press("k")

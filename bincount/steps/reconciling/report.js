@@ -41,7 +41,8 @@ function enlarge(row) {
   if (!photo) return;
   dialog.querySelector("img").src = photo.src;
   dialog.querySelector("img").alt = photo.alt;
-  dialog.querySelector("p").textContent = photo.alt;
+  const why = row.querySelector(".why"); // hidden where there is no room
+  dialog.querySelector("p").textContent = why ? `${photo.alt}: ${why.textContent}` : photo.alt;
   dialog.showModal();
 }
 
