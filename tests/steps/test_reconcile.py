@@ -324,6 +324,20 @@ def test_bins_the_model_may_know_by_heart_are_told(settings, model, out, tmp_pat
         client.set_model_version_tag(registry.MODEL, version, "bincount.source", "s3://aft-vbi-pds")
 
 
+def test_with_an_open_class_no_record_is_outside(source, out, tmp_path):
+    settings = make_settings(tmp_path)
+    model = registered(settings, counts="0-5+", sharpness=4.0)
+    rows = [(bin_id, recorded) for bin_id, recorded in zip(source[1], (0, 3, 6, 17, 100_000), strict=False)]
+    file = write_records(tmp_path / "stock.csv", rows)
+    reconcile(settings, source=source[0], records=file, model=model, out=str(out))
+    lines, table, summary = read_lists(out)
+    assert summary["judged"] == 5
+    assert "not_countable" not in {line["verdict"] for line in lines}
+    assert set(lines[0]["probabilities"]) == {"0", "1", "2", "3", "4", "5", "6+"}
+    assert {line["direction"] for line in lines if line["recorded"] == 0} == {"more"}
+    assert {row["recorded"] for row in table} == {"0", "3", "6", "17", "100000"}
+
+
 def test_a_bucket_gives_what_a_folder_gives(settings, model, source, tmp_path):
     server = open_bucket(Path(source[0]), port=0, bucket="some-bins")
     thread = threading.Thread(target=server.serve_forever)
