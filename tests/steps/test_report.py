@@ -124,6 +124,22 @@ def test_nothing_from_outside_is_run(opened):
     assert HOSTILE in page.locator("header").inner_text()
 
 
+def test_the_page_itself_forbids_other_scripts_and_the_network(chromium, tmp_path):
+    """Should something ever slip through unescaped."""
+    path = page_of(tmp_path)
+    slipped = "<img src=x onerror=\"document.title = 'run'\"><script>document.title = 'run'</script>"
+    path.write_text(path.read_text().replace("<dialog", f"{slipped}<dialog"))
+    page, failed = chromium.new_page(), {}
+    page.on("requestfailed", lambda request: failed.update({request.url: request.failure}))
+    page.goto(path.as_uri())
+    page.evaluate("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'}))")
+    page.wait_for_timeout(200)
+    assert page.title() == "bincount: which records are wrong"
+    assert page.get_by_role("status").inner_text() == "24 of 24 rows"  # its own script ran
+    assert failed["http://127.0.0.1:9/x.png"] == "csp"
+    page.close()
+
+
 def test_filter_and_sort(opened):
     page = opened()
     assert shown(page) == [f"{10_000 + place}" for place in range(24)]
