@@ -30,7 +30,10 @@ Flag = tuple[str, dict[str, Any]]
 _SOURCE: Flag = ("--source", {"required": True, "help": "s3://BUCKET, or a folder in the bucket's layout"})
 _LIMIT: Flag = ("--limit", {"type": int, "metavar": "N", "help": "how many bins to draw (default: all)"})
 _SEED: Flag = ("--seed", {"type": int, "default": 0, "metavar": "S", "help": "what every random choice is drawn from"})
-_COUNTS: Flag = ("--counts", {"default": "1-5", "help": 'counts to tell apart; 0-5+ adds "6 or more" (default: 1-5)'})
+_COUNTS: Flag = (
+    "--counts",
+    {"default": "1-5", "help": "counts to tell apart; choose 0-5+ (with empty bins, 6 or more) to reconcile (1-5)"},
+)
 _RUN_ID: Flag = ("--run-id", {"required": True, "help": "the MLflow run, as `bincount ingest` prints it"})
 _PREPARED: Flag = ("--prepared", {"required": True, "help": "the features, as `bincount prepare` names them"})
 _VERSION: Flag = ("--model-version", {"metavar": "N", "help": "the version of the registered model, such as 3"})
@@ -158,6 +161,28 @@ STEPS: dict[str, tuple[str, list[Flag], str]] = {
         "Ask the running model server until it answers as the version does.",
         [_VERSION, ("--timeout-s", {"type": float, "default": 180.0, "help": "seconds to wait (default: 180)"})],
         "bincount verify_serving 3",
+    ),
+    "reconcile": (
+        "Find the bins whose record is wrong, worst first.",
+        [
+            _SOURCE,
+            ("--records", {"metavar": "FILE", "help": "CSV or parquet with id and recorded (default: the metadata)"}),
+            ("--model", {"default": "models:/bincount@champion", "help": "MLflow URI (default: the champion)"}),
+            ("--capacity", {"type": int, "metavar": "N", "help": "how many bins can be counted"}),
+            ("--count-cost", {"type": float, "metavar": "C", "help": "what it costs to count a bin"}),
+            ("--miss-cost", {"type": float, "metavar": "M", "help": "what a wrong record that is not found costs"}),
+            (
+                "--error-rate",
+                {"type": float, "default": 0.02, "metavar": "E", "help": "share of records that are wrong (0.02)"},
+            ),
+            (
+                "--alpha",
+                {"type": float, "default": 0.05, "metavar": "A", "help": "share of right records to flag (0.05)"},
+            ),
+            ("--blind", {"action": "store_true", "help": "hide records and predictions from who counts"}),
+            ("--out", {"required": True, "metavar": "DIR", "help": "folder for worklist, summary and report"}),
+        ],
+        "bincount reconcile --records stock.csv --source s3://aft-vbi-pds --capacity 50 --out worklist",
     ),
 }
 """Each step's purpose, flags and example; the flags are its function's keyword arguments."""

@@ -44,6 +44,8 @@ CHECKED = {
     "--source ../shared/abid": "tests/steps/test_evaluate_source.py",
     ".venv/bin/bincount doctor": "asks the network for weights and the bucket for 20 s",
     ".venv/bin/bincount clean": "tests/local/test_clean.py",
+    ".venv/bin/bincount reconcile --records stock.csv --source s3://aft-vbi-pds --capacity 50 "
+    "--out worklist": "tests/steps/test_reconcile.py",
     ".venv/bin/bincount serve --port 5001": "tests/serving/test_follow.py",
     ".venv/bin/bincount promote 3": "tests/steps/test_moving.py",
     '.venv/bin/bincount promote 3 --force --why "its test bins were recorded wrong"': "tests/steps/test_moving.py",

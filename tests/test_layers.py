@@ -19,7 +19,7 @@ OUTSIDE = {
     "core": {"numpy", "google_crc32c"},
     "learn": {"numpy", "tensorflow", "keras", "keras_tuner", "sklearn"},
     "edge": {"boto3", "botocore", "obstore", "mlflow", "pyarrow"},
-    "steps": {"numpy", "matplotlib", "rich"},
+    "steps": {"numpy", "matplotlib", "rich", "jinja2", "markupsafe", "PIL"},
 }
 DAG_TOP = {"airflow", "pendulum", "datetime", "__future__", "typing", "step_tasks"}
 DAG_TOP |= {"notices", "promotion", "importlib", "json", "logging"}

@@ -10,7 +10,8 @@ from typing import Any
 from bincount.core.rejected import BadObject
 
 _BIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_LARGEST_COUNT = 100_000
+LARGEST_COUNT = 100_000
+"""No bin holds more; a larger number in the books is no count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +83,4 @@ def _bad(bin_id: str, reason: str, rule: str) -> BadObject:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_COUNT
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT

@@ -79,14 +79,17 @@ class Client:
             self._connection.close()
         self._connection = None
 
-    def count(self, photos: Sequence[bytes]) -> list[dict]:
-        """Counts the items on any number of photos.
+    def count(self, photos: Sequence[bytes], recorded: Sequence[int | None] | None = None) -> list[dict]:
+        """Counts the items on any number of photos, and says what they make of the records.
 
         Args:
             photos: Bytes of JPEG or PNG files.
+            recorded: What the books say of each bin, None where nothing is asked; left out, nothing is.
 
         Returns:
-            An answer a photo, in their order: `count`, `confidence`, `probabilities` (`core.answers`).
+            An answer a photo, in their order: `count`, `confidence`, `probabilities`,
+            `low`, `high`, and of records `mismatch_probability`, `direction` and `verdict`
+            (`core.answers`). A model registered before there were any answers the first three only.
 
         Raises:
             DataError: If the server refuses a photo or the request; the message
@@ -95,11 +98,12 @@ class Client:
         """
         answers: list[dict] = []
         for at in range(0, len(photos), _MOST_ROWS):
-            answers += self._count_some(photos[at : at + _MOST_ROWS])
+            asked = None if recorded is None else recorded[at : at + _MOST_ROWS]
+            answers += self._count_some(photos[at : at + _MOST_ROWS], asked)
         return answers
 
-    def _count_some(self, photos: Sequence[bytes]) -> list[dict]:
-        body, content_type = _request(photos)
+    def _count_some(self, photos: Sequence[bytes], recorded: Sequence[int | None] | None) -> list[dict]:
+        body, content_type = _request(photos, recorded)
         until, pause_s = time.monotonic() + self._timeout_s, _FIRST_PAUSE_S
         for retries_left in range(self._retries, -1, -1):
             status, said, wait_s = self._ask(body, content_type, until)
@@ -209,15 +213,19 @@ def served_version(url: str, *, token: str | None = None, timeout_s: float = 10)
     return about_server(url, token=token, timeout_s=timeout_s).get("version")
 
 
-def _request(photos: Sequence[bytes]) -> tuple[bytes, str]:
+def _request(photos: Sequence[bytes], recorded: Sequence[int | None] | None = None) -> tuple[bytes, str]:
     """Body and content type."""
     if len(photos) < _PARQUET_FROM:
-        rows = [[base64.b64encode(photo).decode()] for photo in photos]
-        return json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode(), "application/json"
+        columns: dict[str, Sequence] = {"image": [base64.b64encode(photo).decode() for photo in photos]}
+        columns |= {} if recorded is None else {"recorded": recorded}
+        split = {"columns": list(columns), "data": [list(row) for row in zip(*columns.values(), strict=True)]}
+        return json.dumps({"dataframe_split": split}).encode(), "application/json"
     import pyarrow
     from pyarrow import parquet
 
-    table = pyarrow.table({"image": pyarrow.array(photos, pyarrow.binary())})
+    arrays = {"image": pyarrow.array(photos, pyarrow.binary())}
+    arrays |= {} if recorded is None else {"recorded": pyarrow.array(recorded, pyarrow.int64())}
+    table = pyarrow.table(arrays)
     buffer = io.BytesIO()
     # Photos are compressed already and hardly ever repeat.
     parquet.write_table(table, buffer, compression="none", use_dictionary=False, write_statistics=False)

@@ -110,15 +110,19 @@ def _pack(folder: Path, package: Package, run_id: str, model_id: str, place: str
 def _signature() -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Map
+    from mlflow.types.schema import AnyType, Map
 
     return ModelSignature(
-        inputs=Schema([ColSpec(DataType.binary, "image")]),
+        # MLflow's `long` refuses null and makes 2 of 2.5: the model itself looks at what is recorded.
+        inputs=Schema([ColSpec(DataType.binary, "image"), ColSpec(AnyType(), "recorded", required=False)]),
         outputs=Schema(
             [
                 ColSpec(DataType.long, "count"),
                 ColSpec(DataType.double, "confidence"),
                 ColSpec(Map(DataType.double), "probabilities"),
+                *(ColSpec(DataType.long, name, required=False) for name in ("low", "high")),
+                ColSpec(DataType.double, "mismatch_probability", required=False),
+                *(ColSpec(DataType.string, name, required=False) for name in ("direction", "verdict")),
             ]
         ),
     )

@@ -86,6 +86,11 @@ class Settings:
         """Backbone features, each set named by what made it."""
         return self.workspace / "features"
 
+    @property
+    def reconciles(self) -> Path:
+        """Reconciliations under way, one file a request."""
+        return self.workspace / "reconciles"
+
     def run(self, run_id: str) -> Path:
         """The folder of one run's search, model and evaluation.
 

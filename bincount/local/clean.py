@@ -102,6 +102,7 @@ def find_items(settings: Settings, *, home: Path, mlruns: Path, days: float) -> 
         *_items(_entries(settings.features), since, lambda path: "a kept run uses it" if path.name in folders else ""),
         *_items(_entries(settings.shards), since, lambda path: "a manifest names it" if path.name in shards else ""),
         *_items(_entries(settings.ingests), since, lambda _: ""),
+        *_items(_entries(settings.reconciles), since, lambda _: ""),
         *_items(settings.manifests.glob("*"), since, lambda _: "says what a run has learned from"),
         *_items([settings.workspace / "sample"], since, lambda _: "the sample bins"),
         *_items((home / "logs").glob("dag_id=*/run_id=*"), since, lambda _: ""),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bincount.core.errors import DataError
+from bincount.core.verdicts import recorded_of
 from bincount.learn.images import check_image
 from bincount.serving.limits import SEND, Limits, Refused
 
@@ -16,6 +17,7 @@ JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 # Others reach hundreds of times: a small body that becomes gigabytes.
 _MILD_CODECS = {"UNCOMPRESSED", "SNAPPY"}
 _PARQUET_ROWS_AT_A_TIME = 4
+_COLUMNS = (["image"], ["image", "recorded"], ["recorded", "image"])
 _MAGIC = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n")
 
 
@@ -65,15 +67,29 @@ def _photos_in_json(body: bytes, limits: Limits) -> Iterator[bytes]:
     except (ValueError, RecursionError):
         raise Refused(400, f"request: must be JSON, got something else. {SEND}") from None
     match request:
-        case {"dataframe_split": {"columns": ["image"], "data": list(rows), **more}, **others} if not more | others:
-            values = [row[0] if isinstance(row, list) and len(row) == 1 else None for row in rows]
+        case {"dataframe_split": {"columns": list(names), "data": list(rows), **more}, **others} if (
+            names in _COLUMNS and not more | others
+        ):
+            named = [dict(zip(names, row, strict=False)) if _is_row(row, names) else {} for row in rows]
         case {"dataframe_records": list(rows), **others} if not others:
-            values = [row["image"] if isinstance(row, dict) and row.keys() == {"image"} else None for row in rows]
+            named = [row if isinstance(row, dict) and row.keys() <= {"image", "recorded"} else {} for row in rows]
         case _:
-            raise Refused(400, f"request: must have one column, image, got another form. {SEND}")
-    _check_rows(len(values), limits)
-    for row, value in enumerate(values):
-        yield _decoded(row, value)
+            raise Refused(400, f"request: must have the column image, and may have recorded, got another form. {SEND}")
+    _check_rows(len(named), limits)
+    for row, values in enumerate(named):
+        _check_recorded(row, values.get("recorded"))
+        yield _decoded(row, values.get("image"))
+
+
+def _is_row(row: Any, names: list[str]) -> bool:
+    return isinstance(row, list) and len(row) == len(names)
+
+
+def _check_recorded(row: int, value: Any) -> None:
+    try:
+        recorded_of(value)
+    except DataError as error:
+        raise Refused(400, f"row {row}: {error}") from None
 
 
 def _decoded(row: int, value: Any) -> bytes:
@@ -94,9 +110,11 @@ def _photos_in_parquet(body: bytes, limits: Limits) -> Iterator[bytes]:
             _check_parquet(file, limits)
             row = 0
             for batch in file.iter_batches(_PARQUET_ROWS_AT_A_TIME):
-                for value in batch.column(0):
+                recorded = batch.column("recorded") if "recorded" in batch.schema.names else [None] * len(batch)
+                for value, count in zip(batch.column("image"), recorded, strict=True):
                     if not value.is_valid:
                         raise Refused(400, f"row {row}: image must be a photo's bytes, got none. Send one a row.")
+                    _check_recorded(row, None if count is None else count.as_py())
                     yield value.as_py()
                     row += 1
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError):
@@ -107,10 +125,19 @@ def _check_parquet(file: Any, limits: Limits) -> None:
     import pyarrow
 
     schema, about = file.schema_arrow, file.metadata
-    if schema.names != ["image"] or schema.field(0).type not in (pyarrow.binary(), pyarrow.large_binary()):
-        raise Refused(400, "request: must have one column, image, of photos' bytes, got another form. Send only it.")
+    if schema.names not in _COLUMNS or schema.field("image").type not in (pyarrow.binary(), pyarrow.large_binary()):
+        raise Refused(
+            400,
+            "request: must have the column image, of photos' bytes, and may have recorded, got another form. Mend it.",
+        )
+    kinds = pyarrow.types
+    if "recorded" in schema.names:
+        kind = schema.field("recorded").type
+        if not (kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_null(kind)):
+            raise Refused(400, "request: recorded must be numbers, got another type. Send what the books say.")
     _check_rows(about.num_rows, limits)
-    chunks = [about.row_group(group).column(0) for group in range(min(about.num_row_groups, limits.rows))]
+    groups = [about.row_group(group) for group in range(min(about.num_row_groups, limits.rows))]
+    chunks = [group.column(column) for group in groups for column in range(group.num_columns)]
     if not {chunk.compression for chunk in chunks} <= _MILD_CODECS:
         raise Refused(400, "request: parquet must be uncompressed or snappy, got another codec. Write it uncompressed.")
     if sum(chunk.total_uncompressed_size for chunk in chunks) > 2 * limits.body_bytes:

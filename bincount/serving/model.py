@@ -17,8 +17,10 @@ from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from bincount.core.answers import answer_of
+from bincount.core.answers import answers_of
+from bincount.core.calibration import Calibration
 from bincount.core.errors import DataError
+from bincount.core.verdicts import recorded_of
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +40,11 @@ class BinCounter(PythonModel):
 
         # This file runs as a copy in the model's folder; the photo lies in the package.
         example = Path(bincount.serving.__file__).with_name("example.jpg").read_bytes()
+        folder = Path(context.artifacts["model"])
         fast = bool((context.model_config or {}).get("bfloat16"))
-        predictor = Predictor(Path(context.artifacts["model"]), bfloat16=fast)
+        predictor = Predictor(folder, bfloat16=fast)
         self.bfloat16 = predictor.bfloat16
-        self._counts = predictor.counts
+        self._counts, self._calibration = predictor.counts, Calibration.read(folder)
         patience_s = MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()  # after it MLflow has answered 504
         self._batcher = Batcher(predictor.predict, BATCHES, example, patience_s=patience_s)
 
@@ -51,26 +54,28 @@ class BinCounter(PythonModel):
         return dict(self._batcher.sizes)
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: dict | None = None) -> list[dict]:
-        """Answers each row with `count`, `confidence` and `probabilities` (`core.answers`).
+        """Answers each row (`core.answers.answers_of`).
 
         Args:
             context: Unused; MLflow passes it.
-            model_input: (N,) rows with the bytes of a JPEG or PNG in `image`.
+            model_input: (N,) rows with the bytes of a JPEG or PNG in `image`,
+                and, where they are to be held against it, what the books say in `recorded`.
             params: None are defined.
 
         Raises:
-            MlflowException: If there is no row or a photo cannot be read (HTTP
-                400, naming the row), or if counting itself failed (HTTP 500).
+            MlflowException: If there is no row, a photo cannot be read or a
+                record is no count (HTTP 400, naming the row), or if counting itself failed (HTTP 500).
         """
         try:
-            probabilities = self._batcher.predict(_photos_of(model_input))
+            photos, recorded = _photos_of(model_input), _recorded_of(model_input)
+            probabilities = self._batcher.predict(photos)
         except DataError as error:
             raise Refusal(str(error), INVALID_PARAMETER_VALUE) from None
         except Exception:
             # Anything but an MlflowException would be answered with its stack trace.
             _log.exception("counting failed")
             raise Refusal("server: counting must succeed, got an error. See its log.", INTERNAL_ERROR) from None
-        return [answer_of(row, self._counts) for row in probabilities]
+        return answers_of(probabilities, self._counts, self._calibration, recorded)
 
 
 class Refusal(MlflowException):
@@ -92,6 +97,18 @@ def _photos_of(model_input: pd.DataFrame) -> list[bytes]:
         if not isinstance(photo, bytes):
             raise DataError(f"row {row}: image must be a photo's bytes, got {type(photo).__name__}. {_SEND}")
     return photos
+
+
+def _recorded_of(model_input: pd.DataFrame) -> list[int | None] | None:
+    if "recorded" not in model_input.columns:
+        return None
+    recorded: list[int | None] = []
+    for row, value in enumerate(model_input["recorded"].tolist()):
+        try:
+            recorded.append(recorded_of(None if value is pd.NA else value))
+        except DataError as error:
+            raise DataError(f"row {row}: {error}") from None
+    return recorded
 
 
 set_model(BinCounter())

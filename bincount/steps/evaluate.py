@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from bincount.core.calibration import prior_of
 from bincount.core.counts import Counts
 from bincount.core.errors import ConfigError, DataError
-from bincount.core.evaluation import LEARNED, judge, unseen
+from bincount.core.evaluation import LEARNED, judge, truth_of, unseen
 from bincount.core.manifest import Manifest, Record
+from bincount.core.variance_evaluation import headline_of, judge_variance
 from bincount.edge import tracking
 from bincount.edge.settings import Settings
 from bincount.steps.photos import photos_of
@@ -66,7 +68,8 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
 
     Returns:
         `metrics`: exact, within_one, mae, rmse, nll, rps, ece, the baselines
-        largest_class and prior_nll, bins, groups and set_aside.
+        largest_class and prior_nll, bins, groups and set_aside, and how well
+        wrong records are found (`variance_evaluation.headline_of`).
 
     Raises:
         ConfigError: If the run has no trained model.
@@ -96,6 +99,10 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     probabilities = predict_records(settings, manifest, records, Predictor(folder))
     sharpness = list(map(sharpness_of, photos_of(settings, manifest, records)))
     evaluation = judge(probabilities, records, counts, sharpness)
+    evaluation["variance"] = judge_variance(
+        probabilities, records, counts, prior_of(truth_of(manifest.part("train"), counts), counts)
+    )
+    evaluation["metrics"] |= headline_of(evaluation["variance"])
     evaluation["metrics"]["set_aside"] = len(test) - len(records)
     evaluation |= {"model": model, "facts": facts, "source": manifest.source, "counts": list(counts.names)}
     evaluation["parts"] = {part: len(manifest.part(part)) for part in (*LEARNED, "test")}
@@ -151,6 +158,7 @@ def _publish(
     """Writes everything beside its place, logs it, then moves it there: what is there is complete."""
     from bincount.steps.card import card_of, to_html, to_markdown
     from bincount.steps.figures import draw
+    from bincount.steps.variance_card import variance_blocks
 
     beside = place.with_name(f".evaluation.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
@@ -163,7 +171,7 @@ def _publish(
         recorded=np.asarray([record.recorded for record in records]),
         probabilities=probabilities.astype(np.float32),
     )
-    card = card_of(evaluation, run_id)
+    card = [*card_of(evaluation, run_id), *variance_blocks(evaluation)]
     (beside / "card.md").write_text(to_markdown(card))
     (beside / "card.html").write_text(to_html(card, beside))
     tracking.log_metrics(settings, run_id, {f"test_{name}": value for name, value in evaluation["metrics"].items()})

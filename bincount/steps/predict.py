@@ -6,7 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bincount.core.answers import answer_of
+from bincount.core.answers import answers_of
+from bincount.core.calibration import Calibration
 from bincount.core.errors import DataError
 from bincount.edge import registry
 from bincount.edge.settings import Settings
@@ -34,7 +35,7 @@ def predict(settings: Settings, *, files: Sequence[str], model: str = "models:/b
         from bincount.learn.predict import Predictor
 
         predictor = Predictor(fetched)
-        return {"predictions": [answer_of(row, predictor.counts) for row in predictor.predict(photos)]}
+        return {"predictions": answers_of(predictor.predict(photos), predictor.counts, Calibration.read(fetched))}
 
 
 def _read(path: Path) -> bytes:

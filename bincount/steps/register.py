@@ -6,10 +6,12 @@ import logging
 from importlib import metadata
 from pathlib import Path
 
+from bincount.core.calibration import Calibration
 from bincount.core.errors import ConfigError
 from bincount.core.manifest import Manifest
 from bincount.edge import packaging, registry, tracking
 from bincount.edge.settings import Settings
+from bincount.steps.calibrated import calibrate, coverage_of
 from bincount.steps.card import summary_of, to_markdown
 from bincount.steps.decision import DESCRIPTION_CHARACTERS
 from bincount.steps.evaluate import read_evaluation
@@ -46,7 +48,7 @@ def register(settings: Settings, *, run_id: str) -> dict:
     folder, facts = model_of(settings, run_id)
     model = digest_of_model(folder)
     for made in registry.versions_of_run(settings, run_id):
-        if made.tags.get("bincount.model") == model:
+        if made.tags.get("bincount.model") == model and Calibration.read(folder) is not None:
             _log.info("run %s is version %s already", run_id, made.version)
             return _answer(made.version)
 
@@ -60,6 +62,8 @@ def register(settings: Settings, *, run_id: str) -> dict:
 
     manifest = Manifest.read(settings.manifests, facts["manifest"])
     predictor = Predictor(folder)
+    calibration = calibrate(settings, folder, manifest, predictor)
+    tracking.log_metrics(settings, run_id, coverage_of(calibration, manifest, ids, probabilities))
     write_golden(settings, run_id, manifest, ids, probabilities, predictor)
     golden = [photo for _, photo, _ in read_golden(settings, run_id)]
     some = [record for record in manifest.records if record.id in set(ids[:_PARITY_BINS])]

@@ -24,6 +24,11 @@ def split(*photos, **more):
     return {"dataframe_split": {"columns": ["image"], "data": [[base64.b64encode(p).decode()] for p in photos], **more}}
 
 
+def records(*recorded):
+    one = base64.b64encode(ONE).decode()
+    return {"dataframe_records": [{"image": one, "recorded": value} for value in recorded]}
+
+
 def table(columns=None, **how):
     buffer = io.BytesIO()
     parquet.write_table(pyarrow.table(columns or {"image": [ONE, ONE]}), buffer, **how)
@@ -35,12 +40,21 @@ def png(width, height):
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
 
 
+both = {"columns": ["recorded", "image"], "data": [[n, base64.b64encode(ONE).decode()] for n in (7, None)]}
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
         (json.dumps(split(ONE, ONE)), JSON),
         (json.dumps(split(ONE, ONE)), "Application/JSON; charset=UTF-8"),
         (json.dumps({"dataframe_records": [{"image": base64.encodebytes(ONE).decode()}] * 2}), JSON),
+        (json.dumps(records(3, None)), JSON),
+        (json.dumps(records(0, 3.0)), JSON),
+        (json.dumps({"dataframe_split": split(ONE)["dataframe_split"] | both}), JSON),
+        (table({"image": [ONE, ONE], "recorded": [3, None]}), PARQUET),
+        (table({"recorded": [0.0, float("nan")], "image": [ONE, ONE]}), PARQUET),
+        (table({"image": [ONE, ONE], "recorded": pyarrow.nulls(2)}), PARQUET),
         (table(), PARQUET),
         (table(compression="none"), PARQUET),
         (table({"image": pyarrow.array([ONE, ONE], pyarrow.large_binary())}), PARQUET),
@@ -57,24 +71,30 @@ def test_photos_pass(body, kind):
         (b"[" * 100_000, JSON, 400, "must be JSON"),
         (b'{"inputs": ' + b"9" * 5000 + b"}", JSON, 400, "must be JSON"),
         (b"\xff\xfe", JSON, 400, "must be JSON"),
-        ({"inputs": {"image": ["SECRET"]}}, JSON, 400, "must have one column, image"),
-        ({"messages": "SECRET"}, JSON, 400, "must have one column, image"),
-        (split(ONE) | {"params": {"SECRET": 1}}, JSON, 400, "must have one column"),
-        (split(ONE, index=["SECRET"]), JSON, 400, "must have one column"),
+        ({"inputs": {"image": ["SECRET"]}}, JSON, 400, "must have the column image"),
+        ({"messages": "SECRET"}, JSON, 400, "must have the column image"),
+        (split(ONE) | {"params": {"SECRET": 1}}, JSON, 400, "must have the column image"),
+        (split(ONE, index=["SECRET"]), JSON, 400, "must have the column image"),
         (split(), JSON, 400, "at least one row, got none"),
         (split(ONE, SECRET), JSON, 400, "row 1: image must be a JPEG or PNG file, got 22 other bytes"),
         ({"dataframe_records": [{"image": "SECRET!"}]}, JSON, 400, "row 0: image must be a photo in base64"),
         ({"dataframe_records": [{"image": "\ud800"}]}, JSON, 400, "row 0: image must be a photo in base64"),
         ({"dataframe_records": [{"image": None}]}, JSON, 400, "row 0: image must be a photo in base64"),
         ({"dataframe_records": [{"image": "", "SECRET": 1}]}, JSON, 400, "row 0: "),
+        (records(2, 2.5), JSON, 400, "row 1: recorded must be a whole number from 0 to 100000 or null, got 2.5"),
+        (records(-1), JSON, 400, "row 0: recorded must be a whole number"),
+        (records("SECRET"), JSON, 400, "row 0: recorded must be a whole number .* got str"),
+        (records(True), JSON, 400, "row 0: recorded must be a whole number .* got bool"),
+        (table({"image": [ONE, ONE], "recorded": [1, -4]}), PARQUET, 400, "row 1: recorded must be a whole number"),
+        (table({"image": [ONE], "recorded": ["SECRET"]}), PARQUET, 400, "recorded must be numbers, got another type"),
         (split(*[ONE] * 5), JSON, 413, "at most 4 rows"),
         (split(png(30_000, 30_000)), JSON, 400, "row 0: image: must have 1 to 25,000,000 pixels"),
         (split(png(900, 900), png(900, 900)), JSON, 413, "at most 1 megapixels"),
         (split(ONE[:100]), JSON, 400, "row 0: image: a JPEG must have a whole header"),
         (SECRET, PARQUET, 400, "must be a whole parquet file"),
         (table()[:-9], PARQUET, 400, "must be a whole parquet file"),
-        (table({"image": [ONE], "SECRET": [1]}), PARQUET, 400, "must have one column, image"),
-        (table({"image": ["SECRET"]}), PARQUET, 400, "must have one column, image, of photos' bytes"),
+        (table({"image": [ONE], "SECRET": [1]}), PARQUET, 400, "must have the column image"),
+        (table({"image": ["SECRET"]}), PARQUET, 400, "must have the column image, of photos' bytes"),
         (table({"image": pyarrow.array([ONE, None])}), PARQUET, 400, "row 1: image must be a photo's bytes, got none"),
         (table({"image": [ONE] * 5}), PARQUET, 413, "at most 4 rows"),
         (table(compression="zstd"), PARQUET, 400, "must be uncompressed or snappy"),

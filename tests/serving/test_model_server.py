@@ -90,11 +90,56 @@ def test_the_answer_has_the_promised_form(served):
     status, answer = ask(url, split(photo()))
     assert status == 200
     (prediction,) = answer["predictions"]
-    assert list(prediction) == ["count", "confidence", "probabilities"]
+    assert list(prediction) == ["count", "confidence", "probabilities", "low", "high"]
+    assert 1 <= prediction["low"] <= prediction["count"] <= prediction["high"] <= 5
     assert list(prediction["probabilities"]) == ["1", "2", "3", "4", "5"]
     assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert prediction["confidence"] == max(prediction["probabilities"].values())
     assert prediction["probabilities"][str(prediction["count"])] == prediction["confidence"]
+
+
+@pytest.mark.parametrize("form", ["json", "parquet of floats", "parquet of integers"])
+def test_a_recorded_count_is_answered_with_a_verdict(served, form):
+    """4, none and 9 recorded; 9 is none of the counts 1 to 5."""
+    import pyarrow
+    from pyarrow import parquet
+
+    recorded = [4, None, 9]
+    if form == "json":
+        rows = [{"image": base64.b64encode(photo()).decode(), "recorded": value} for value in recorded]
+        body, kind = json.dumps({"dataframe_records": rows}).encode(), "application/json"
+    else:
+        buffer = io.BytesIO()
+        column = pyarrow.array(recorded, pyarrow.float64() if "float" in form else pyarrow.int16())
+        parquet.write_table(pyarrow.table({"image": [photo()] * 3, "recorded": column}), buffer)
+        body, kind = buffer.getvalue(), "application/vnd.apache.parquet"
+    status, answer = ask(served[2], body, kind)
+    assert status == 200, answer
+    judged, plain, outside = answer["predictions"]
+    assert judged["verdict"] in ("match", "mismatch", "unsure")
+    assert judged["direction"] in ("fewer", "more")
+    assert 0 < judged["mismatch_probability"] < 1
+    assert judged == plain | {name: judged[name] for name in ("mismatch_probability", "direction", "verdict")}
+    assert "verdict" not in plain
+    assert (outside["verdict"], outside["mismatch_probability"], outside["direction"]) == ("not_countable", None, None)
+
+
+@pytest.mark.parametrize("photos", [2, 5])
+def test_the_client_sends_records(served, photos):
+    from bincount.client import Client
+
+    with Client(served[2]) as client:
+        answers = client.count([photo()] * photos, [4, *[None] * (photos - 1)])
+    assert ["verdict" in answer for answer in answers] == [True] + [False] * (photos - 1)
+
+
+@pytest.mark.parametrize("wrong", [2.5, -1, "3", True])
+def test_a_record_that_is_no_count_gets_a_400_that_names_the_row(served, wrong):
+    rows = [{"image": base64.b64encode(photo()).decode(), "recorded": value} for value in (1, wrong)]
+    status, answer = ask(served[2], json.dumps({"dataframe_records": rows}).encode())
+    assert status == 400
+    assert answer["message"].startswith("row 1: recorded must be a whole number from 0 to 100000 or null, got ")
+    assert "Traceback" not in json.dumps(answer)
 
 
 def test_many_photos_are_answered_in_order_as_json_and_parquet(served):

@@ -12,8 +12,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
+
 import bincount.serving
 from bincount.core.answers import answer_of
+from bincount.core.calibration import Calibration
+from bincount.core.counts import Counts
 from bincount.edge import packaging, registry, tracking
 from bincount.edge.mlflow_door import door
 from tests.tiny import photo, write_model
@@ -22,16 +26,19 @@ CODE = Path(bincount.serving.__file__).with_name("model.py")
 PHOTOS = [photo(items=items, seed=items) for items in range(1, 6)]
 
 
-def register_version(settings, *, seed=0, code=CODE, golden=None):
+def register_version(settings, *, seed=0, code=CODE, golden=None, calibrated=False):
     """Registers a tiny model. Returns its version and its answers to PHOTOS.
 
-    `golden` changes the answers that are kept with it; `code` is what MLflow loads.
+    `golden` changes the answers that are kept with it; `code` is what MLflow
+    loads; without `calibrated` it is as versions were before there were bounds.
     """
     from bincount.learn.predict import Predictor
 
     run_id = tracking.open_run(settings)
     folder = settings.run(run_id) / "model"
     write_model(folder, seed=seed, sharpness=4.0)
+    if calibrated:
+        Calibration.of(np.zeros((0, 5)), np.zeros(0, int), [], [], Counts.parse("1-5")).write(folder)
     predictor = Predictor(folder)
     answers = [answer_of(predictor.predict([each])[0], predictor.counts) for each in PHOTOS]
     with tempfile.TemporaryDirectory() as place:

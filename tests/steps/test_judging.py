@@ -242,3 +242,32 @@ def test_verify_serving_says_what_it_saw(settings, run_id):
     nobody = dataclasses.replace(settings, serving_url=url)
     with pytest.raises(StoreError, match=f"{url}/invocations: must serve version {version} within 1 s, got: .*refused"):
         verify_serving(nobody, model_version=version, timeout_s=1)
+
+
+def test_register_keeps_what_the_calibration_part_says_with_the_model(settings, manifest, run_id, tmp_path):
+    """It is scored once, served with the model, and its coverage of the test part stands in the run."""
+    from bincount.core.calibration import Calibration
+    from bincount.steps.scored import digest_of_model
+
+    digest = digest_of_model(settings.run(run_id) / "model")
+    version = register(settings, run_id=run_id)["model_version"]
+    kept = Calibration.read(registry.fetch_model(settings, version, tmp_path))
+    bins = Manifest.read(settings.manifests, manifest)
+    assert sum(len(group) for groups in kept.scores for group in groups) == len(bins.part("calibration"))
+    assert kept.pooled() == ["1", "2", "3", "4", "5"]  # 40 bins: eight of each count
+    assert digest_of_model(settings.run(run_id) / "model") == digest
+    with door(settings, "test") as client:
+        metrics = client.get_run(run_id).data.metrics
+    assert 0.8 < metrics["test_coverage"] <= 1
+    assert 1 <= metrics["test_set_size"] <= 5
+
+
+def test_evaluate_says_how_well_wrong_records_are_found(settings, run_id):
+    evaluation, _, _ = read_evaluation(settings, run_id)
+    assert set(evaluation["variance"]["kinds"]) == {"one", "two", "any"}  # no two photos of one bin among these
+    for kind, row in evaluation["variance"]["kinds"].items():
+        assert evaluation["metrics"][f"variance_auroc_{kind}"] == row["model"]["auroc"]
+        assert set(row["model"]["at"]) == {"0.01", "0.02", "0.05", "0.1", "0.2"}
+    card = (settings.run(run_id) / "evaluation" / "card.md").read_text()
+    assert "## Finding wrong records" in card
+    assert "| one item off | " in card

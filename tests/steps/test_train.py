@@ -105,7 +105,7 @@ def test_compact_is_trained_whole(tmp_path):
 
 def test_fine_tuning_comes_after_the_head(tmp_path):
     settings = make_settings(tmp_path)
-    manifest = write_bins(settings.workspace, bins=60)  # the first step has a learning rate of 0: more than one is needed
+    manifest = write_bins(settings.workspace, bins=60)
     run_id = tracking.open_run(settings)
     network = {"backbone": "MobileNetV3Small", "weights": "none", "image_px": 32}
     prepared = prepare(settings, run_id=run_id, manifest=manifest, **network)["prepared"]

@@ -1,0 +1,64 @@
+"use strict";
+const body = document.querySelector(".list tbody"), rows = [...body.rows];
+const search = document.querySelector("#search"), shown = document.querySelector("#shown"), dialog = document.querySelector("dialog");
+const boxes = [...document.querySelectorAll(".bar input[type=checkbox]")];
+
+function filter() {
+  const wanted = search.value.trim().toLowerCase(), verdicts = new Set(boxes.filter(box => box.checked).map(box => box.value));
+  let left = 0;
+  for (const row of rows) {
+    const fits = row.dataset.text.toLowerCase().includes(wanted) && (!boxes.length || verdicts.has(row.dataset.verdict));
+    row.hidden = !fits;
+    left += fits;
+  }
+  shown.textContent = `${left.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows`;
+}
+
+function sort(head) {
+  const column = head.cellIndex, now = head.getAttribute("aria-sort");
+  const rising = head.dataset.first === "descending" ? now === "descending" : now !== "ascending";
+  for (const other of head.parentElement.cells) if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
+  head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+  const value = row => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+  const compare = (one, other) => {
+    const a = value(one), b = value(other);
+    if ((a === "") !== (b === "")) return a === "" ? 1 : -1; // what is empty comes last either way
+    const order = head.dataset.kind === "number" ? a - b : a < b ? -1 : a > b ? 1 : 0;
+    return (rising ? order : -order) || one.dataset.rank - other.dataset.rank;
+  };
+  body.classList.toggle("ranked", head.dataset.kind === "number" && column === 0 && rising);
+  body.append(...rows.sort(compare));
+}
+
+function step(by) {
+  const visible = [...body.rows].filter(row => !row.hidden), at = visible.indexOf(document.activeElement.closest("tbody tr"));
+  const next = visible[Math.min(visible.length - 1, Math.max(0, at + by))];
+  if (next) next.focus();
+}
+
+function enlarge(row) {
+  const photo = row && row.querySelector("img");
+  if (!photo) return;
+  dialog.querySelector("img").src = photo.src;
+  dialog.querySelector("img").alt = photo.alt;
+  const why = row.querySelector(".why"); // hidden where there is no room
+  dialog.querySelector("p").textContent = why ? `${photo.alt}: ${why.textContent}` : photo.alt;
+  dialog.showModal();
+}
+
+search.addEventListener("input", filter);
+boxes.forEach(box => box.addEventListener("change", filter));
+document.querySelectorAll(".list th[aria-sort]").forEach(head => head.querySelector("button").addEventListener("click", () => sort(head)));
+body.addEventListener("click", event => { if (event.target.tagName === "IMG") enlarge(event.target.closest("tr")); });
+dialog.addEventListener("click", () => dialog.close());
+document.addEventListener("keydown", event => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (dialog.open) { if (event.key === "Enter") { event.preventDefault(); dialog.close(); } return; }
+  if (event.target === search) { if (event.key === "Escape") { search.value = ""; filter(); search.blur(); } return; }
+  const row = document.activeElement.closest && document.activeElement.closest("tbody tr");
+  if (event.key === "/") { event.preventDefault(); search.focus(); }
+  else if (event.key === "j" || (event.key === "ArrowDown" && row)) { event.preventDefault(); step(1); }
+  else if (event.key === "k" || (event.key === "ArrowUp" && row)) { event.preventDefault(); step(-1); }
+  else if (event.key === "Enter" && row) { event.preventDefault(); enlarge(row); }
+});
+filter();
