@@ -20,11 +20,14 @@ $(INSTALLED): requirements.lock requirements-setup.lock pyproject.toml
 up: setup  ## run the chain once and keep the UIs and the model server up; ARGS="--once …"
 	@exec $(BIN)/bincount up $(ARGS)
 
+# A file's tests stay together, since they share what is costly to set up.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: setup  ## every test but the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: setup  ## every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: setup  ## style, types and the fast tests
 	$(BIN)/ruff check .

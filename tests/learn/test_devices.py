@@ -69,6 +69,7 @@ print(json.dumps({"several": len(tf.config.list_logical_devices("CPU")), "curve"
 """
 
 
+@pytest.mark.slow
 def test_two_devices_learn_as_one_does(workspace, tmp_path):
     (digest,) = [path.stem for path in (workspace / "manifests").iterdir()]
 

@@ -77,6 +77,7 @@ def models() -> Iterator[object]:
     yield make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=500))
 
 
+@pytest.mark.slow
 def test_cheap_facts_tell_the_count_five_points_better_than_nothing_at_most(
     photos: dict[str, bytes], recorded: dict[str, int], skus: dict[str, tuple[str, ...]]
 ) -> None:

@@ -155,12 +155,12 @@ def test_the_same_bins_from_a_bucket_give_the_same_answer(registered, tmp_path):
 
     settings, _, uri = registered
     source = originals(tmp_path, range(2000, 2040))
-    server = open_bucket(source, port=0)
+    server = open_bucket(source, port=0, bucket="to-evaluate")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        there = dataclasses.replace(settings, buckets={"bins": f"http://127.0.0.1:{server.port}"})
-        bucket = evaluate(there, model=uri, source="s3://bins")
+        there = dataclasses.replace(settings, buckets={"to-evaluate": f"http://127.0.0.1:{server.port}"})
+        bucket = evaluate(there, model=uri, source="s3://to-evaluate")
     finally:
         server.shutdown()
         server.server_close()

@@ -101,7 +101,7 @@ def test_the_served_model_says_the_same(settings, model, source, out):
     import pandas as pd
 
     mlflow.set_tracking_uri(settings.tracking_uri)
-    served = load_model(model)
+    served = load_model(model, model_config={"bfloat16": False})  # lists are made in float32
     photos = [(line["id"], photo(items=recorded[line["id"]], seed=int(line["id"]))) for line in lines]
     frame = pd.DataFrame({"image": [each for _, each in photos], "recorded": [recorded[name] for name, _ in photos]})
     for line, answer in zip(lines, served.predict(frame), strict=True):
@@ -339,19 +339,19 @@ def test_with_an_open_class_no_record_is_outside(source, out, tmp_path):
 
 
 def test_a_bucket_gives_what_a_folder_gives(settings, model, source, tmp_path):
-    server = open_bucket(Path(source[0]), port=0, bucket="some-bins")
+    server = open_bucket(Path(source[0]), port=0, bucket="to-reconcile")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        of_server = dataclasses.replace(settings, buckets={"some-bins": f"http://127.0.0.1:{server.port}"})
-        reconcile(of_server, source="s3://some-bins", model=model, out=str(tmp_path / "bucket"))
+        of_server = dataclasses.replace(settings, buckets={"to-reconcile": f"http://127.0.0.1:{server.port}"})
+        reconcile(of_server, source="s3://to-reconcile", model=model, out=str(tmp_path / "bucket"))
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
     reconcile(settings, source=source[0], model=model, out=str(tmp_path / "folder"))
     table = (tmp_path / "folder" / "worklist.csv").read_text()
-    assert (tmp_path / "bucket" / "worklist.csv").read_text() == table.replace(source[0], "s3://some-bins")
+    assert (tmp_path / "bucket" / "worklist.csv").read_text() == table.replace(source[0], "s3://to-reconcile")
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_photos_are_counted(settings, model, source, tmp_path):
