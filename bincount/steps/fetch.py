@@ -6,14 +6,16 @@ from typing import Any
 
 from bincount.core.errors import ConfigError
 from bincount.edge.settings import Settings
-from bincount.edge.store import open_store
+from bincount.edge.store import Store, open_store
 from bincount.steps.ingesting.asked import Bounds
 from bincount.steps.ingesting.join import find_finished
 from bincount.steps.ingesting.request import Work
 from bincount.steps.ingesting.shards import write_shards
 
 
-def fetch(settings: Settings, *, request: str, index: int = 0, of: int = 1, **bounds: Any) -> dict[str, Any]:
+def fetch(
+    settings: Settings, *, request: str, index: int = 0, of: int = 1, store: Store | None = None, **bounds: Any
+) -> dict[str, Any]:
     """Fetches every `of`-th planned shard, from the `index`-th on.
 
     The shares may be fetched at the same time, on machines that share the workspace, and each again on its own.
@@ -23,6 +25,7 @@ def fetch(settings: Settings, *, request: str, index: int = 0, of: int = 1, **bo
         request: What `plan` named it.
         index: Which share, 0 to `of` - 1.
         of: How many shares there are.
+        store: The source, where it is open already.
         **bounds: What `Bounds` takes: workers and max_rejected.
 
     Returns:
@@ -43,5 +46,5 @@ def fetch(settings: Settings, *, request: str, index: int = 0, of: int = 1, **bo
     with work.doing(f"fetch {index} of {of}"):
         if find_finished(settings, request, within.max_rejected):
             return {"shards": 0}
-        store = open_store(asked.source, settings)
+        store = store or open_store(asked.source, settings)
         return {"shards": write_shards(store, settings, asked, within, index=index, of=of)}

@@ -7,6 +7,7 @@ from typing import Any
 
 from bincount.core.manifest import Manifest
 from bincount.edge.settings import Settings
+from bincount.edge.store import open_store
 from bincount.steps.fetch import fetch
 from bincount.steps.ingesting.asked import Asked
 from bincount.steps.ingesting.join import join
@@ -53,10 +54,11 @@ def collect(settings: Settings, **asked: Any) -> dict[str, Any]:
         {"manifest", "bins", "rejected", "siblings", "parts"}, the same however many workers fetched.
     """
     wanted = Asked(**asked)
-    planned = plan(settings, **asked)
+    store = open_store(wanted.source, settings)
+    planned = plan(settings, store=store, **asked)
     request, max_rejected = planned["request"], wanted.max_rejected
     if planned["shards"]:
-        fetch(settings, request=request, workers=wanted.workers, max_rejected=max_rejected)
+        fetch(settings, request=request, store=store, workers=wanted.workers, max_rejected=max_rejected)
     return join(settings, request, max_rejected)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bincount.core.counts import Counts
 from bincount.edge.settings import Settings
-from bincount.edge.store import open_store
+from bincount.edge.store import Store, open_store
 from bincount.steps.ingesting.asked import Asked
 from bincount.steps.ingesting.candidates import find_candidates
 from bincount.steps.ingesting.join import find_finished
@@ -14,11 +14,12 @@ from bincount.steps.ingesting.plan import make_plan
 from bincount.steps.ingesting.request import Request, Work
 
 
-def plan(settings: Settings, **asked: Any) -> dict[str, Any]:
+def plan(settings: Settings, *, store: Store | None = None, **asked: Any) -> dict[str, Any]:
     """Reads metadata and decides which bins go into which shard.
 
     Args:
         settings: Names workspace and buckets.
+        store: The source, where it is open already.
         **asked: What `Asked` takes: `ingest`'s arguments.
 
     Returns:
@@ -31,7 +32,7 @@ def plan(settings: Settings, **asked: Any) -> dict[str, Any]:
         StoreError: If the source does not answer; running again goes on from there.
     """
     wanted = Asked(**asked)
-    store = open_store(wanted.source, settings)
+    store = store or open_store(wanted.source, settings)
     candidates = find_candidates(store, wanted.ids)
     request = Request(
         source=store.source,
