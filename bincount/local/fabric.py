@@ -47,7 +47,7 @@ def draw_papers(photo: Image.Image, rng: np.random.Generator, floor: int) -> Non
     """Draws what lies behind the items and is none: pale or dark packing paper."""
     draw = ImageDraw.Draw(photo)
     size = np.array([photo.width, floor])
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(1, 3)):
         middle, reach = rng.uniform((0.1, 0.4), (0.9, 0.95)) * size, rng.uniform(0.06, 0.26) * size
         turns = np.sort(rng.uniform(0, 2 * np.pi, 7))
         corners = middle + reach * np.stack([np.cos(turns), np.sin(turns)], 1) * rng.uniform(0.7, 1, (7, 1))
@@ -74,7 +74,7 @@ def draw_bands(photo: Image.Image, rng: np.random.Generator, floor: int) -> None
             width=thick,
         )
     else:
-        strength, pitch = rng.uniform(40, 90), max(3, round(rng.uniform(0.009, 0.015) * max(photo.size)))
+        strength, pitch = rng.uniform(30, 75), max(3, round(rng.uniform(0.009, 0.015) * max(photo.size)))
         for middle in np.linspace(0.18, 0.85, rng.integers(2, 4)) * floor + rng.uniform(-0.05, 0.05) * height:
             half = rng.uniform(0.05, 0.1) * height
             sag = rng.uniform(-0.02, 0.02) * height

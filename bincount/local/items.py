@@ -18,7 +18,7 @@ KINDS: dict[str, tuple[float, float]] = {
 }
 _FINE = 2  # items are drawn this much larger and reduced, for smooth edges
 
-_CONTRAST = 145  # of a label's bars against its paper, of 255
+_CONTRAST = 165  # of a label's bars against its paper, of 255
 
 Colour = tuple[int, int, int]
 
@@ -105,7 +105,7 @@ def _print_on(face: Image.Image, rng: np.random.Generator, base: Colour, unit: f
     draw = ImageDraw.Draw(face)
     width, height = face.size
     labels = width * height / unit**2  # the face's area, in squares of a label's width
-    for _ in range(rng.poisson(0.8 * labels)):
+    for _ in range(rng.poisson(0.5 * labels)):
         x, y = rng.random(2) * (width, height)
         w, h = rng.uniform(0.4, 1.3, 2) * unit
         box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)

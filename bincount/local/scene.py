@@ -56,7 +56,7 @@ class _Place:
 
 
 _SHARES = np.stack(np.meshgrid(np.linspace(0, 1, 7), np.linspace(0, 1, 7)), -1).reshape(-1, 2)
-_LABEL = np.array([0.16, 0.088])  # a barcode label's width and height, of the photo's long side
+_LABEL = np.array([0.17, 0.094])  # a barcode label's width and height, of the photo's long side
 
 
 def render(scene: Scene) -> bytes:
