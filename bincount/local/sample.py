@@ -29,7 +29,7 @@ from bincount.local.scene import Scene, render
 log = logging.getLogger(__name__)
 
 SAMPLE_BINS = 1000
-VERSION = 1  # of what is rendered: raise it when pixels or records change, so that old folders are made anew
+VERSION = 2  # of what is rendered: raise it when pixels or records change, so that old folders are made anew
 
 _MOST_BINS = 99_999 // BLOCK
 # Like the real counts (facts: 0 is rare, 3 the most frequent, a tail), flatter within 1..5.
