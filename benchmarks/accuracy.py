@@ -1,0 +1,142 @@
+"""What accuracy to expect on bins that a model has not seen: block-wise cross-validation.
+
+    python -m benchmarks.accuracy --source ../shared/abid-224 [--folds 3] [--members 1] [--json FILE] [what a run takes]
+
+Blocks of 20 ids are dealt to the folds; each fold is the test part of a model that learns from the others, by the same
+steps as `bincount run`. What all models say of their own fold is pooled, so every bin is scored once. A killed run goes
+on where it was. `--members` trains fewer networks than a run of compact would (three), which tells less than the whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bincount.core.calibration import prior_of
+from bincount.core.evaluation import LEARNED, judge, truth_of
+from bincount.core.groups import block_of
+from bincount.core.manifest import Manifest, Record
+from bincount.core.split import SHARES
+from bincount.core.variance_evaluation import judge_variance
+from bincount.edge import tracking
+from bincount.edge.settings import Settings
+
+PLANTED = 0.10
+"""Share of records that are made wrong, where wrong ones are to be found."""
+
+
+def folds_of(manifest: Manifest, folds: int, seed: int) -> Iterator[Manifest]:
+    """The same bins once a fold, with that fold as the test part; a group goes where its first bin goes."""
+    blocks = sorted({block_of(record.group) for record in manifest.records})
+    order = np.random.default_rng(seed).permutation(len(blocks))
+    place = {blocks[block]: position for position, block in enumerate(order)}
+    learned = sum(SHARES[part] for part in LEARNED)
+    ends = np.cumsum([SHARES[part] / learned for part in LEARNED])
+
+    def part_in(fold: int, record: Record) -> str:
+        turn, own = divmod(place[block_of(record.group)], folds)
+        if own == fold:
+            return "test"
+        # The blocks of a turn share a place along 0 to 1; the golden ratio spreads the turns evenly.
+        return LEARNED[int(np.searchsorted(ends, (turn * 0.618034 + own / folds) % 1.0).clip(0, len(LEARNED) - 1))]
+
+    for fold in range(folds):
+        yield replace(manifest, records=[replace(record, part=part_in(fold, record)) for record in manifest.records])
+
+
+def learn_fold(settings: Settings, manifest: Manifest, name: str, options: argparse.Namespace) -> dict:
+    """Trains on one fold's learned parts and scores its test part; what was done before is not done again.
+
+    Returns:
+        `records` in the order of `probabilities`, and `covered`, whether each prediction set holds the record.
+    """
+    from bincount.learn.predict import Predictor
+    from bincount.steps.calibrated import calibrate
+    from bincount.steps.evaluate import evaluate_run, read_evaluation
+    from bincount.steps.prepare import prepare
+    from bincount.steps.scored import model_of
+    from bincount.steps.train import train
+    from bincount.steps.tune import tune
+
+    digest = manifest.write(settings.manifests)
+    run_id = tracking.open_run(settings, attempt=f"{name} of {digest}, {options.members or 'all'} members")
+    chosen = {name: getattr(options, name) for name in ("backbone", "weights", "fit", "image_px", "seed")}
+    prepared = prepare(settings, run_id=run_id, manifest=digest, **chosen)["prepared"]
+    tune(settings, run_id=run_id, prepared=prepared, max_epochs=options.max_epochs, seed=options.seed)
+    if options.members:
+        path = settings.run(run_id) / "search" / "best.json"
+        found = json.loads(path.read_text())
+        path.write_text(json.dumps(found | {"best": found["best"] | {"members": options.members}}))
+    train(settings, run_id=run_id, prepared=prepared, seed=options.seed)
+    evaluate_run(settings, run_id=run_id)
+    _, ids, probabilities = read_evaluation(settings, run_id)
+    by_id = {record.id: record for record in manifest.records}
+    records = [by_id[bin_id] for bin_id in ids]
+    folder, _ = model_of(settings, run_id)
+    low, high = calibrate(settings, folder, manifest, Predictor(folder)).bounds(probabilities)
+    truth = truth_of(records, manifest.counts)
+    tracking.finish_run(settings, run_id)
+    return {"records": records, "probabilities": probabilities, "covered": (low <= truth) & (truth <= high)}
+
+
+def pool(manifest: Manifest, folds: list[dict]) -> dict:
+    """Judges all bins, each by the model that had not seen it."""
+    records = [record for fold in folds for record in fold["records"]]
+    probabilities = np.concatenate([fold["probabilities"] for fold in folds])
+    covered = np.concatenate([fold["covered"] for fold in folds])
+    truth = truth_of(records, manifest.counts)
+    judged = judge(probabilities, records, manifest.counts)
+    variance = judge_variance(
+        probabilities, records, manifest.counts, prior_of(truth, manifest.counts), error_rate=PLANTED
+    )
+    return {
+        **{name: judged[name] for name in ("metrics", "intervals", "baselines", "per_count")},
+        "folds": [judge(fold["probabilities"], fold["records"], manifest.counts)["metrics"] for fold in folds],
+        "coverage": {
+            "all": float(covered.mean()),
+            **{name: float(covered[truth == index].mean()) for index, name in enumerate(manifest.counts.names)},
+        },
+        "variance": variance["kinds"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--counts", default="1-5")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--backbone", default="ResNet50")
+    parser.add_argument("--weights", default="none")
+    parser.add_argument("--fit", default="squash")
+    parser.add_argument("--image-px", type=int, default=224)
+    parser.add_argument("--max-epochs", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--members", type=int, help="networks of compact to average; default: as many as a run")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+    from bincount.steps.ingest import collect
+
+    settings = Settings.from_env()
+    asked = {"source": options.source, "counts": options.counts, "limit": options.limit}
+    manifest = Manifest.read(settings.manifests, collect(settings, **asked)["manifest"])
+    folds = []
+    for number, fold in enumerate(folds_of(manifest, options.folds, options.seed)):
+        folds.append(learn_fold(settings, fold, f"fold {number + 1} of {options.folds}", options))
+    answer = pool(manifest, folds)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(answer, indent=1))
+    print(json.dumps({name: answer[name] for name in ("metrics", "coverage")}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
