@@ -2,10 +2,10 @@
 
     python -m benchmarks.growth [--base 250] [--image-px 224] [--quick] [--json FILE]
 
-Ingest reads from a simulated bucket, 1,000, 10,000 and 100,000 bins. The other steps run one after the other on 1, 4 and
-16 times as many real bins, each in a process of its own; imports are not counted in its time. The exponent is the slope
-of a line through the logarithms: 1 is "twice the bins, twice the time", below 1 something is paid once. A projection
-goes on from the largest size with what a bin has cost between the last two sizes; it is no measurement.
+Ingest reads from a simulated bucket, 1,000, 10,000 and 100,000 bins. The other steps run one after the other on 1, 4
+and 16 times as many real bins, each in a process of its own; imports are not counted in its time. The exponent is the
+slope of a line through the logarithms: 1 is "twice the bins, twice the time", below 1 something is paid once. A
+projection goes on from the largest size with what a bin has cost between the last two sizes; it is no measurement.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def report(found: dict[str, Sizes]) -> str:
         lines.append(f"| {name} | {hours:,.2f} | {memory_gb:,.1f} |")
     lines += [
         "",
-        "Ingest read from this machine, photos of 5 KB; over a network see `docs/log/ingest.md`. The search's epochs end early,",
-        "at different times for different bins. Evaluation is of the test part, 15 of 100 bins.",
+        "Ingest read from this machine, photos of 5 KB; over a network see `docs/log/ingest.md`. The search's epochs",
+        "end early, at different times for different bins. Evaluation is of the test part, 15 of 100 bins.",
     ]
     return "\n".join(lines)
 
