@@ -1,6 +1,6 @@
 """Every benchmark in turn, and the page that tells what came out: `make bench`.
 
-    python -m benchmarks [--quick] [--only NAME ...]
+    python -m benchmarks [--quick] [--only [NAME ...]]
 
 Each runs in a process of its own and writes `benchmarks/results/NAME.json`; docs/benchmarks.md is made of those files,
 so one can be run again on its own. With `--quick` both lie in `benchmarks/results/quick/` instead: a check that all of
@@ -75,11 +75,13 @@ def page_of(results: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few minutes for all; figures mean little")
-    parser.add_argument("--only", nargs="+", choices=QUESTIONS, default=list(QUESTIONS), metavar="NAME")
+    parser.add_argument("--only", nargs="*", choices=QUESTIONS, default=list(QUESTIONS), metavar="NAME",
+                        help="these alone; without a name, only the page")  # fmt: skip
     options = parser.parse_args()
     results = RESULTS / "quick" if options.quick else RESULTS
     failed = run(options.only, results, quick=options.quick)
     page = results / "benchmarks.md" if options.quick else CHECKOUT / "docs" / "benchmarks.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(page_of(results))
     print(f"\n{page.relative_to(CHECKOUT)}: written")
     if failed:
