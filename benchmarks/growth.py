@@ -14,12 +14,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.ingest import grow
 from benchmarks.measure import SMALL, Ratio, Spent, machine, parser_of, publish
-from benchmarks.stage import learn, run_stage, write_records
+from benchmarks.stage import learning, run_stages, write_records
 
 WHOLE = 536_434  # bins in the bucket
 STEPS = {"prepare": "extraction", "tune": "search", "evaluate": "evaluation", "reconcile": "reconcile"}
@@ -27,17 +28,24 @@ Sizes = dict[int, Spent]
 """What a step took, by how many bins there were."""
 
 
-def measure(source: Path, sizes: Sequence[int], *, image_px: int, max_epochs: int) -> dict[str, Sizes]:
-    """Every step on every number of bins."""
+def measure(source: Path, sizes: Sequence[int], *, image_px: int, max_epochs: int, apart: bool) -> dict[str, Sizes]:
+    """Every step on every number of bins; run `apart`, each in a process of its own, the peak memory is its own too."""
     found: dict[str, Sizes] = {name: {} for name in STEPS.values()}
     for bins in sizes:
         with tempfile.TemporaryDirectory(prefix="bench-growth-") as folder:
             place = Path(folder)
-            spent, model = learn(place, source, bins=bins, image_px=image_px, trials=5, max_epochs=max_epochs)
-            records = place / "records.csv"
-            counted = write_records(place, model["manifest"], records)
-            asked = {"source": str(source), "out": str(place / "worklist"), "records": str(records), "capacity": 50}
-            spent["reconcile"], _ = run_stage(place, "reconcile", **asked, model=model["model_uri"])
+            chain = learning(source, bins=bins, image_px=image_px, trials=5, max_epochs=max_epochs)
+            spent: dict[str, Spent] = {}
+            so_far: dict[str, Any] = {}
+            for together in [{verb: asked} for verb, asked in chain.items()] if apart else [chain]:
+                took, so_far = run_stages(place, together, so_far)
+                spent |= took
+            counted = write_records(place, so_far["manifest"], place / "records.csv")
+            asked = {"source": str(source), "records": str(place / "records.csv"), "model": so_far["model_uri"]}
+            took, _ = run_stages(place, {"reconcile": {**asked, "out": str(place / "worklist"), "capacity": 50}})
+            spent |= took
+            for verb, one in spent.items():
+                print(f"  {counted:6,} bins  {verb:10} {one.wall_s:7.1f} s  {one.peak_mb:6,.0f} MB", flush=True)
             for verb, name in STEPS.items():
                 found[name][counted] = spent[verb]
     return found
@@ -103,7 +111,9 @@ def main() -> None:
         options.base, options.image_px, sizes, max_epochs = 100, 32, (200, 800), 5
     found = {"ingest": {run.photos: Spent(run.wall_s, run.cpu_s, run.peak_mb) for run in grow(sizes)}}
     bins = [options.base * times for times in ((1, 4) if options.quick else (1, 4, 16))]
-    found |= measure(options.source.resolve(), bins, image_px=options.image_px, max_epochs=max_epochs)
+    found |= measure(
+        options.source.resolve(), bins, image_px=options.image_px, max_epochs=max_epochs, apart=not options.quick
+    )
     measured = {name: {bins: asdict(spent) for bins, spent in sizes.items()} for name, sizes in found.items()}
     publish(options, ratios_of(found), report(found), measured, here)
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import CHECKOUT, Ratio, machine, parser_of, publish, run_process, spread
+from benchmarks.stage import NEEDS
 
 STEPS = ("ingest", "prepare", "tune", "train", "evaluate", "register")
 AIRFLOW, BY_HAND, RUN = "tasks in Airflow", "bincount STEP by hand", "bincount run"
@@ -94,18 +95,10 @@ def in_airflow(copy: Copy, bins: int) -> dict[str, Any]:
 def by_hand(copy: Copy, bins: int) -> dict[str, Any]:
     """One process a step."""
     so_far: dict[str, Any] = {}
-    needs = {
-        "ingest": (),
-        "prepare": ("run_id", "manifest"),
-        "tune": ("run_id", "prepared"),
-        "train": ("run_id", "prepared"),
-        "evaluate": ("run_id",),
-        "register": ("run_id",),
-    }
     tasks = {}
     with copy.servers() as env:
         for step in STEPS:
-            flags = [f"--{name.replace('_', '-')}={so_far[name]}" for name in needs[step]]
+            flags = [f"--{name.replace('_', '-')}={so_far[name]}" for name in NEEDS.get(step, ())]
             flags += ["--source=s3://bins", f"--limit={bins}"] if step == "ingest" else []
             tasks[step], said = copy.bincount(step, *flags, **env)
             so_far |= json.loads(said)

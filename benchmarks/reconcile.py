@@ -20,23 +20,23 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import SMALL, Ratio, Spent, machine, paired, parser_of, publish, run_process, spread, timed
-from benchmarks.stage import learn, run_stage, write_records
+from benchmarks.stage import learning, run_stages, write_records
 
 OURS, LOOP, ARRAY = "bincount reconcile", "model.predict a photo, pandas", "all photos in one array, pandas"
 
 
 def compare(source: Path, place: Path, *, learned: int, bins: int, repeats: int, image_px: int) -> dict:
     """What each contender took, repeat by repeat."""
-    _, model = learn(place, source, bins=learned, image_px=image_px, trials=1, max_epochs=5)
-    _, drawn = run_stage(place, "ingest", source=str(source), limit=bins)
+    _, model = run_stages(place, learning(source, bins=learned, image_px=image_px, trials=1, max_epochs=5))
+    _, drawn = run_stages(place, {"ingest": {"source": str(source), "limit": bins}})
     records = place / "records.csv"
     counted = write_records(place, drawn["manifest"], records)
     folder = place / "data" / "runs" / model["run_id"] / "model"
 
     def run(contender: str) -> Spent:
         if contender == OURS:
-            arguments = {"source": str(source), "out": str(place / "worklist"), "records": str(records)}
-            return run_stage(place, "reconcile", **arguments, model=model["model_uri"], capacity=50)[0]
+            asked = {"source": str(source), "out": str(place / "worklist"), "records": str(records), "capacity": 50}
+            return run_stages(place, {"reconcile": {**asked, "model": model["model_uri"]}})[0]["reconcile"]
         task = ["--as", contender, str(folder), str(records), str(source), str(place / "sorted.csv")]
         process, said = run_process([sys.executable, "-m", "benchmarks.reconcile", *task])
         return Spent(*json.loads(said.splitlines()[-1]), process.peak_mb)

@@ -1,4 +1,4 @@
-"""Steps of the chain, each in a process of its own on a workspace that is thrown away; for other benchmarks."""
+"""Steps of the chain in a new process, on a workspace that is thrown away; for other benchmarks."""
 
 from __future__ import annotations
 
@@ -7,39 +7,52 @@ import csv
 import importlib
 import json
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Spent, run_process, timed
 
+NEEDS = {
+    "prepare": ("run_id", "manifest"),
+    "tune": ("run_id", "prepared"),
+    "train": ("run_id", "prepared"),
+    "evaluate": ("run_id",),
+    "register": ("run_id",),
+}
+"""What a step takes from what those before it have answered."""
 
-def run_stage(place: Path, verb: str, **arguments: Any) -> tuple[Spent, dict]:
-    """Runs a step: what it took without its imports, the peak memory of its process, and its answer."""
-    command = [sys.executable, "-m", "benchmarks.stage", str(place), verb, json.dumps(arguments)]
+
+def learning(source: Path, *, bins: int, image_px: int, trials: int, max_epochs: int) -> dict[str, dict[str, Any]]:
+    """The steps from bins to a registered model with random weights, and what each is asked."""
+    return {
+        "ingest": {"source": str(source), "limit": bins},
+        "prepare": {"weights": "none", "fit": "squash", "image_px": image_px},
+        "tune": {"trials": trials, "max_epochs": max_epochs},
+        "train": {},
+        "evaluate": {},
+        "register": {},
+    }
+
+
+def run_stages(
+    place: Path, asked: Mapping[str, Mapping[str, Any]], so_far: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Spent], dict[str, Any]]:
+    """Runs steps one after the other in one new process.
+
+    Args:
+        place: Where workspace and tracking database lie.
+        asked: What each step is asked besides what it takes from those before it.
+        so_far: What steps before these have answered.
+
+    Returns:
+        What each took without imports, with the peak memory of the process; and all that was answered.
+    """
+    command = [sys.executable, "-m", "benchmarks.stage", str(place), json.dumps([asked, so_far or {}])]
     process, said = run_process(command)
-    told = json.loads(said.splitlines()[-1])
-    return Spent(told["wall_s"], told["cpu_s"], process.peak_mb), told["answer"]
-
-
-def learn(place: Path, source: Path, *, bins: int, image_px: int, trials: int, max_epochs: int) -> tuple[dict, dict]:
-    """From bins to a registered model, with random weights: what each step took, and all that the steps answered."""
-    spent: dict[str, Spent] = {}
-    so_far: dict[str, Any] = {}
-
-    def stage(verb: str, **arguments: Any) -> None:
-        spent[verb], answer = run_stage(place, verb, **arguments)
-        so_far.update(answer)
-        print(f"  {bins:6,} bins  {verb:10} {spent[verb].wall_s:7.1f} s  {spent[verb].peak_mb:6,.0f} MB", flush=True)
-
-    stage("ingest", source=str(source), limit=bins)
-    asked = {"weights": "none", "fit": "squash", "image_px": image_px}
-    stage("prepare", run_id=so_far["run_id"], manifest=so_far["manifest"], **asked)
-    features = {"run_id": so_far["run_id"], "prepared": so_far["prepared"]}
-    stage("tune", **features, trials=trials, max_epochs=max_epochs)
-    stage("train", **features)
-    stage("evaluate", run_id=so_far["run_id"])
-    stage("register", run_id=so_far["run_id"])
-    return spent, so_far
+    took, answers = json.loads(said.splitlines()[-1])
+    return {verb: Spent(*times, process.peak_mb) for verb, times in took.items()}, answers
 
 
 def write_records(place: Path, manifest: str, path: Path) -> int:
@@ -53,19 +66,22 @@ def write_records(place: Path, manifest: str, path: Path) -> int:
 
 
 def main() -> None:
-    place, verb, arguments = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+    place, (asked, so_far) = Path(sys.argv[1]), json.loads(sys.argv[2])
     from bincount.edge import tracking
     from bincount.edge.settings import Settings
 
-    for module in ["mlflow", *(["keras", "keras_tuner", "tensorflow"] if verb != "ingest" else [])]:
+    for module in ["mlflow", *(["keras", "keras_tuner", "tensorflow"] if [*asked] != ["ingest"] else [])]:
         importlib.import_module(module)
     settings = Settings(place / "data", f"sqlite:///{place / 'mlflow.db'}", place / "artifacts")
     tracking.open_run(settings, attempt="benchmark")  # makes the database
-    step = getattr(importlib.import_module(f"bincount.steps.{verb}"), verb)
-    answer: dict = {}
-    with contextlib.redirect_stdout(sys.stderr):
-        spent = timed(lambda: answer.update(step(settings, **arguments)))
-    print(json.dumps({"wall_s": spent.wall_s, "cpu_s": spent.cpu_s, "answer": answer}))
+    took = {}
+    for verb, arguments in asked.items():
+        step = partial(getattr(importlib.import_module(f"bincount.steps.{verb}"), verb), settings)
+        taken = {name: so_far[name] for name in NEEDS.get(verb, ())}
+        with contextlib.redirect_stdout(sys.stderr):
+            spent = timed(lambda step=step, given={**taken, **arguments}: so_far.update(step(**given)))
+        took[verb] = [spent.wall_s, spent.cpu_s]
+    print(json.dumps([took, so_far]))
 
 
 if __name__ == "__main__":
