@@ -108,7 +108,7 @@ def main() -> None:
         raise SystemExit(f"{options.source}: no bins there, nothing measured. Name a folder with --source.")
     here, sizes, max_epochs = machine(), (1_000, 10_000, 100_000), 20
     if options.quick:
-        options.base, options.image_px, sizes, max_epochs = 100, 32, (200, 800), 5
+        options.base, options.image_px, sizes, max_epochs = 100, 32, (1_000, 2_000), 5
     found = {"ingest": {run.photos: Spent(run.wall_s, run.cpu_s, run.peak_mb) for run in grow(sizes)}}
     bins = [options.base * times for times in ((1, 4) if options.quick else (1, 4, 16))]
     found |= measure(
