@@ -1,10 +1,10 @@
-# make up · make test · make check; README and CI call these and nothing else.
+# make up · make test · make check · make bench; README and CI call these and nothing else.
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: setup up test test-all check lock clean
+.PHONY: setup up test test-all check bench lock clean
 
 setup: $(INSTALLED)  ## install everything into .venv
 
@@ -34,6 +34,9 @@ check: setup  ## style, types and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/core tests/test_layers.py bincount/core
+
+bench: setup  ## every benchmark, and docs/benchmarks.md from it; ARGS="--quick", ARGS="--only search"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lock: setup  ## pin every dependency anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

@@ -202,8 +202,8 @@ async def serve(bucket: Bucket, port: int) -> None:
 class Running:
     """A server in its own process."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
-        self.process, self.port = process, port
+    def __init__(self, process: subprocess.Popen[str], port: int, photo_bytes: int) -> None:
+        self.process, self.port, self.photo_bytes = process, port, photo_bytes
         self.endpoint = f"http://127.0.0.1:{port}"
 
     def set(self, **behaviour: float) -> None:
@@ -229,7 +229,7 @@ def run_server(
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
-            running = Running(process, int(line))
+            running = Running(process, int(line), photo_bytes)
             if behaviour:
                 running.set(**behaviour)
             yield running

@@ -1,12 +1,9 @@
-"""How fast photos become squares of pixels, and how busy extraction keeps the network.
+"""How fast photos become squares of pixels on one core, against what others read them with.
 
-    python -m benchmarks.images [--photos 1000] [--repeats 5] [--image-px 224] [--json FILE]
-    python -m benchmarks.images --quick      # about a minute
+    python -m benchmarks.images [--photos 1000] [--repeats 5] [--image-px 224] [--quick] [--json FILE]
 
 Every reader takes the same original JPEGs from disk to uint8 squares, aspect kept and padded, in batches of 32, each in
 a process of its own on one core, in an order that alternates between repeats; what starting costs is not counted.
-Extraction (ResNet50 as `prepare` uses it with random weights, both views, from shards, on all cores) is timed in turns
-with the same compiled network on photos that are ready in memory.
 """
 
 from __future__ import annotations
@@ -14,10 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -26,9 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.search import ABID as SMALL
+from benchmarks.measure import ORIGINALS, Ratio, machine, paired, parser_of, publish, spread
 
-ORIGINALS = SMALL.with_name("abid")
 OURS, KERAS, PILLOW, PILLOW_DRAFT, TORCH = (
     "bincount", "Keras image_dataset_from_directory", "Pillow", "Pillow, reduced decoding", "torchvision"
 )  # fmt: skip
@@ -127,84 +121,30 @@ def compare_readers(source: Path, photos: int, repeats: int, image_px: int) -> d
     return found
 
 
-def compare_extraction(source: Path, place: Path, photos: int, repeats: int, image_px: int) -> list[dict]:
-    """Photos a second of extraction and of the bare network, in turns, after one of each that is not counted."""
-    from bincount.core.manifest import Manifest
-    from bincount.edge.settings import Settings
-    from bincount.learn.backbone import build_backbone
-    from bincount.learn.dataset import load_photos
-    from bincount.learn.features import _compile, extract_features
-    from bincount.steps.ingest import collect
-
-    settings = Settings(place, "", place)
-    manifest = Manifest.read(settings.manifests, collect(settings, source=str(source), limit=photos)["manifest"])
-    shards = {shard: settings.shards / shard.name for shard in manifest.shards}
-    model = build_backbone("ResNet50", "none", image_px=image_px).model
-    ready = load_photos(manifest.records[:_BATCH], list(shards.values()), image_px=image_px, fit="pad")
-    forward = _compile(model, image_px)
-    batches = -(-len(manifest.records) // _BATCH)
-
-    def bare() -> None:
-        for _ in range(batches):
-            forward(ready)
-
-    runs = []
-    for repeat in range(repeats + 1):
-        began: list[float] = []
-
-        def extract(repeat: int = repeat, began: list[float] = began) -> None:
-            # From the first batch on: compiling is done once for hundreds of thousands of photos.
-            extract_features(
-                place / f"features{repeat}", shards, model, image_px=image_px, fit="pad",
-                on_progress=lambda done, total, rate: began.append(time.monotonic()) if not began else None,
-            )  # fmt: skip
-
-        kinds: list[tuple[str, Callable[[], None]]] = [("bare", bare), ("extraction", extract)]
-        for name, work in kinds[::-1] if repeat % 2 else kinds:
-            started_s = time.monotonic()
-            work()
-            first_s = began[0] if name == "extraction" else started_s
-            counted = len(manifest.records) - (_BATCH if name == "extraction" else 0)
-            if name == "bare":
-                counted = batches * _BATCH
-            if repeat:
-                runs.append({"what": name, "rate": counted / (time.monotonic() - first_s), "photos": counted})
-    return runs
+def ratios_of(readers: dict[str, list[list[float]]]) -> list[Ratio]:
+    """Ours against each of the others, in photos a second of processor."""
+    ours, *others = readers
+    rates = {name: [rate for _, rate in found] for name, found in readers.items()}
+    return [Ratio.of(f"times as fast as {name}", paired(rates[ours], rates[name])) for name in others]
 
 
-def report(readers: dict[str, list[list[float]]], runs: list[dict]) -> str:
-    """Ratios first, then medians with their range."""
-    ours = statistics.median(rate for _, rate in readers[OURS])
-    lines = ["| one core | ours is x times as fast | photos/s of processor | photos/s |", "|---|---|---|---|"]
+def report(readers: dict[str, list[list[float]]]) -> str:
+    """What the ratios are made of."""
+    lines = ["| one core | photos/s of processor | photos/s |", "|---|---|---|"]
     for name, found in readers.items():
-        rates = [rate for _, rate in found]
-        wall = statistics.median(rate for rate, _ in found)
-        lines.append(
-            f"| {name} | {ours / statistics.median(rates):.2f} | {statistics.median(rates):,.0f} "
-            f"({min(rates):,.0f} to {max(rates):,.0f}) | {wall:,.0f} |"
-        )
+        walls, rates = zip(*found, strict=True)
+        lines.append(f"| {name} | {spread(rates, ',.0f')} | {spread(walls, ',.0f')} |")
     if TORCH not in readers:
         lines.append("\ntorchvision is not installed: not measured.")
-    of = {name: [run["rate"] for run in runs if run["what"] == name] for name in ("bare", "extraction")}
-    shares = [extraction / bare for bare, extraction in zip(of["bare"], of["extraction"], strict=True)]
-    lines += [
-        "",
-        f"extraction reaches {statistics.median(shares):.1%} of the bare network ({min(shares):.1%} to "
-        f"{max(shares):.1%} in pairs side by side): {statistics.median(of['extraction']):.1f} of "
-        f"{statistics.median(of['bare']):.1f} photos/s, both views of each.",
-    ]
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--source", type=Path, default=ORIGINALS, help="original photos (default: beside the checkout)")
     parser.add_argument("--photos", type=int, default=1000)
-    parser.add_argument("--extracted", type=int, default=320, help="photos of each extraction")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--image-px", type=int, default=224)
-    parser.add_argument("--quick", action="store_true", help="256 photos twice, 192 extracted at 112 px")
-    parser.add_argument("--json", type=Path, help="where to write every run")
     parser.add_argument("--as", nargs=3, dest="role", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role:
@@ -212,17 +152,11 @@ def main() -> None:
         return take_part(reader, Path(source), int(photos), options.image_px)
     if not (options.source / "bin-images").is_dir():
         raise SystemExit(f"{options.source}: no photos there, nothing measured. Name a folder with --source.")
-    extracted_px = options.image_px
+    here = machine()
     if options.quick:
-        options.photos, options.repeats, options.extracted, extracted_px = 256, 2, 192, 112
+        options.photos, options.repeats = 96, 1
     readers = compare_readers(options.source, options.photos, options.repeats, options.image_px)
-    with tempfile.TemporaryDirectory(prefix="bench-images-") as folder:
-        runs = compare_extraction(options.source, Path(folder), options.extracted, options.repeats, extracted_px)
-    print(f"\n{report(readers, runs)}")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"readers": readers, "extraction": runs}, indent=1))
-    return None
+    return publish(options, ratios_of(readers), report(readers), readers, here)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast bins come in, against what a user would do instead.
 
-    python -m benchmarks.ingest [--photos 5000] [--repeats 3] [--latency-ms 0 20] [--json FILE]
+    python -m benchmarks.ingest [--photos 5000] [--repeats 3] [--latency-ms 0 20] [--quick] [--json FILE]
     python -m benchmarks.ingest --growth 1000 100000      # peak memory and time by number of bins
 
 Every contender fetches the same photos of about 50 KB from the same server on this machine, in a process of its own,
@@ -13,24 +13,22 @@ depend on them.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.bucket_server import Running, run_server
+from benchmarks.measure import Ratio, machine, paired, parser_of, publish, run_process, spread
 
 SEED, S5CMD, OURS = "download_file, one by one", "s5cmd cp", "bincount ingest"
 S5CMD_ALL = "s5cmd cp, metadata too"
 CONTENDERS = (SEED, "boto3, 32 threads", "aws s3 cp", S5CMD, S5CMD_ALL, "bincount with boto3", OURS)
 BIN = Path(sys.executable).parent
+GOALS = ("8 or more", "50 or more")  # against the seed's way, without and with latency
 
 
 @dataclass(frozen=True)
@@ -66,31 +64,25 @@ def command_of(contender: str, server: Running, photos: int, place: Path) -> lis
 
 def measure(contender: str, server: Running, latency_ms: float, photos: int) -> Run:
     """Runs one contender once."""
-    place = Path(tempfile.mkdtemp(prefix="bench-ingest-"))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environ |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": "us-east-1"}
-    before = server.stats()
-    started_s = time.monotonic()
-    with subprocess.Popen(command_of(contender, server, photos, place), env=environ, stdout=subprocess.DEVNULL) as one:
-        _, status, used = os.wait4(one.pid, 0)
-        one.returncode = os.waitstatus_to_exitcode(status)
-    wall_s = time.monotonic() - started_s
-    after = server.stats()
-    written = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
-    shutil.rmtree(place)
-    if one.returncode or written < photos * 45_000:
-        raise SystemExit(f"{contender}: exit {one.returncode}, {written:,} bytes written")
+    with tempfile.TemporaryDirectory(prefix="bench-ingest-") as place:
+        before = server.stats()
+        spent, _ = run_process(command_of(contender, server, photos, Path(place)), env=environ)
+        after = server.stats()
+        written = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
+    if written < photos * server.photo_bytes * 0.9:
+        raise SystemExit(f"{contender}: {photos} photos must be written, got {written:,} bytes")
     requests = sum(after[kind] - before.get(kind, 0) for kind in after if kind.startswith(("GET ", "HEAD ")))
-    connections = after["connections"] - before["connections"]
-    return Run(contender, latency_ms, photos, wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, requests,
-               connections)  # fmt: skip
+    connections = after["connections"] - before.get("connections", 0)
+    return Run(contender, latency_ms, photos, spent.wall_s, spent.cpu_s, spent.peak_mb, requests, connections)
 
 
-def compare(photos: int, repeats: int, latencies_ms: Sequence[float], only: Sequence[str]) -> list[Run]:
-    """Runs every contender at every latency, in alternating order."""
+def compare(photos: int, repeats: int, latencies_ms: Sequence[float], only: Sequence[str]) -> tuple[list[Run], float]:
+    """Runs every contender at every latency, in alternating order; and what the server can do."""
     runs = []
     with run_server(bins=photos, photo_bytes=50_000, counts="1-5") as server:
-        print(f"server alone: {server_limit(server, photos):,.0f} GET/s, read and thrown away", flush=True)
+        limit = server_limit(server, photos)
         for latency_ms in latencies_ms:
             server.set(latency_ms=latency_ms)
             few = max(100, photos // (10 if latency_ms else 4))
@@ -99,7 +91,7 @@ def compare(photos: int, repeats: int, latencies_ms: Sequence[float], only: Sequ
                     run = measure(contender, server, latency_ms, few if contender == SEED else photos)
                     runs.append(run)
                     print(f"  {latency_ms:g} ms  {contender:26} {run.rate:8,.0f} photos/s", flush=True)
-    return runs
+    return runs, limit
 
 
 def server_limit(server: Running, photos: int) -> float:
@@ -171,65 +163,69 @@ def grow(sizes: Sequence[int]) -> list[Run]:
     """Ingests ever more bins, with photos of 5 KB to spare the disk."""
     runs = []
     for bins in sizes:
-        place = Path(tempfile.mkdtemp(prefix="bench-ingest-"))
         with run_server(bins=bins, photo_bytes=5_000, counts="1-5") as server:
-            started_s = time.monotonic()
-            with subprocess.Popen(command_of(OURS, server, bins, place), stdout=subprocess.DEVNULL) as one:
-                _, status, used = os.wait4(one.pid, 0)
-                one.returncode = os.waitstatus_to_exitcode(status)
-            wall_s = time.monotonic() - started_s
-            stats = server.stats()
-        shutil.rmtree(place)
-        cpu_s, peak_mb = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
-        runs.append(Run(OURS, 0, bins, wall_s, cpu_s, peak_mb, sum(stats.values()), stats["connections"]))
-        print(f"{bins:9,} bins  {wall_s:7.1f} s  {cpu_s:7.1f} s processor  {peak_mb:5.0f} MB peak", flush=True)
+            run = measure(OURS, server, 0, bins)
+        runs.append(run)
+        print(
+            f"{bins:9,} bins  {run.wall_s:7.1f} s  {run.cpu_s:7.1f} s processor  {run.peak_mb:5.0f} MB peak", flush=True
+        )
     return runs
 
 
-def table_of(runs: Sequence[Run]) -> str:
-    """Ratios first, then medians with their range."""
-    lines = [
-        "| latency | contender | x one by one | x s5cmd | photos/s | processor ms/photo | requests/photo | peak MB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+def ratios_of(runs: Sequence[Run]) -> list[Ratio]:
+    """Ours against the others, repeat by repeat, at each latency."""
+    ratios = []
     for latency_ms in sorted({run.latency_ms for run in runs}):
-        of = {name: [r for r in runs if (r.contender, r.latency_ms) == (name, latency_ms)] for name in CONTENDERS}
-        median = {name: statistics.median(r.rate for r in found) for name, found in of.items() if found}
-        for name in median:
-            rates = [run.rate for run in of[name]]
-            cpu = statistics.median(run.cpu_s / run.photos for run in of[name]) * 1000
-            asked = statistics.median(run.requests / run.photos for run in of[name])
-            ratios = [f"{median[name] / median[peer]:.1f}" if peer in median else "-" for peer in (SEED, S5CMD)]
-            lines.append(
-                f"| {latency_ms:g} ms | {name} | {ratios[0]} | {ratios[1]} | "
-                f"{median[name]:,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) | {cpu:.2f} | {asked:.2f} | "
-                f"{max(run.peak_mb for run in of[name]):.0f} |"
-            )
+        rates = {name: [run.rate for run in runs if (run.contender, run.latency_ms) == (name, latency_ms)]
+                 for name in CONTENDERS}  # fmt: skip
+        for name in CONTENDERS:
+            if name != OURS and rates[name] and rates[OURS]:
+                what = f"times as fast as {name}, {latency_ms:g} ms latency"
+                goal = GOALS[latency_ms > 0] if name == SEED else "1 or more" if name == S5CMD else ""
+                ratios.append(Ratio.of(what, paired(rates[OURS], rates[name]), goal))
+    return ratios
+
+
+def report(runs: Sequence[Run], limit: float) -> str:
+    """What the ratios are made of."""
+    lines = [
+        f"{max(run.photos for run in runs):,} photos; the server alone answers {limit:,.0f} GET/s.",
+        "",
+        "| latency | contender | photos/s | processor ms/photo | requests/photo | peak MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for latency_ms, name in dict.fromkeys((run.latency_ms, run.contender) for run in runs):
+        found = [run for run in runs if (run.latency_ms, run.contender) == (latency_ms, name)]
+        cells = (
+            spread([run.rate for run in found], ",.0f"),
+            spread([run.cpu_s / run.photos * 1000 for run in found], ".2f"),
+            f"{found[0].requests / found[0].photos:.2f}",
+            f"{max(run.peak_mb for run in found):.0f}",
+        )
+        lines.append(f"| {latency_ms:g} ms | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--photos", type=int, default=5000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--latency-ms", type=float, nargs="+", default=[0, 20])
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=CONTENDERS, metavar="CONTENDER")
     parser.add_argument("--growth", type=int, nargs="+", metavar="BINS", help="peak memory and time instead")
-    parser.add_argument("--json", type=Path, help="where to write every run")
     parser.add_argument("--as", nargs=4, dest="role", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role:
         contender, endpoint, photos, place = options.role
         return take_part(contender, endpoint, int(photos), Path(place))
     if options.growth:
-        runs = grow(options.growth)
-    else:
-        runs = compare(options.photos, options.repeats, options.latency_ms, options.only)
-        print(f"\n{table_of(runs)}")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps([asdict(run) for run in runs], indent=1))
-    return None
+        grow(options.growth)
+        return None
+    here = machine()
+    if options.quick:
+        options.photos, options.repeats, options.only = 300, 1, [SEED, S5CMD, OURS]
+    runs, limit = compare(options.photos, options.repeats, options.latency_ms, options.only)
+    return publish(options, ratios_of(runs), report(runs, limit), [asdict(run) for run in runs], here)
 
 
 if __name__ == "__main__":

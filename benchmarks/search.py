@@ -1,7 +1,6 @@
 """How long a search takes on features that are computed once, against the network in every step.
 
-    python -m benchmarks.search [--bins 2000] [--trials 5] [--max-epochs 50] [--weights none] [--json FILE]
-    python -m benchmarks.search --quick      # about a minute, its figures mean little
+    python -m benchmarks.search [--bins 2000] [--trials 5] [--max-epochs 50] [--weights none] [--quick] [--json FILE]
 
 Ours: a frozen ResNet50 computes each photo's features once, both views of it, then KerasTuner searches learning rate,
 batch size and epochs on them. The seed's way: photos through tf.data, the whole frozen ResNet50 and a head on its last
@@ -13,11 +12,8 @@ our trials' hyperparameters. Wall time and processor time are measured; on a bus
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,20 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-# The nearest folder `shared` on the way up.
-ABID = next(
-    (found for parent in Path(__file__).resolve().parents if (found := parent / "shared" / "abid-224").is_dir()),
-    Path("../shared/abid-224"),
-)
-_SLICE_BATCHES, _SLICES, _BATCH = 8, 3, 32
+from benchmarks.measure import SMALL, Ratio, Spent, machine, parser_of, publish, timed
 
-
-@dataclass
-class Spent:
-    """What some work took."""
-
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
+_SLICE_BATCHES, _BATCH = 8, 32
 
 
 @dataclass
@@ -52,13 +37,9 @@ class Trial:
     val_nll: float
 
 
-def timed(work: Callable[[], object]) -> Spent:
-    wall_s, cpu_s = time.monotonic(), time.process_time()
-    work()
-    return Spent(time.monotonic() - wall_s, time.process_time() - cpu_s)
-
-
-def compare(source: Path, place: Path, *, bins: int, trials: int, max_epochs: int, image_px: int, weights: str) -> dict:
+def compare(
+    source: Path, place: Path, *, bins: int, trials: int, max_epochs: int, image_px: int, weights: str, slices: int
+) -> dict:
     """Both ways on the same bins; all that was measured, JSON-ready."""
     from bincount.core.manifest import Manifest
     from bincount.edge.settings import Settings
@@ -104,7 +85,7 @@ def compare(source: Path, place: Path, *, bins: int, trials: int, max_epochs: in
 
     searched = timed(search)
     whole = whole_network(image_px, weights, seen)
-    slices = seed_slices(source, [record.id for record in train], whole, image_px)
+    measured = seed_slices(source, [record.id for record in train], whole, image_px, slices)
     extract(whole, "seed")
     seed_nll = min(
         seed_head(read_examples(place / "seed", manifest, "train"),
@@ -120,7 +101,7 @@ def compare(source: Path, place: Path, *, bins: int, trials: int, max_epochs: in
         "extraction": asdict(extraction),
         "search": asdict(searched),
         "trials": [asdict(trial) for trial in ended],
-        "slices": slices,
+        "slices": measured,
         "val_nll": min(trial.val_nll for trial in ended),
         "seed_val_nll": seed_nll,
         "prior_nll": prior_nll([record.recorded for record in validation]),
@@ -159,7 +140,9 @@ def build_seed_head(model: object, inputs: object, learning_rate: float) -> obje
     return whole
 
 
-def seed_slices(source: Path, ids: Sequence[str], extractor: object, image_px: int) -> dict[str, list[dict]]:
+def seed_slices(
+    source: Path, ids: Sequence[str], extractor: object, image_px: int, slices: int
+) -> dict[str, list[dict]]:
     """Times the seed's training and validation on a slice of photos, after a first pass that is not counted."""
     import tensorflow as tf
 
@@ -176,7 +159,7 @@ def seed_slices(source: Path, ids: Sequence[str], extractor: object, image_px: i
     model.fit(batches.take(2), shuffle=False, verbose=0)
     model.evaluate(batches.take(2), verbose=0)
     found: dict[str, list[dict]] = {"train": [], "validation": []}
-    for _ in range(_SLICES):
+    for _ in range(slices):
         for kind, work in (("train", partial(model.fit, shuffle=False)), ("validation", model.evaluate)):
             spent = timed(lambda work=work: work(batches, verbose=0))
             found[kind].append({"photos": photos, **asdict(spent)})
@@ -208,32 +191,41 @@ def seed_s(found: dict, clock: str, epochs: int) -> float:
     return epochs * (found["train"] / rates["train"] + found["validation"] / rates["validation"])
 
 
+def ratios_of(found: dict) -> list[Ratio]:
+    """The answers, by the clock and in processor time."""
+    ran, most = sum(trial["ran"] for trial in found["trials"]), len(found["trials"]) * found["max_epochs"]
+    ratios = []
+    for clock, name in (("wall_s", "by the clock"), ("cpu_s", "in processor time")):
+        ours = found["extraction"][clock] + found["search"][clock]
+        share = found["search"][clock] / found["extraction"][clock]
+        faster = {epochs: seed_s(found, clock, epochs) / ours for epochs in (most, ran)}
+        ratios += [
+            Ratio.of(f"times faster, all {most} epochs that the trials may run, {name}", [faster[most]], "80 or more"),
+            Ratio.of(f"times faster, the {ran} epochs that our trials did run, {name}", [faster[ran]]),
+            Ratio.of(f"search as a share of extraction, {name}", [share], "under 0.1"),
+        ]
+    worse = found["val_nll"] - found["seed_val_nll"]
+    return [*ratios, Ratio.of("validation NLL, ours less the seed's way", [worse], "0 or less")]
+
+
 def report(found: dict) -> str:
-    """Ratios first, then what they are made of."""
-    ran = sum(trial["ran"] for trial in found["trials"])
+    """What the ratios are made of."""
     most = len(found["trials"]) * found["max_epochs"]
-    lines = ["| what is compared | wall | processor |", "|---|---|---|"]
-    clocks = ("wall_s", "cpu_s")
+    lines = ["| | by the clock | processor |", "|---|---|---|"]
 
-    def row(name: str, value: Callable[[str], float], shape: str) -> None:
-        lines.append(f"| {name} | {' | '.join(format(value(clock), shape) for clock in clocks)} |")
+    def row(name: str, value: Callable[[str], float]) -> None:
+        lines.append(f"| {name} | {' | '.join(format(value(clock), '.1f') for clock in ('wall_s', 'cpu_s'))} |")
 
-    def ours(clock: str) -> float:
-        return found["extraction"][clock] + found["search"][clock]
-
-    row(f"times faster, all {most} epochs that the trials may run", lambda c: seed_s(found, c, most) / ours(c), ".0f")
-    row(f"times faster, the {ran} epochs that our trials did run", lambda c: seed_s(found, c, ran) / ours(c), ".0f")
-    row("search as a share of extraction", lambda c: found["search"][c] / found["extraction"][c], ".3f")
-    row("ours: extraction, both views, s", lambda c: found["extraction"][c], ".1f")
-    row(f"ours: search, {len(found['trials'])} trials, s", lambda c: found["search"][c], ".1f")
+    row(f"ours: extraction of {found['bins']} bins, both views, s", lambda c: found["extraction"][c])
+    row(f"ours: search, {len(found['trials'])} trials, s", lambda c: found["search"][c])
     for kind, runs in found["slices"].items():
-        row(f"seed's {kind}, photos/s", lambda c, runs=runs: max(one["photos"] / one[c] for one in runs), ".1f")
+        row(f"seed's {kind}, photos/s", lambda c, runs=runs: max(one["photos"] / one[c] for one in runs))
     lines += [
         "",
-        f"scaled: {found['train']} training and {found['validation']} validation photos an epoch at the seed's rates, "
-        f"each the best of {_SLICES} slices of {_SLICE_BATCHES * _BATCH} photos; "
+        f"Scaled: {found['train']} training and {found['validation']} validation photos an epoch at the seed's rates, "
+        f"each the best of {len(found['slices']['train'])} slices of {found['slices']['train'][0]['photos']} photos; "
         f"all {most} epochs would take it {seed_s(found, 'wall_s', most) / 3600:.1f} h.",
-        f"validation NLL: ours {found['val_nll']:.3f}, the seed's way {found['seed_val_nll']:.3f}, "
+        f"Validation NLL: ours {found['val_nll']:.3f}, the seed's way {found['seed_val_nll']:.3f}, "
         f"class prior {found['prior_nll']:.3f}; weights {found['weights']}, {found['image_px']} px.",
         "With random weights our network ends after its third stage, the seed's does not; two views a photo.",
     ]
@@ -241,20 +233,19 @@ def report(found: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=ABID, help="real bins (default: the ones beside the checkout)")
+    parser = parser_of(__doc__)
+    parser.add_argument("--source", type=Path, default=SMALL, help="real bins (default: the ones beside the checkout)")
     parser.add_argument("--bins", type=int, default=2000)
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--max-epochs", type=int, default=50)
     parser.add_argument("--image-px", type=int, default=224)
     parser.add_argument("--weights", choices=["none", "imagenet"], default="none")
-    parser.add_argument("--quick", action="store_true", help="300 bins at 64 px, 2 trials of 10 epochs")
-    parser.add_argument("--json", type=Path, help="where to write all that was measured")
     options = parser.parse_args()
     if not (options.source / "bin-images").is_dir():
         raise SystemExit(f"{options.source}: no bins there, nothing measured. Name a folder with --source.")
+    here = machine()
     if options.quick:
-        options.bins, options.trials, options.max_epochs, options.image_px = 300, 2, 10, 64
+        options.bins, options.trials, options.max_epochs, options.image_px = 200, 2, 5, 64
     with tempfile.TemporaryDirectory(prefix="bench-search-") as folder:
         found = compare(
             options.source,
@@ -264,11 +255,9 @@ def main() -> None:
             max_epochs=options.max_epochs,
             image_px=options.image_px,
             weights=options.weights,
+            slices=1 if options.quick else 3,
         )
-    print(report(found))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found, indent=1))
+    publish(options, ratios_of(found), report(found), found, here)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from bincount.learn.calibrate import nll_of
 from bincount.learn.features import Examples
+from bincount.learn.head_training import HeadTraining
 from bincount.learn.model import Hyperparameters, build_head
 
 PATIENCE = 10
@@ -57,40 +58,38 @@ def fit_head(
         seed: What first weights, order and dropout are drawn from.
         on_epoch: Told of every epoch: "loss", "nll" and, with a validation part, "val_nll".
     """
-    keras.utils.set_random_seed(seed)
     n, views, width = train.features.shape
     features, labels = train.features.reshape(n * views, width), np.repeat(train.classes, views)
-    steps_an_epoch = math.ceil(len(labels) / hyperparameters.batch_size)
-    head = build_head(features, classes, hyperparameters, steps=steps_an_epoch * hyperparameters.epochs)
-    tell = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(epoch, _shown(logs)))
-    stop = keras.callbacks.EarlyStopping("val_nll", mode="min", patience=PATIENCE, restore_best_weights=True)
-    history = head.fit(
-        _shuffled(features, labels, hyperparameters.batch_size, seed),
-        validation_data=(mean_of_views(validation.features), validation.classes) if validation else None,
-        validation_batch_size=4096,
-        epochs=hyperparameters.epochs,
-        callbacks=[stop, tell] if validation else [tell],
-        shuffle=False,  # the dataset does it
-        verbose=0,
-    ).history
+    mean, variance = features.mean(0, dtype=np.float64), features.var(0, dtype=np.float64)
+    # A constant feature, such as a dead unit's, has nothing to say and must not be divided by nothing.
+    variance = np.where(variance > 1e-8, variance, 1.0)
+    units, dropout = hyperparameters.units, hyperparameters.dropout
+    training = HeadTraining.of(width, classes, hyperparameters.loss_mix, units=units, dropout=dropout)
+    keras.utils.set_random_seed(seed)
+    head = build_head(mean, variance, classes, units=units, dropout=dropout)
+    order = np.random.default_rng(seed)
+    steps = math.ceil(len(labels) / hyperparameters.batch_size) * hyperparameters.epochs
+    training.start(head, features, labels, mean, variance, rate=hyperparameters.learning_rate, steps=steps)
+    judged = mean_of_views(validation.features) if validation else None
+    best, costs = training.weights(), []
+    for epoch in range(hyperparameters.epochs):
+        loss, nll = training.run_epoch(order.permutation(len(labels)), hyperparameters.batch_size)
+        told = {"loss": loss, "nll": nll}
+        if validation and judged is not None:
+            costs.append(nll_of(training.logits_of(judged), validation.classes))
+            told["val_nll"] = costs[-1]
+            if not costs[:-1] or costs[-1] < min(costs[:-1]):
+                best = training.weights()
+        on_epoch(epoch, told)
+        if costs and len(costs) - 1 - int(np.argmin(costs)) >= PATIENCE:
+            break
+    head.set_weights(best if validation else training.weights())
     if not validation:
         return Fitted(head, hyperparameters.epochs, math.nan)
-    best = int(np.argmin(history["val_nll"]))
-    return Fitted(head, best + 1, float(history["val_nll"][best]))
+    epoch = int(np.argmin(costs))
+    return Fitted(head, epoch + 1, costs[epoch])
 
 
 def mean_of_views(features: np.ndarray) -> np.ndarray:
     """Averages features (N, views, D) over their views, in float32."""
     return features.mean(axis=1, dtype=np.float32)
-
-
-def _shuffled(features: np.ndarray, labels: np.ndarray, batch: int, seed: int) -> tf.data.Dataset:
-    """Batches in a new order each epoch; only indices are shuffled, and rows gathered a batch at a time."""
-    features, labels = tf.constant(features), tf.constant(labels)
-    order = tf.data.Dataset.range(len(labels)).shuffle(len(labels), seed=seed).batch(batch)
-    rows = order.map(lambda at: (tf.cast(tf.gather(features, at), tf.float32), tf.gather(labels, at)))
-    return rows.prefetch(2)
-
-
-def _shown(logs: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(logs[name]) for name in ("loss", "nll", "val_nll") if name in logs}

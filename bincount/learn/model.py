@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 from keras import layers, ops
-
-from bincount.learn.photos import soft_targets
 
 WEIGHT_DECAY = 0.01
 """L2 of every kernel. With few bins and thousands of features it, not the epochs, keeps the head from learning them
@@ -37,53 +35,28 @@ class Hyperparameters:
     loss_mix: float = 0.0
 
 
-def build_head(features: np.ndarray, classes: int, hyperparameters: Hyperparameters, *, steps: int) -> keras.Model:
-    """Builds and compiles the head: the one builder for the search and the final training.
+def build_head(mean: np.ndarray, variance: np.ndarray, classes: int, *, units: int, dropout: float) -> keras.Model:
+    """Builds the head: the one builder for the search and the final training.
 
     Args:
-        features: (N, D) training features; they are standardised with these ones' mean and variance.
+        mean: (D,) of the training features; what comes in is standardised with it.
+        variance: (D,) of the training features, > 0.
         classes: How many counts to tell apart.
-        hyperparameters: Its width, and how it learns.
-        steps: Steps of the whole training, the schedule's length.
+        units: Width of the hidden layer, 0 for none.
+        dropout: Share of its outputs dropped in training.
 
     Returns:
-        Features (B, D) to logits (B, classes), compiled with Adam and cross
-        entropy; its metric "nll" is the cross entropy of the classes alone, without weight decay and neighbours.
+        Features (B, D) to logits (B, classes); its first layer standardises.
     """
-    mean, variance = features.mean(0, dtype=np.float64), features.var(0, dtype=np.float64)
-    inputs = keras.Input((features.shape[1],), name="features")
-    # A constant feature, such as a dead unit's, has nothing to say and must not be divided by nothing.
-    hidden = layers.Normalization(mean=mean, variance=np.where(variance > 1e-8, variance, 1.0))(inputs)
-    if hyperparameters.units:
-        hidden = layers.Dense(
-            hyperparameters.units, "relu", kernel_regularizer=keras.regularizers.L2(WEIGHT_DECAY / 2)
-        )(hidden)
-        hidden = layers.Dropout(hyperparameters.dropout)(hidden)
+    inputs = keras.Input((len(mean),), name="features")
+    hidden = layers.Normalization(mean=mean, variance=variance)(inputs)
+    if units:
+        hidden = layers.Dense(units, "relu", kernel_regularizer=keras.regularizers.L2(WEIGHT_DECAY / 2))(hidden)
+        hidden = layers.Dropout(dropout)(hidden)
     logits = layers.Dense(
         classes, kernel_initializer="zeros", kernel_regularizer=keras.regularizers.L2(WEIGHT_DECAY / 2)
     )(hidden)
-    model = keras.Model(inputs, logits, name="head")
-    model.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(hyperparameters.learning_rate, steps)),
-        _loss(classes, hyperparameters.loss_mix),
-        metrics=[keras.metrics.SparseCategoricalCrossentropy(name="nll", from_logits=True)],
-        steps_per_execution=min(steps, 32),
-        jit_compile=False,  # a head this small runs before XLA has compiled it
-    )
-    return model
-
-
-def _loss(classes: int, mix: float) -> Callable:
-    """Cross entropy with each class mixed with its neighbours."""
-    if not mix:
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    targets = soft_targets(classes, mix)
-
-    def mixed(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
-        wanted = ops.take(ops.convert_to_tensor(targets), ops.cast(ops.reshape(labels, (-1,)), "int32"), axis=0)
-        return ops.categorical_crossentropy(wanted, logits, from_logits=True)
-
-    return mixed
+    return keras.Model(inputs, logits, name="head")
 
 
 def build_plain_head(width: int, classes: int) -> keras.Model:

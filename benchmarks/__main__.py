@@ -1,0 +1,92 @@
+"""Every benchmark in turn, and the page that tells what came out: `make bench`.
+
+    python -m benchmarks [--quick] [--only [NAME ...]]
+
+Each runs in a process of its own and writes `benchmarks/results/NAME.json`; docs/benchmarks.md is made of those files,
+so one can be run again on its own. With `--quick` both lie in `benchmarks/results/quick/` instead: a check that all of
+them work, whose figures mean little. One that fails is told, and the others go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.measure import CHECKOUT, Ratio, table_of
+
+RESULTS = CHECKOUT / "benchmarks" / "results"
+QUESTIONS = {
+    "ingest": "How fast do bins come in, against what a user would do instead?",
+    "images": "How fast do photos become squares of pixels on one core, against other readers?",
+    "extraction": "How busy does extraction keep the network?",
+    "search": "How long does a search take on features computed once, against the network in every step?",
+    "serving": "How fast are photos counted over HTTP, against `mlflow models serve` and a bare loop?",
+    "reconcile": "How fast are records held against photos, against a loop of `model.predict` and pandas?",
+    "orchestration": "What does Airflow add to a task?",
+    "growth": "How do time and memory grow with the number of bins?",
+    "gpu": "What does a GPU make of extraction and fine-tuning?",
+}
+
+
+def run(names: list[str], results: Path, *, quick: bool) -> list[str]:
+    """Runs benchmarks one after the other; gives the names of those that failed."""
+    failed = []
+    for name in names:
+        flags = [f"--json={results / name}.json", *(["--quick"] if quick else [])]
+        print(f"\n== {name}: {QUESTIONS[name]}", flush=True)
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *flags], cwd=CHECKOUT, check=False)
+        print(f"== {name}: {'failed' if done.returncode else 'done'} in {time.monotonic() - began:.0f} s", flush=True)
+        failed += [name] * bool(done.returncode)
+    return failed
+
+
+def page_of(results: Path) -> str:
+    """docs/benchmarks.md, from the results at hand."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Made by `make bench`: do not edit, run it again. Each answer stands before what it is made of; medians, and",
+        "their range over repeats. Every figure that was measured is in `benchmarks/results/`. What was tried and",
+        "failed is in the [log](log.md).",
+    ]
+    for name, question in QUESTIONS.items():
+        path = results / f"{name}.json"
+        if not path.exists():
+            lines += ["", f"## {question}", "", f"Not run. `python -m benchmarks.{name}`"]
+            continue
+        found = json.loads(path.read_text())
+        here = found["machine"]
+        where = (
+            f"{here['date']}, commit {here['commit']}, {here['cores']} cores ({here['processor']}), "
+            f"{here['memory_gb']} GB, {here['gpu'] or 'no GPU'}, load {here['load']} before it."
+        )
+        lines += ["", f"## {question}", "", f"`python -m benchmarks.{name}`: {where}", ""]
+        if found["ratios"]:
+            lines += [table_of([Ratio(**ratio) for ratio in found["ratios"]]), ""]
+        lines.append(found["report"].strip())
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a few minutes for all; figures mean little")
+    parser.add_argument("--only", nargs="*", choices=QUESTIONS, default=list(QUESTIONS), metavar="NAME",
+                        help="these alone; without a name, only the page")  # fmt: skip
+    options = parser.parse_args()
+    results = RESULTS / "quick" if options.quick else RESULTS
+    failed = run(options.only, results, quick=options.quick)
+    page = results / "benchmarks.md" if options.quick else CHECKOUT / "docs" / "benchmarks.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(page_of(results))
+    print(f"\n{page.relative_to(CHECKOUT)}: written")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""How busy extraction keeps the network.
+
+    python -m benchmarks.extraction [--photos 320] [--repeats 5] [--image-px 224] [--quick] [--json FILE]
+
+Extraction (ResNet50 as `prepare` uses it with random weights, both views, from shards, on all cores or the GPU) is
+timed in turns with the same compiled network on photos that are ready in memory.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.measure import ORIGINALS, Ratio, machine, paired, parser_of, publish, spread
+
+_BATCH = 32
+
+
+def compare_extraction(source: Path, place: Path, photos: int, repeats: int, image_px: int) -> list[dict]:
+    """Photos a second of extraction and of the bare network, in turns, after one of each that is not counted."""
+    from bincount.core.manifest import Manifest
+    from bincount.edge.settings import Settings
+    from bincount.learn.backbone import build_backbone
+    from bincount.learn.dataset import load_photos
+    from bincount.learn.features import _compile, extract_features
+    from bincount.steps.ingest import collect
+
+    settings = Settings(place, "", place)
+    manifest = Manifest.read(settings.manifests, collect(settings, source=str(source), limit=photos)["manifest"])
+    shards = {shard: settings.shards / shard.name for shard in manifest.shards}
+    model = build_backbone("ResNet50", "none", image_px=image_px).model
+    ready = load_photos(manifest.records[:_BATCH], list(shards.values()), image_px=image_px, fit="pad")
+    forward = _compile(model, image_px)
+    batches = -(-len(manifest.records) // _BATCH)
+
+    def bare() -> None:
+        for _ in range(batches):
+            forward(ready)
+
+    runs = []
+    for repeat in range(repeats + 1):
+        began: list[float] = []
+
+        def extract(repeat: int = repeat, began: list[float] = began) -> None:
+            # From the first batch on: compiling is done once for hundreds of thousands of photos.
+            extract_features(
+                place / f"features{repeat}", shards, model, image_px=image_px, fit="pad",
+                on_progress=lambda done, total, rate: began.append(time.monotonic()) if not began else None,
+            )  # fmt: skip
+
+        kinds: list[tuple[str, Callable[[], None]]] = [("bare", bare), ("extraction", extract)]
+        for name, work in kinds[::-1] if repeat % 2 else kinds:
+            started_s = time.monotonic()
+            work()
+            first_s = began[0] if name == "extraction" else started_s
+            counted = len(manifest.records) - (_BATCH if name == "extraction" else 0)
+            if name == "bare":
+                counted = batches * _BATCH
+            if repeat:
+                runs.append({"what": name, "rate": counted / (time.monotonic() - first_s), "photos": counted})
+    return runs
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--source", type=Path, default=ORIGINALS, help="original photos (default: beside the checkout)")
+    parser.add_argument("--photos", type=int, default=320, help="of each extraction")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--image-px", type=int, default=224)
+    options = parser.parse_args()
+    if not (options.source / "bin-images").is_dir():
+        raise SystemExit(f"{options.source}: no photos there, nothing measured. Name a folder with --source.")
+    here = machine()
+    if options.quick:
+        options.photos, options.repeats, options.image_px = 96, 1, 64
+    with tempfile.TemporaryDirectory(prefix="bench-extraction-") as folder:
+        runs = compare_extraction(options.source, Path(folder), options.photos, options.repeats, options.image_px)
+    rates = {name: [run["rate"] for run in runs if run["what"] == name] for name in ("extraction", "bare")}
+    shares = paired(rates["extraction"], rates["bare"])
+    report = (
+        f"ResNet50, {options.image_px} px, both views of each photo: extraction {spread(rates['extraction'])}, "
+        f"the bare network {spread(rates['bare'])} photos/s."
+    )
+    publish(options, [Ratio.of("share of the bare network", shares, "0.95 or more")], report, runs, here)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""How time and memory grow with the number of bins, and what that means for the whole bucket.
+
+    python -m benchmarks.growth [--base 250] [--image-px 224] [--quick] [--json FILE]
+
+Ingest reads from a simulated bucket, 1,000, 10,000 and 100,000 bins. The other steps run one after the other on 1, 4
+and 16 times as many real bins, each in a process of its own; imports are not counted in its time. The exponent is the
+slope of a line through the logarithms: 1 is "twice the bins, twice the time", below 1 something is paid once. A
+projection goes on from the largest size with what a bin has cost between the last two sizes; it is no measurement.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ingest import grow
+from benchmarks.measure import SMALL, Ratio, Spent, machine, parser_of, publish
+from benchmarks.stage import learning, run_stages, write_records
+
+WHOLE = 536_434  # bins in the bucket
+STEPS = {"prepare": "extraction", "tune": "search", "evaluate": "evaluation", "reconcile": "reconcile"}
+Sizes = dict[int, Spent]
+"""What a step took, by how many bins there were."""
+
+
+def measure(source: Path, sizes: Sequence[int], *, image_px: int, max_epochs: int, apart: bool) -> dict[str, Sizes]:
+    """Every step on every number of bins; run `apart`, each in a process of its own, the peak memory is its own too."""
+    found: dict[str, Sizes] = {name: {} for name in STEPS.values()}
+    for bins in sizes:
+        with tempfile.TemporaryDirectory(prefix="bench-growth-") as folder:
+            place = Path(folder)
+            chain = learning(source, bins=bins, image_px=image_px, trials=5, max_epochs=max_epochs)
+            spent: dict[str, Spent] = {}
+            so_far: dict[str, Any] = {}
+            for together in [{verb: asked} for verb, asked in chain.items()] if apart else [chain]:
+                took, so_far = run_stages(place, together, so_far)
+                spent |= took
+            counted = write_records(place, so_far["manifest"], place / "records.csv")
+            asked = {"source": str(source), "records": str(place / "records.csv"), "model": so_far["model_uri"]}
+            took, _ = run_stages(place, {"reconcile": {**asked, "out": str(place / "worklist"), "capacity": 50}})
+            spent |= took
+            for verb, one in spent.items():
+                print(f"  {counted:6,} bins  {verb:10} {one.wall_s:7.1f} s  {one.peak_mb:6,.0f} MB", flush=True)
+            for verb, name in STEPS.items():
+                found[name][counted] = spent[verb]
+    return found
+
+
+def exponent_of(values: dict[int, float]) -> float:
+    """The slope of a line through the logarithms of both."""
+    return float(np.polyfit(np.log([*values]), np.log([*values.values()]), 1)[0])
+
+
+def projected(values: dict[int, float], bins: int = WHOLE) -> float:
+    """What as many bins would take, if each one more takes what it took between the last two sizes."""
+    (fewer, before), (most, after) = sorted(values.items())[-2:]
+    return after + max(0.0, after - before) / (most - fewer) * (bins - most)
+
+
+def ratios_of(found: dict[str, Sizes]) -> list[Ratio]:
+    """The exponents of time and memory, each from one fit."""
+    ratios = []
+    for name, sizes in found.items():
+        for what, key in (("processor time", "cpu_s"), ("peak memory", "peak_mb")):
+            exponent = exponent_of({bins: getattr(spent, key) for bins, spent in sizes.items()})
+            ratios.append(Ratio.of(f"exponent of {name}'s {what}", [exponent]))
+    return ratios
+
+
+def report(found: dict[str, Sizes]) -> str:
+    """What the exponents are made of, and the projection."""
+    lines = ["| step | bins | s | processor s | peak MB |", "|---|---|---|---|---|"]
+    for name, sizes in found.items():
+        for bins, spent in sizes.items():
+            cells = f"{spent.wall_s:,.1f} | {spent.cpu_s:,.1f} | {spent.peak_mb:,.0f}"
+            lines.append(f"| {name} | {bins:,} | {cells} |")
+    lines += [
+        "",
+        f"**A projection**, not a measurement: all {WHOLE:,} bins on this machine.",
+        "",
+        "| step | hours | peak GB |",
+        "|---|---|---|",
+    ]
+    for name, sizes in found.items():
+        hours = projected({bins: spent.wall_s for bins, spent in sizes.items()}) / 3600
+        memory_gb = projected({bins: spent.peak_mb for bins, spent in sizes.items()}) / 1024
+        lines.append(f"| {name} | {hours:,.2f} | {memory_gb:,.1f} |")
+    lines += [
+        "",
+        "Ingest read from this machine, photos of 5 KB; over a network see `docs/log/ingest.md`. The search's epochs",
+        "end early, at different times for different bins. Evaluation is of the test part, 15 of 100 bins.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--source", type=Path, default=SMALL, help="real bins (default: the ones beside the checkout)")
+    parser.add_argument("--base", type=int, default=250, help="bins of the smallest size; the largest is 16 times that")
+    parser.add_argument("--image-px", type=int, default=224)
+    options = parser.parse_args()
+    if not (options.source / "bin-images").is_dir():
+        raise SystemExit(f"{options.source}: no bins there, nothing measured. Name a folder with --source.")
+    here, sizes, max_epochs = machine(), (1_000, 10_000, 100_000), 20
+    if options.quick:
+        options.base, options.image_px, sizes, max_epochs = 100, 32, (1_000, 2_000), 5
+    found = {"ingest": {run.photos: Spent(run.wall_s, run.cpu_s, run.peak_mb) for run in grow(sizes)}}
+    bins = [options.base * times for times in ((1, 4) if options.quick else (1, 4, 16))]
+    found |= measure(
+        options.source.resolve(), bins, image_px=options.image_px, max_epochs=max_epochs, apart=not options.quick
+    )
+    measured = {name: {bins: asdict(spent) for bins, spent in sizes.items()} for name, sizes in found.items()}
+    publish(options, ratios_of(found), report(found), measured, here)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""What Airflow adds to a task.
+
+    python -m benchmarks.orchestration [--bins 400] [--repeats 3] [--quick] [--json FILE]
+
+The first six steps of the chain, from `ingest` to `register`, on rendered bins from the same kind of bucket and with an
+MLflow server each time, in an order that alternates between repeats: as tasks of `bincount up --once`; by hand, one
+`bincount STEP` after the other, which is what a task runs; and as `bincount run`, one process for all. All in a copy of
+the checkout, so that the state of this one is left alone. Starting Airflow itself is not counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import CHECKOUT, Ratio, machine, parser_of, publish, run_process, spread
+from benchmarks.stage import NEEDS
+
+STEPS = ("ingest", "prepare", "tune", "train", "evaluate", "register")
+AIRFLOW, BY_HAND, RUN = "tasks in Airflow", "bincount STEP by hand", "bincount run"
+
+
+class Copy:
+    """A copy of the checkout with an empty state."""
+
+    def __init__(self, place: Path, sample: Path | None) -> None:
+        self.place = place
+        for folder in ("bincount", "dags"):
+            shutil.copytree(CHECKOUT / folder, place / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        (place / "mlruns").mkdir()
+        if sample:
+            shutil.copytree(sample, place / "data" / "sample")
+        kept = ("PATH", "HOME", "LANG", "SSL_CERT_FILE")
+        self.env = {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONPATH": str(place)}
+        self.env |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
+
+    def bincount(self, *arguments: str, **env: str) -> tuple[float, str]:
+        """Runs the copy's command; how long it took, and what it printed."""
+        spent, said = run_process([sys.executable, "-m", "bincount", *arguments], env=self.env | env)
+        return spent.wall_s, said
+
+    @contextlib.contextmanager
+    def servers(self) -> Iterator[dict[str, str]]:
+        """Bucket and MLflow, as `bincount up` starts them; what a step finds in its environment."""
+        from bincount.local.stack import Ports, Stack
+
+        ports = Ports(*free_ports())
+        stack = Stack(ports, self.place / ".airflow", self.place / "mlruns", self.place / "data")
+        parts = [stack.bucket(self.place / "data" / "sample", "bins"), stack.mlflow()]
+        with contextlib.ExitStack() as up:
+            for part in parts:
+                process = up.enter_context(
+                    subprocess.Popen(
+                        part.command, env=self.env | part.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                    )
+                )
+                up.callback(process.terminate)
+            for port in (ports.bucket, ports.mlflow):
+                wait_for(port)
+            yield {"MLFLOW_TRACKING_URI": stack.mlflow_url, "BINCOUNT_BUCKETS": f"bins={stack.bucket_url}"}
+
+
+def in_airflow(copy: Copy, bins: int) -> dict[str, Any]:
+    """The tasks' own times and the gaps between them, from Airflow's database."""
+    names = ("airflow", "mlflow", "model", "bucket")
+    flags = [f"--{name}-port={port}" for name, port in zip(names, free_ports(), strict=True)]
+    copy.bincount("up", "--once", f"--limit={bins}", *flags)
+    with contextlib.closing(sqlite3.connect(copy.place / ".airflow" / "airflow.db")) as database:
+        rows = database.execute("SELECT task_id, start_date, end_date FROM task_instance").fetchall()
+        queued, began = database.execute("SELECT queued_at, start_date FROM dag_run").fetchone()
+    times = {task: (_seconds(start), _seconds(end)) for task, start, end in rows if task in STEPS}
+    ends = [_seconds(queued or began), *(times[task][1] for task in STEPS)]
+    gaps = {task: times[task][0] - before for task, before in zip(STEPS, ends, strict=False)}
+    return {
+        "total_s": ends[-1] - ends[0],
+        "tasks_s": {task: times[task][1] - times[task][0] for task in STEPS},
+        "gaps_s": gaps,
+    }
+
+
+def by_hand(copy: Copy, bins: int) -> dict[str, Any]:
+    """One process a step."""
+    so_far: dict[str, Any] = {}
+    tasks = {}
+    with copy.servers() as env:
+        for step in STEPS:
+            flags = [f"--{name.replace('_', '-')}={so_far[name]}" for name in NEEDS.get(step, ())]
+            flags += ["--source=s3://bins", f"--limit={bins}"] if step == "ingest" else []
+            tasks[step], said = copy.bincount(step, *flags, **env)
+            so_far |= json.loads(said)
+    return {"total_s": sum(tasks.values()), "tasks_s": tasks}
+
+
+def in_one(copy: Copy, bins: int) -> dict[str, Any]:
+    """All steps in one process, without the promotion at its end."""
+    with copy.servers() as env:
+        command = [sys.executable, "-m", "bincount", "run", "--source=s3://bins", f"--limit={bins}"]
+        began = time.monotonic()
+        done = subprocess.run(command, env=copy.env | env, capture_output=True, text=True, check=False)
+        total_s = time.monotonic() - began
+    if done.returncode:
+        raise SystemExit(f"{command}: exit {done.returncode}.\n{done.stderr[-3000:]}")
+    took = {step: float(seconds) for step, seconds in re.findall(r"(\w+): done in ([\d.]+) s", done.stderr)}
+    return {"total_s": total_s - took.pop("promote"), "tasks_s": took}
+
+
+def _seconds(date: str) -> float:
+    return datetime.fromisoformat(date).timestamp()
+
+
+def free_ports() -> list[int]:
+    """Four ports that nothing listens on."""
+    with contextlib.ExitStack() as held:
+        taken = [held.enter_context(socket.socket()) for _ in range(4)]
+        for one in taken:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in taken]
+
+
+def wait_for(port: int) -> None:
+    """Until something listens there."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"port {port}: nothing listens after 120 s")
+
+
+def measure(bins: int, repeats: int) -> dict[str, list[dict]]:
+    """All three, repeat by repeat."""
+    found: dict[str, list[dict]] = {AIRFLOW: [], BY_HAND: [], RUN: []}
+    ways = {AIRFLOW: in_airflow, BY_HAND: by_hand, RUN: in_one}
+    with tempfile.TemporaryDirectory(prefix="bench-orchestration-") as folder:
+        sample = Path(folder) / "sample"
+        run_process([sys.executable, "-m", "bincount.local.sample", f"--folder={sample}"])
+        for repeat in range(repeats):
+            for name in [*ways][::-1] if repeat % 2 else [*ways]:
+                place = Path(folder) / f"{repeat}-{len(found[name])}-{name.replace(' ', '-')}"
+                place.mkdir()
+                found[name].append(ways[name](Copy(place, sample), bins))
+                shutil.rmtree(place)
+                print(f"  {name:24} {found[name][-1]['total_s']:6.1f} s", flush=True)
+    return found
+
+
+def ratios_of(found: dict[str, list[dict]]) -> list[Ratio]:
+    """Seconds a task, and the whole against doing without Airflow."""
+    tasks = len(STEPS)
+    gaps = [statistics.median(run["gaps_s"].values()) for run in found[AIRFLOW]]
+    pairs = {name: list(zip(found[AIRFLOW], found[name], strict=True)) for name in (BY_HAND, RUN)}
+    added = [(mine["total_s"] - other["total_s"]) / tasks for mine, other in pairs[BY_HAND]]
+    return [
+        Ratio.of("seconds from one task's end to the next one's start", gaps, "2 or less"),
+        Ratio.of("seconds that Airflow adds to a task, against each step by hand", added, "2 or less"),
+        *(
+            Ratio.of(
+                f"times as long in Airflow as {name}", [mine["total_s"] / other["total_s"] for mine, other in both]
+            )
+            for name, both in pairs.items()
+        ),
+    ]
+
+
+def report(found: dict[str, list[dict]], bins: int) -> str:
+    """What the figures are made of."""
+    lines = [f"{bins} rendered bins, ResNet50.", "", f"| s | {' | '.join(STEPS)} | all |", f"|{'---|' * 8}"]
+    for name, runs in found.items():
+        cells = [spread([run["tasks_s"][step] for run in runs]) for step in STEPS]
+        lines.append(f"| {name} | {' | '.join(cells)} | {spread([run['total_s'] for run in runs])} |")
+    gaps = [spread([run["gaps_s"][step] for run in found[AIRFLOW]]) for step in STEPS]
+    lines.append(f"| Airflow, before the task | {' | '.join(gaps)} | |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--bins", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    here = machine()
+    if options.quick:
+        options.bins, options.repeats = 150, 1
+    found = measure(options.bins, options.repeats)
+    publish(options, ratios_of(found), report(found, options.bins), found, here)
+
+
+if __name__ == "__main__":
+    main()

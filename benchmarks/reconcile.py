@@ -1,0 +1,131 @@
+"""How fast records are held against photos, against what a user would write first.
+
+    python -m benchmarks.reconcile [--bins 500] [--repeats 3] [--image-px 224] [--quick] [--json FILE]
+
+A model is trained on 200 real bins (frozen random ResNet50). Then, each in a process of its own and in an order that
+alternates between repeats: `bincount reconcile`, which ends with verdicts, lists and a report; a loop of Pillow and
+`model.predict` a photo, its answers sorted by pandas; and all photos in one array, predicted at once. Loading the
+model counts, importing libraries does not. The others end with a sorted CSV, judge nothing and cannot be resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import SMALL, Ratio, Spent, machine, paired, parser_of, publish, run_process, spread, timed
+from benchmarks.stage import learning, run_stages, write_records
+
+OURS, LOOP, ARRAY = "bincount reconcile", "model.predict a photo, pandas", "all photos in one array, pandas"
+
+
+def compare(source: Path, place: Path, *, learned: int, bins: int, repeats: int, image_px: int) -> dict:
+    """What each contender took, repeat by repeat."""
+    _, model = run_stages(place, learning(source, bins=learned, image_px=image_px, trials=1, max_epochs=5))
+    _, drawn = run_stages(place, {"ingest": {"source": str(source), "limit": bins}})
+    records = place / "records.csv"
+    counted = write_records(place, drawn["manifest"], records)
+    folder = place / "data" / "runs" / model["run_id"] / "model"
+
+    def run(contender: str) -> Spent:
+        if contender == OURS:
+            asked = {"source": str(source), "out": str(place / "worklist"), "records": str(records), "capacity": 50}
+            return run_stages(place, {"reconcile": {**asked, "model": model["model_uri"]}})[0]["reconcile"]
+        task = ["--as", contender, str(folder), str(records), str(source), str(place / "sorted.csv")]
+        process, said = run_process([sys.executable, "-m", "benchmarks.reconcile", *task])
+        return Spent(*json.loads(said.splitlines()[-1]), process.peak_mb)
+
+    runs: dict[str, list[Spent]] = {OURS: [], LOOP: [], ARRAY: []}
+    for repeat in range(repeats):
+        for contender in [*runs][::-1] if repeat % 2 else [*runs]:
+            runs[contender].append(run(contender))
+            print(f"  {contender:32} {counted / runs[contender][-1].wall_s:6.1f} bins/s", flush=True)
+    return {"bins": counted, "image_px": image_px} | {
+        name: [asdict(one) for one in all_] for name, all_ in runs.items()
+    }
+
+
+def take_part(contender: str, model: Path, records: Path, source: Path, out: Path) -> None:
+    """What a user would write; prints what it took."""
+    import keras
+    import pandas
+    from PIL import Image
+
+    def work() -> None:
+        network = keras.saving.load_model(model / "model.keras", compile=False)
+        side_px = network.input_shape[1]
+
+        def read(bin_id: str) -> np.ndarray:
+            with Image.open(source / "bin-images" / f"{bin_id}.jpg") as photo:
+                return np.asarray(photo.convert("RGB").resize((side_px, side_px)))
+
+        table = pandas.read_csv(records, dtype={"id": str})
+        if contender == ARRAY:
+            answers = network.predict(np.stack([read(bin_id) for bin_id in table["id"]]), verbose=0)
+        else:
+            answers = np.concatenate([network.predict(read(bin_id)[None], verbose=0) for bin_id in table["id"]])
+        table["wrong"] = 1 - answers[np.arange(len(table)), table["recorded"] - 1]
+        table.sort_values("wrong", ascending=False).to_csv(out, index=False)
+
+    spent = timed(work)
+    print(json.dumps([spent.wall_s, spent.cpu_s]))
+
+
+def ratios_of(found: dict) -> list[Ratio]:
+    """Ours against both others, in bins a second and in memory."""
+    ratios = []
+    for other in (LOOP, ARRAY):
+        faster = paired([one["wall_s"] for one in found[other]], [one["wall_s"] for one in found[OURS]])
+        memory = paired([one["peak_mb"] for one in found[OURS]], [one["peak_mb"] for one in found[other]])
+        ratios += [
+            Ratio.of(f"bins/s, times as many as {other}", faster),
+            Ratio.of(f"peak memory, share of {other}", memory),
+        ]
+    return ratios
+
+
+def report(found: dict) -> str:
+    """What the ratios are made of."""
+    lines = [
+        f"{found['bins']:,} bins, {found['image_px']} px, ResNet50.",
+        "",
+        "| contender | bins/s | processor s | peak MB |",
+        "|---|---|---|---|",
+    ]
+    for name in (OURS, LOOP, ARRAY):
+        walls, cpus, peaks = ([one[key] for one in found[name]] for key in ("wall_s", "cpu_s", "peak_mb"))
+        rates = spread([found["bins"] / wall_s for wall_s in walls])
+        lines.append(f"| {name} | {rates} | {spread(cpus)} | {spread(peaks, ',.0f')} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--source", type=Path, default=SMALL, help="real bins (default: the ones beside the checkout)")
+    parser.add_argument("--bins", type=int, default=500)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--image-px", type=int, default=224)
+    parser.add_argument("--as", nargs=5, dest="role", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role:
+        contender, *paths = options.role
+        return take_part(contender, *map(Path, paths))
+    if not (options.source / "bin-images").is_dir():
+        raise SystemExit(f"{options.source}: no bins there, nothing measured. Name a folder with --source.")
+    here, learned = machine(), 200
+    if options.quick:
+        options.bins, options.repeats, options.image_px = 60, 1, 64
+    with tempfile.TemporaryDirectory(prefix="bench-reconcile-") as folder:
+        asked = {"bins": options.bins, "repeats": options.repeats, "image_px": options.image_px}
+        found = compare(options.source.resolve(), Path(folder), learned=learned, **asked)
+    return publish(options, ratios_of(found), report(found), found, here)
+
+
+if __name__ == "__main__":
+    main()

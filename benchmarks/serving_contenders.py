@@ -1,0 +1,178 @@
+"""The servers that `benchmarks.serving` compares, and the models they serve."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+import bincount.serving
+from bincount.edge import packaging, registry, tracking
+from bincount.edge.mlflow_door import door
+from bincount.edge.settings import Settings
+
+SERVING = Path(bincount.serving.__file__).parent
+PHOTO = (SERVING / "example.jpg").read_bytes()
+PX = 224
+START_S = 300
+
+PLAIN_CODE = """
+import io, json
+from pathlib import Path
+import keras, numpy as np
+from PIL import Image
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+class Plain(PythonModel):
+    def load_context(self, context):
+        self.model = keras.saving.load_model(Path(context.artifacts["model"]) / "model.keras", compile=False)
+
+    def predict(self, context, model_input, params=None):
+        photos = [Image.open(io.BytesIO(each)).convert("RGB").resize((224, 224)) for each in model_input["image"]]
+        return self.model.predict(np.stack([np.asarray(photo) for photo in photos]), verbose=0).tolist()
+
+set_model(Plain())
+"""
+
+
+def write_model(folder: Path) -> None:
+    """ResNet50 with a small head: stock layers, uint8 photos to probabilities."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    photos = keras.Input((PX, PX, 3), dtype="uint8")
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(photos)
+    features = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg", input_shape=(PX, PX, 3))(
+        scaled
+    )
+    folder.mkdir(parents=True)
+    keras.Model(photos, keras.layers.Dense(5, "softmax")(features)).save(folder / "model.keras")
+    facts = {
+        "counts": "1-5",
+        "fit": "pad",
+        "image_px": PX,
+        "backbone": "ResNet50",
+        "weights": "none",
+        "manifest": "0" * 16,
+    }
+    (folder / "model.json").write_text(json.dumps(facts))
+
+
+def pack_all(place: Path) -> Settings:
+    """Writes the models of all contenders; ours is registered, and champion."""
+    import keras
+    import mlflow.keras
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    from bincount.core.answers import answer_of
+    from bincount.learn.predict import Predictor
+
+    settings = Settings(place / "data", f"sqlite:///{place / 'mlflow.db'}", place / "artifacts")
+    run_id = tracking.open_run(settings)
+    folder = settings.run(run_id) / "model"
+    write_model(folder)
+    predictor = Predictor(folder)
+    (place / "golden").mkdir()
+    (place / "golden" / "0.photo").write_bytes(PHOTO)
+    answer = answer_of(predictor.predict([PHOTO])[0], predictor.counts)
+    (place / "golden" / "answers.json").write_text(json.dumps({"0": answer}))
+    tracking.log_artifacts(settings, run_id, place / "golden", "golden")
+    ours = packaging.Package(SERVING / "model.py", folder, ["mlflow"], PHOTO, {})
+    version = packaging.register(settings, run_id, ours, {}, "")
+    with door(settings, "champion") as client:
+        client.set_registered_model_alias(registry.MODEL, registry.CHAMPION, version)
+
+    pixels = Schema([TensorSpec(np.dtype("uint8"), (-1, PX, PX, 3))])
+    out = Schema([TensorSpec(np.dtype("float32"), (-1, 5))])
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    mlflow.keras.save_model(model, str(place / "keras"), signature=ModelSignature(pixels, out))
+    (place / "plain.py").write_text(PLAIN_CODE)
+    from bincount.edge.packaging import _signature
+
+    mlflow.pyfunc.save_model(
+        str(place / "plain"),
+        python_model=str(place / "plain.py"),
+        artifacts={"model": str(folder)},
+        pip_requirements=["mlflow"],
+        signature=ModelSignature(_signature().inputs),
+    )
+    (place / "model").symlink_to(folder)
+    return settings
+
+
+@contextlib.contextmanager
+def server(command: list[str], port: int, path: str, settings: Settings, log: Path) -> Iterator[str]:
+    """Runs a server until it is ready, and ends it with all it started."""
+    env = os.environ | {"MLFLOW_TRACKING_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, env=env, stdout=file, stderr=file, start_new_session=True)
+    try:
+        until = time.monotonic() + START_S
+        while not answers(port, path):
+            if process.poll() is not None or time.monotonic() > until:
+                raise SystemExit(f"{command}: did not start.\n{log.read_text()[-3000:]}")
+            time.sleep(0.5)
+        yield f"127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def loop(folder: str) -> None:
+    """The bare predictor: for each line of its input, photos/s at that batch size for those seconds."""
+    from bincount.learn.predict import Predictor
+
+    predictor = Predictor(Path(folder))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        size, seconds = int(line.split()[0]), float(line.split()[1])
+        began, counted = time.monotonic(), 0
+        while time.monotonic() - began < seconds:
+            predictor.predict([PHOTO] * size)
+            counted += size
+        print(counted / (time.monotonic() - began), flush=True)
+
+
+@contextlib.contextmanager
+def looping(place: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "benchmarks.serving_contenders", str(place / "model")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.stdin.close()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+if __name__ == "__main__":
+    loop(sys.argv[1])

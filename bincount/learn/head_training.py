@@ -1,0 +1,138 @@
+"""The steps of a head's training, in graphs that are traced once for all heads of a shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from bincount.learn.model import build_head
+from bincount.learn.photos import soft_targets
+
+_JUDGED = 4096  # bins a call
+
+
+class HeadTraining:
+    """Trains heads of one shape, one after the other.
+
+    Keras' `fit` traces its steps anew for every model: 1.4 s a trial of a
+    search, as long as ten epochs (docs/log/learn.md). Here learning rate, length
+    and first weights are variables, batch size and examples arguments.
+    """
+
+    @staticmethod
+    @lru_cache(maxsize=8)
+    def of(width: int, classes: int, loss_mix: float, *, units: int, dropout: float) -> HeadTraining:
+        """The one training of that shape.
+
+        Args:
+            width: Features an example.
+            classes: How many counts to tell apart.
+            loss_mix: Share of the soft neighbour labels in the loss.
+            units: Width of the hidden layer, 0 for none.
+            dropout: Share of its outputs dropped in training.
+        """
+        return HeadTraining(width, classes, loss_mix, units, dropout)
+
+    def __init__(self, width: int, classes: int, loss_mix: float, units: int, dropout: float) -> None:
+        head = build_head(np.zeros(width), np.ones(width), classes, units=units, dropout=dropout)
+        # All but what standardises, which is a matter of the examples.
+        self._head = keras.Model(head.layers[1].output, head.output)
+        self._loss = _loss(classes, loss_mix)
+        self._rate, self._steps = keras.Variable(1.0), keras.Variable(1.0)
+        self._adam = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(self._rate, self._steps))
+        self._adam.build(self._head.trainable_variables)
+        row, rows = tf.TensorSpec((width,)), tf.TensorSpec((None, width), tf.float16)
+        indices, number = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64)
+        self._epoch = tf.function(
+            self._trace_epoch, input_signature=[rows, tf.TensorSpec((None,), tf.int32), row, row, indices, number]
+        )
+        self._logits = tf.function(
+            lambda examples, mean, scale: self._head((examples - mean) * scale, training=False),
+            input_signature=[tf.TensorSpec((None, width)), row, row],
+        )
+
+    def start(
+        self,
+        head: keras.Model,
+        features: np.ndarray,
+        labels: np.ndarray,
+        mean: np.ndarray,
+        variance: np.ndarray,
+        *,
+        rate: float,
+        steps: int,
+    ) -> None:
+        """Begins a training.
+
+        Args:
+            head: Whose weights it starts from; they stay as they are.
+            features: (N, D) float16.
+            labels: (N,) int32.
+            mean: (D,) what the features are standardised with.
+            variance: (D,) likewise, > 0.
+            rate: Adam's learning rate, at the start of a cosine that ends at zero.
+            steps: Steps until then.
+        """
+        self._examples = tf.constant(features), tf.constant(labels)
+        self._standard = tf.constant(mean, tf.float32), tf.constant(1 / np.sqrt(variance), tf.float32)
+        for own, first in zip(self._head.variables, head.variables, strict=True):
+            own.assign(first)
+        for variable in self._adam.variables:
+            variable.assign(ops.zeros_like(variable))
+        self._rate.assign(rate)
+        self._steps.assign(steps)
+
+    def run_epoch(self, order: np.ndarray, batch_size: int) -> tuple[float, float]:
+        """Learns from every example once, in an order of their indices; the mean loss and NLL while it did."""
+        loss, nll = self._epoch(*self._examples, *self._standard, tf.constant(order), tf.constant(batch_size, tf.int64))
+        return float(loss), float(nll)
+
+    def logits_of(self, features: np.ndarray) -> np.ndarray:
+        """Logits (N, classes) of features (N, D) float32."""
+        parts = range(0, len(features), _JUDGED)
+        return np.concatenate(
+            [self._logits(features[start : start + _JUDGED], *self._standard).numpy() for start in parts]
+        )
+
+    def weights(self) -> list[np.ndarray]:
+        """The weights by now, as `set_weights` of a head takes them."""
+        return self._head.get_weights()
+
+    def _trace_epoch(
+        self,
+        features: tf.Tensor,
+        labels: tf.Tensor,
+        mean: tf.Tensor,
+        scale: tf.Tensor,
+        order: tf.Tensor,
+        batch_size: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        examples = tf.size(order, tf.int64)
+        losses, nlls = tf.constant(0.0), tf.constant(0.0)
+        for start in tf.range(0, examples, batch_size):
+            at = order[start : start + batch_size]
+            wanted = tf.gather(labels, at)
+            with tf.GradientTape() as tape:
+                logits = self._head((tf.cast(tf.gather(features, at), tf.float32) - mean) * scale, training=True)
+                loss = ops.mean(self._loss(wanted, logits)) + sum(self._head.losses)
+            variables = self._head.trainable_variables
+            self._adam.apply(tape.gradient(loss, variables), variables)
+            nll = ops.sparse_categorical_crossentropy(wanted, logits, from_logits=True)
+            losses += loss * tf.cast(tf.size(at), tf.float32)
+            nlls += ops.sum(nll)
+        return losses / tf.cast(examples, tf.float32), nlls / tf.cast(examples, tf.float32)
+
+
+def _loss(classes: int, mix: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Cross entropy of each example, its class mixed with the neighbours."""
+    if not mix:
+        return lambda labels, logits: ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    targets = soft_targets(classes, mix)
+    return lambda labels, logits: ops.categorical_crossentropy(
+        ops.take(ops.convert_to_tensor(targets), labels, axis=0), logits, from_logits=True
+    )

@@ -1,0 +1,62 @@
+"""What the benchmarks share: figures are what they say, and the page is made of the results at hand."""
+
+import argparse
+import importlib.util
+import json
+import sys
+from dataclasses import asdict
+
+import pytest
+
+from benchmarks.__main__ import QUESTIONS, page_of
+from benchmarks.growth import exponent_of, projected
+from benchmarks.measure import Ratio, machine, paired, publish, run_process, spread, table_of
+
+
+def test_every_question_has_a_benchmark():
+    assert all(importlib.util.find_spec(f"benchmarks.{name}") for name in QUESTIONS)
+
+
+def test_ratios_are_taken_repeat_by_repeat():
+    ratio = Ratio.of("times as fast", paired([10, 30, 20], [5, 10, 20]), "1 or more")
+    assert ratio == Ratio("times as fast", 2, 1, 3, "1 or more")
+    assert table_of([ratio]).splitlines()[-1] == "| times as fast | **2.00** | 1.00 to 3.00 | 1 or more |"
+    assert spread([3.0, 1.0, 2.0], ".0f") == "2 (1 to 3)"
+    with pytest.raises(ValueError, match="shorter"):
+        paired([1, 2], [1])
+
+
+def test_exponents_and_projections():
+    linear = {100: 1.0, 400: 4.0, 1600: 16.0}
+    assert exponent_of(linear) == pytest.approx(1)
+    assert exponent_of({100: 1.0, 200: 4.0}) == pytest.approx(2)
+    assert projected(linear, 3200) == pytest.approx(32)
+    assert projected({bins: 5.0 + seconds for bins, seconds in linear.items()}, 3200) == pytest.approx(37)
+    assert projected({100: 3.0, 400: 2.0}, 800) == 2  # noise is not projected to less than nothing
+
+
+def test_a_process_is_timed_with_its_memory_and_a_failing_one_is_told():
+    code = "block = b'x' * 80_000_000; print(len(block))"
+    spent, said = run_process([sys.executable, "-c", code])
+    assert said == "80000000\n"
+    assert spent.peak_mb > 80
+    assert spent.cpu_s > 0
+    assert 0 < spent.wall_s < 60
+    with pytest.raises(SystemExit, match="out of luck"):
+        run_process([sys.executable, "-c", "raise ValueError('out of luck')"])
+
+
+def test_the_page_says_where_and_when_and_what_was_not_run(tmp_path, capsys):
+    options = argparse.Namespace(quick=False, json=tmp_path / "search.json")
+    ratio, here = Ratio.of("times faster", [100.0]), machine()
+    publish(options, [ratio], "| made | of |", {"wall_s": 1}, here)
+    assert "times faster" in capsys.readouterr().out
+    written = json.loads(options.json.read_text())
+    assert written["ratios"] == [asdict(ratio)]
+    assert written["measured"] == {"wall_s": 1}
+    page = page_of(tmp_path)
+    assert all(question in page for question in QUESTIONS.values())
+    assert f"commit {here['commit']}" in page
+    assert f"{here['cores']} cores" in page
+    assert "| times faster | **100** |  |  |" in page
+    assert page.count("Not run.") == len(QUESTIONS) - 1
