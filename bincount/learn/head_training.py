@@ -51,6 +51,7 @@ class HeadTraining:
         self._epoch = tf.function(
             self._trace_epoch, input_signature=[rows, tf.TensorSpec((None,), tf.int32), row, row, indices, number]
         )
+        self._update = tf.function(self._trace_update, jit_compile=True)
         self._logits = tf.function(
             lambda examples, mean, scale: self._head((examples - mean) * scale, training=False),
             input_signature=[tf.TensorSpec((None, width)), row, row],
@@ -121,11 +122,15 @@ class HeadTraining:
                 logits = self._head((tf.cast(tf.gather(features, at), tf.float32) - mean) * scale, training=True)
                 loss = ops.mean(self._loss(wanted, logits)) + sum(self._head.losses)
             variables = self._head.trainable_variables
-            self._adam.apply(tape.gradient(loss, variables), variables)
+            self._update(*tape.gradient(loss, variables))
             nll = ops.sparse_categorical_crossentropy(wanted, logits, from_logits=True)
             losses += loss * tf.cast(tf.size(at), tf.float32)
             nlls += ops.sum(nll)
         return losses / tf.cast(examples, tf.float32), nlls / tf.cast(examples, tf.float32)
+
+    def _trace_update(self, *gradients: tf.Tensor) -> None:
+        # Fused, all that Adam does to a variable is one pass.
+        self._adam.apply(gradients, self._head.trainable_variables)
 
 
 def _loss(classes: int, mix: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
