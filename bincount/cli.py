@@ -14,6 +14,7 @@ from typing import Any
 
 from bincount.core.config import ChainConfig
 from bincount.core.errors import BincountError
+from bincount.edge.disk import writing
 from bincount.edge.settings import Settings
 from bincount.local.clean import add_clean_arguments
 from bincount.local.clean import clean as clean_verb
@@ -138,7 +139,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _print_answer(work: Callable[[], object]) -> None:
     """Prints what `work` returns as JSON, and nothing that libraries say on the way: stdout is for the answer."""
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr), writing(Settings.from_env().workspace):
         answer = work()
     json.dump(answer, sys.stdout, indent=2, ensure_ascii=False)
     print()
