@@ -112,8 +112,9 @@ def kill(supervisor, name):
     process.wait()
 
 
-def test_the_scheduler_is_killed_and_two_runs_follow_one_another(tmp_path):
+def test_the_scheduler_is_killed_and_two_runs_follow_one_another(tmp_path, monkeypatch):
     airflow = Airflow(tmp_path)
+    monkeypatch.chdir(tmp_path)  # so that `python -m bincount` is the copy
     with Supervisor(airflow.stack.home) as supervisor:
         airflow.start(supervisor)
         first, second = airflow.api.trigger({}), airflow.api.trigger({})
