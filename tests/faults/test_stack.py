@@ -147,6 +147,7 @@ def test_bincount_up_names_the_part_that_died_and_ends_the_rest(tmp_path, name):
     checkout = Checkout(tmp_path)
     process = checkout.up("wait")
     try:
+        wait_until((checkout.root / "pids").exists, "the step starts", WAIT_S)
         step, parts = checkout.pids(), checkout.parts()
         killed = [pid for pid in parts if name in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")]
         os.kill(min(killed), signal.SIGKILL)
