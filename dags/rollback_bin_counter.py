@@ -6,12 +6,11 @@ becomes the previous one, and is not promoted again against this champion.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from notices import run_failed, tell
-from step_tasks import params_of, run_step
+from notices import tell
+from step_tasks import ALIKE, params_of, run_step
 
 PARAMS = {
     "why": Param(
@@ -46,16 +45,7 @@ def verify_serving(so_far: dict[str, Any]) -> dict[str, Any]:
     return run_step("verify_serving", so_far, model_version=so_far["model_version"])
 
 
-@dag(
-    schedule=None,
-    catchup=False,
-    max_active_runs=1,
-    params=PARAMS,
-    tags=["bincount"],
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
-    on_failure_callback=run_failed,
-    doc_md=__doc__,
-)
+@dag(**ALIKE, params=PARAMS, doc_md=__doc__)
 def rollback_bin_counter() -> None:
     """Back to the champion before."""
     verify_serving(rollback())

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import BaseOperatorLink, get_current_context
 from airflow.sdk.exceptions import AirflowFailException
+from notices import run_failed
 
 MLFLOW_RUN = "mlflow_run_url"
+
+ALIKE: dict[str, Any] = {
+    "schedule": None,
+    "catchup": False,
+    "max_active_runs": 1,
+    "tags": ["bincount"],
+    # Three attempts: with the 8 to 20 s after which a step gives up a server, more than a minute without it is borne.
+    "default_args": {"retries": 2, "retry_delay": timedelta(seconds=30)},
+    "on_failure_callback": run_failed,
+}
+"""What every DAG is given: a run is asked for, one after the other, and told of when it fails."""
 
 
 class MlflowRunLink(BaseOperatorLink):
@@ -56,11 +69,11 @@ def params_of(*names: str) -> dict[str, Any]:
 
 def link(answer: dict[str, Any]) -> str | None:
     """Shows the way to the MLflow run in the task's log and details; None where no run is known."""
-    from bincount.edge.settings import Settings
+    from bincount.edge.settings import Settings, without_passwords
 
     if "run_id" not in answer:
         return None
-    url = f"{Settings.from_env().tracking_uri}/#/runs/{answer['run_id']}"
+    url = f"{without_passwords(Settings.from_env().tracking_uri)}/#/runs/{answer['run_id']}"
     get_current_context()["ti"].xcom_push(MLFLOW_RUN, url)
     print(f"MLflow run: {url}")  # to be clicked in the log too
     return url

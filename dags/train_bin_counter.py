@@ -15,14 +15,12 @@ that failed can be cleared on its own.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
-from notices import run_failed
 from promotion import APPROVAL, promotion_of
-from step_tasks import MlflowRunLink, params_of, run_step
+from step_tasks import ALIKE, MlflowRunLink, params_of, run_step
 
 GPU = {"pool": "gpu"}  # one slot: steps that use the accelerator run one at a time
 
@@ -228,16 +226,7 @@ def register(so_far: dict[str, Any]) -> dict[str, Any]:
     return run_step("register", so_far, run_id=so_far["run_id"])
 
 
-@dag(
-    schedule=None,
-    catchup=False,
-    max_active_runs=1,
-    params=PARAMS,
-    tags=["bincount"],
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
-    on_failure_callback=run_failed,
-    doc_md=__doc__,
-)
+@dag(**ALIKE, params=PARAMS, doc_md=__doc__)
 def train_bin_counter() -> None:
     """From bins in a bucket to a prediction that is served."""
     done = ingest()

@@ -12,6 +12,7 @@ import numpy as np
 from bincount.core.conformal import ALPHA, Scores, bounds_of, scores_of, thresholds_of
 from bincount.core.counts import Counts
 from bincount.core.errors import DataError
+from bincount.core.files import write_whole
 
 FILE = "calibration.json"
 _FORMAT = "bincount-calibration-1"
@@ -73,9 +74,7 @@ class Calibration:
             "prior": [round(float(share), 8) for share in self.prior],
             "scores": dict(zip(self.counts.names, self.scores, strict=True)),
         }
-        beside = folder / f".{FILE}"
-        beside.write_text(json.dumps(content))
-        beside.replace(folder / FILE)
+        write_whole(folder / FILE, [json.dumps(content).encode()])
 
     @classmethod
     def read(cls, folder: Path) -> Calibration | None:

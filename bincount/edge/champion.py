@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import pwd
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bincount.core.errors import StoreError
+from bincount.edge.disk import alone
 from bincount.edge.mlflow_door import door
 from bincount.edge.registry import CHALLENGER, CHAMPION, MODEL, PREVIOUS, alias_of
 from bincount.edge.settings import Settings
@@ -66,7 +63,8 @@ def crown(settings: Settings, version: str, *, instead_of: str | None, who: str,
         Overtaken: If another version became champion in the meantime.
         StoreError: If somebody else has been moving it for a minute.
     """
-    with _alone(settings), door(settings, f"promote version {version} of {MODEL}") as client:
+    in_turn = alone(settings.workspace / _LOCK, "champion", patience_s=_PATIENCE_S)
+    with in_turn, door(settings, f"promote version {version} of {MODEL}") as client:
         _expect(client, instead_of, version)
         if version == instead_of:
             return
@@ -95,26 +93,6 @@ def whoami() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # containers run as users that have no name
         return f"user {os.getuid()}"
-
-
-@contextlib.contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Keeps others that share the workspace waiting. MLflow itself has no compare-and-set."""
-    settings.workspace.mkdir(parents=True, exist_ok=True)
-    with (settings.workspace / _LOCK).open("a") as file:
-        until = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of when the process ends, however it does
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise StoreError(
-                        f"champion: must be moved by one at a time, got another move for {_PATIENCE_S} s. "
-                        f"See who holds {file.name}."
-                    ) from None
-                time.sleep(0.05)
-        yield
 
 
 def _expect(client: MlflowClient, champion: str | None, version: str) -> None:

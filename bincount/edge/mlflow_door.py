@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bincount.core.errors import BincountError, ConfigError, StoreError
-from bincount.edge.settings import Settings
+from bincount.edge.settings import Settings, without_passwords
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,26 +59,23 @@ def door(settings: Settings, where: str, *, upload: bool = False) -> Iterator[Ml
 
     uri = settings.tracking_uri
     try:
-        with _patience(_UPLOAD_TIMEOUT_S if upload else _TIMEOUT_S):
+        with short_waits(_UPLOAD_TIMEOUT_S if upload else _TIMEOUT_S):
             yield _client(uri)
     except BincountError:
         raise
     except MlflowException as error:
-        reason = _first_line(error.message)
+        reason = without_passwords(_first_line(error.message))
         if error.error_code in _CALLERS_FAULT:
             raise ConfigError(f"{where}: MLflow must accept it, got {reason!r}. Change what it names.") from error
         raise StoreError(
-            f"{where}: the tracking server at {uri} must answer, got {reason!r}. Start it, or check its log."
+            f"{where}: the tracking server at {without_passwords(uri)} must answer, got {reason!r}. "
+            "Start it, or check its log."
         ) from error
     except OSError as error:
         raise StoreError(
-            f"{where}: MLflow's files must be readable and writable, got {error!r}. Check the disk and its rights."
+            f"{where}: MLflow's files must be readable and writable, got {without_passwords(repr(error))}. "
+            "Check the disk and its rights."
         ) from error
-
-
-def is_server(settings: Settings) -> bool:
-    """Whether the tracking address is a server's, and not a database's."""
-    return settings.tracking_uri.startswith(_SERVERS)
 
 
 def experiment_id_of(settings: Settings, client: MlflowClient) -> str:
@@ -90,7 +87,7 @@ def experiment_id_of(settings: Settings, client: MlflowClient) -> str:
 
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
-        place = None if is_server(settings) else settings.artifacts.absolute().as_uri()
+        place = None if settings.tracking_uri.startswith(_SERVERS) else settings.artifacts.absolute().as_uri()
         try:
             return client.create_experiment(EXPERIMENT, artifact_location=place)
         except MlflowException as error:
@@ -108,7 +105,7 @@ def experiment_id_of(settings: Settings, client: MlflowClient) -> str:
 def _client(uri: str) -> MlflowClient:
     if not uri.startswith(_SERVERS + _DATABASES):
         raise ConfigError(
-            f"MLFLOW_TRACKING_URI: must be http://HOST:PORT or sqlite:///FILE, got {uri!r}. "
+            f"MLFLOW_TRACKING_URI: must be http://HOST:PORT or sqlite:///FILE, got {without_passwords(uri)!r}. "
             "Current MLflow refuses folders; leave it unset for the checkout's own database."
         )
     if uri.startswith("sqlite:///"):
@@ -119,7 +116,7 @@ def _client(uri: str) -> MlflowClient:
 
 
 @contextlib.contextmanager
-def _patience(timeout_s: int) -> Iterator[None]:
+def short_waits(timeout_s: int = _TIMEOUT_S) -> Iterator[None]:
     """Sets what MLflow reads from the environment, where the user set nothing: short waits above all."""
     from mlflow import environment_variables as knobs
 

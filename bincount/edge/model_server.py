@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Sequence
 
 from bincount.core.errors import ConfigError, DataError, StoreError
+from bincount.edge.settings import without_passwords
 
 # Parquet costs about a millisecond at first and next to nothing a photo; base64 in JSON the other way round.
 _PARQUET_FROM = 4
@@ -32,7 +33,9 @@ def invocations_url(url: str) -> str:
         'http://127.0.0.1:5001/invocations'
     """
     if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"model server: must be http://HOST:PORT, got {url!r}. Set BINCOUNT_SERVING_URL to it.")
+        raise ConfigError(
+            f"model server: must be http://HOST:PORT, got {without_passwords(url)!r}. Set BINCOUNT_SERVING_URL to it."
+        )
     return f"{url.rstrip('/').removesuffix('/invocations')}/invocations"
 
 
@@ -61,7 +64,7 @@ class Client:
         Raises:
             ConfigError: If `url` is no http address.
         """
-        self._address = invocations_url(url)
+        self._address = without_passwords(invocations_url(url))
         self._parts = urllib.parse.urlsplit(self._address)
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._timeout_s, self._retries = timeout_s, retries

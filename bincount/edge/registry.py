@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bincount.core.errors import ConfigError
+from bincount.core.errors import ConfigError, DataError
 from bincount.edge.mlflow_door import door
-from bincount.edge.settings import Settings
+from bincount.edge.settings import Settings, without_passwords
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -93,16 +93,27 @@ def fetch_model(settings: Settings, version: str, folder: Path) -> Path:
 
     Returns:
         Its path below `folder`.
-    """
-    with door(settings, f"download version {version} of {MODEL}", upload=True) as client:
-        from mlflow.artifacts import download_artifacts
 
-        place = client.get_model_version_download_uri(MODEL, version)
-        folder.mkdir(parents=True, exist_ok=True)
-        got = download_artifacts(
-            artifact_uri=f"{place}/artifacts/{ARTIFACT}", dst_path=str(folder), tracking_uri=settings.tracking_uri
-        )
-        return Path(got)
+    Raises:
+        ConfigError: If there is no such version.
+        DataError: If its files are gone.
+        StoreError: If the tracking server does not answer.
+    """
+    with door(settings, f"version {version} of {MODEL}") as client:
+        place = f"{client.get_model_version_download_uri(MODEL, version)}/artifacts/{ARTIFACT}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with door(settings, f"download version {version} of {MODEL}", upload=True):
+            from mlflow.artifacts import download_artifacts
+
+            return Path(
+                download_artifacts(artifact_uri=place, dst_path=str(folder), tracking_uri=settings.tracking_uri)
+            )
+    except ConfigError as error:
+        raise DataError(
+            f"version {version} of {MODEL}: its files must be where the registry says, got none at "
+            f"{without_passwords(place)}. Restore MLflow's artifacts, or promote another version."
+        ) from error
 
 
 def alias_of(client: MlflowClient, name: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from bincount.core.errors import BincountError, ConfigError, StoreError
+from bincount.edge.settings import without_passwords
 
 # Object stores answer these to say "later" (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
 _LATER = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"})
@@ -29,7 +30,7 @@ def translate(error: Exception, source: str, endpoint: str | None) -> BincountEr
     from botocore.parsers import ResponseParserError
     from obstore.exceptions import BaseError, InvalidPathError
 
-    where = f"{source} at {endpoint}" if endpoint else source
+    where = without_passwords(f"{source} at {endpoint}" if endpoint else source)
     if isinstance(error, ClientError):
         return _translate_answer(error, where)
     if isinstance(error, ParamValidationError) or (isinstance(error, ValueError) and "endpoint" in str(error)):
@@ -95,4 +96,4 @@ def cause_of(error: Exception) -> str:
 
 
 def _line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:200]
+    return without_passwords(str(error).strip().split("\n", 1)[0])[:200]

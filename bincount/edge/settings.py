@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +29,10 @@ class Settings:
     """
 
     workspace: Path
-    tracking_uri: str
+    tracking_uri: str = field(repr=False)  # as the addresses below, it may hold a password
     artifacts: Path
-    buckets: Mapping[str, str] = field(default_factory=dict)
-    serving_url: str | None = None
+    buckets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    serving_url: str | None = field(default=None, repr=False)
     serving_token: str | None = field(default=None, repr=False)
     gate: Limits = field(default_factory=Limits)
 
@@ -102,13 +103,24 @@ class Settings:
         return self.workspace / "runs" / run_id
 
 
+def without_passwords(text: str) -> str:
+    """A text whose addresses name neither user nor password, to be shown.
+
+    Example:
+        >>> without_passwords("postgresql://ada:secret@db/mlflow does not answer")
+        'postgresql://db/mlflow does not answer'
+    """
+    return re.sub(r"(?<=://)[^/\s'\"]*@", "", text)
+
+
 def _parse_buckets(text: str) -> dict[str, str]:
     buckets = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         name, _, endpoint = entry.partition("=")
         if not name or not endpoint.startswith(("http://", "https://")):
             raise ConfigError(
-                f"BINCOUNT_BUCKETS: must list NAME=http://HOST:PORT separated by commas, got {entry!r}. Fix the entry."
+                "BINCOUNT_BUCKETS: must list NAME=http://HOST:PORT separated by commas, "
+                f"got {without_passwords(entry)!r}. Fix the entry."
             )
         buckets[name] = endpoint
     return buckets

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bincount.core.errors import ConfigError
-from bincount.edge.mlflow_door import door, experiment_id_of, is_server
+from bincount.edge.mlflow_door import door, experiment_id_of, short_waits
 from bincount.edge.settings import Settings
 
 if TYPE_CHECKING:
@@ -182,19 +182,11 @@ def watch_machine(settings: Settings, run_id: str) -> Iterator[None]:
 
         monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=settings.tracking_uri)
         monitor.start()
-    try:
-        yield
-    finally:
-        monitor.finish()
-
-
-def run_url(settings: Settings, run_id: str) -> str | None:
-    """The run's page in MLflow's UI, None where no server is named."""
-    if not is_server(settings):
-        return None
-    with door(settings, f"run {run_id}") as client:
-        experiment_id = client.get_run(run_id).info.experiment_id
-    return f"{settings.tracking_uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    with short_waits():  # also for the monitor's own thread, for which its end waits
+        try:
+            yield
+        finally:
+            monitor.finish()
 
 
 def run_tags(settings: Settings, run_id: str) -> dict[str, str]:

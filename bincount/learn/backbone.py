@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from bincount.core.errors import ConfigError
+from bincount.core.errors import ConfigError, DataError
+from bincount.core.files import is_whole_zip
 from bincount.learn.compact import COMPACT, build_compact
 from bincount.learn.weights import load_network
 
@@ -98,7 +99,15 @@ def _build_compact(weights: str, *, image_px: int, seed: int) -> Backbone:
 
 
 def load_backbone(path: Path) -> keras.Model:
-    """Loads a saved backbone's model, in Keras' safe mode."""
+    """Loads a saved backbone's model, in Keras' safe mode.
+
+    Raises:
+        DataError: If the file is not what was written.
+    """
+    if not is_whole_zip(path):
+        raise DataError(
+            f"{path}: must be the network that prepare saved, got a damaged file or none. Run `bincount prepare` again."
+        )
     return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 

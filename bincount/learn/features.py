@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from bincount.core.errors import DataError
+from bincount.core.files import read_json, set_aside, write_json
 from bincount.core.manifest import Manifest, Shard
 from bincount.learn.dataset import ids_of, read_photos
 from bincount.learn.devices import mixed_precision, on_gpu
@@ -42,7 +42,7 @@ class Examples(NamedTuple):
 
 
 def missing_features(folder: Path, manifest: Manifest) -> list[Shard]:
-    """The shards whose features are absent from the cache, or not what was written."""
+    """The shards whose features are absent from the cache; what is not what was written is set aside."""
     return [shard for shard in manifest.shards if not _is_whole(_array_path(folder, shard))]
 
 
@@ -108,7 +108,7 @@ def read_examples(folder: Path, manifest: Manifest, part: str) -> Examples:
     for index, shard in enumerate(manifest.shards):
         here = [record.id for record in records if record.shard == index]
         if here:
-            array = np.load(_array_path(folder, shard), mmap_mode="r")
+            array = np.load(_array_path(folder, shard), mmap_mode="r", allow_pickle=False)
             row_of = {bin_id: row for row, bin_id in enumerate(_note_of(_array_path(folder, shard))["ids"])}
             missing = [bin_id for bin_id in here if bin_id not in row_of]
             if missing:
@@ -146,23 +146,25 @@ def _array_path(folder: Path, shard: Shard) -> Path:
 
 
 def _note_of(path: Path) -> dict:
-    return json.loads(path.with_suffix(".json").read_text())
+    return read_json(path.with_suffix(".json")) or {}
 
 
 def _publish(array: np.ndarray, ids: list[str], path: Path) -> None:
     beside = path.with_suffix(".beside.npy")
     np.save(beside, array)
-    note = path.with_suffix(".json")
-    note.with_suffix(".beside").write_text(json.dumps({"ids": ids, "sha256": _sha256(beside)}))
+    note = {"ids": ids, "sha256": _sha256(beside)}
     beside.replace(path)
-    note.with_suffix(".beside").replace(note)  # last: an array without its note does not count
+    write_json(path.with_suffix(".json"), note)  # last: an array without its note does not count
 
 
 def _is_whole(path: Path) -> bool:
-    try:
-        return _note_of(path)["sha256"] == _sha256(path)
-    except (OSError, ValueError, KeyError):
+    digest = _note_of(path).get("sha256")
+    if digest is None or not path.is_file():
         return False
+    if digest == _sha256(path):
+        return True
+    set_aside(path)
+    return False
 
 
 def _sha256(path: Path) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bincount.core.errors import StoreError
+from bincount.core.files import read_json
 from bincount.core.manifest import Manifest
 from bincount.edge.settings import Settings
 from bincount.local.stack import CHECKOUT
@@ -145,9 +146,9 @@ def runs_needed(settings: Settings) -> dict[str, str]:
 
 def _features_of(run: Path) -> Iterator[str]:
     """The folder of features that a run's note of `prepare` names."""
-    note = run / "prepare.json"
-    if note.is_file():
-        yield json.loads(note.read_text())["folder"]
+    note = read_json(run / "prepare.json")
+    if note:
+        yield note["folder"]
 
 
 def _entries(folder: Path) -> list[Path]:

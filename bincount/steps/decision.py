@@ -78,6 +78,11 @@ def write_section(settings: Settings, version: str, title: str, text: str, *, ta
     registry.describe(settings, version, tags=tags, description=whole[: DESCRIPTION_CHARACTERS - len(tail)] + tail)
 
 
+def is_decided(version: Version) -> bool:
+    """Whether it was promoted, or refused, at some time."""
+    return "bincount.promoted" in version.tags
+
+
 def write_outcome(settings: Settings, version: Version, *, promoted: bool, reason: str) -> None:
     """Notes on a version and on its run what came of it in the end."""
     tags = {"bincount.promoted": str(promoted).lower(), "bincount.reason": reason}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from bincount.core.calibration import prior_of
 from bincount.core.counts import Counts
 from bincount.core.errors import ConfigError, DataError
 from bincount.core.evaluation import LEARNED, judge, truth_of, unseen
+from bincount.core.files import read_json
 from bincount.core.manifest import Manifest, Record
 from bincount.core.variance_evaluation import headline_of, judge_variance
 from bincount.edge import tracking
@@ -139,11 +139,8 @@ def read_evaluation(settings: Settings, run_id: str) -> tuple[dict, list[str], n
 
 def _done(place: Path, model: str) -> dict | None:
     """The evaluation that is there, if it is this model's."""
-    try:
-        evaluation = json.loads((place / "evaluation.json").read_text())
-    except OSError:
-        return None
-    return evaluation if evaluation["model"] == model else None
+    evaluation = read_json(place / "evaluation.json")
+    return evaluation if evaluation and evaluation["model"] == model else None
 
 
 def _publish(
@@ -160,8 +157,8 @@ def _publish(
     from bincount.steps.figures import draw
     from bincount.steps.variance_card import variance_blocks
 
-    beside = place.with_name(f".evaluation.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside = place.with_name("evaluation.beside")
+    shutil.rmtree(beside, ignore_errors=True)  # of an attempt that was killed
     beside.mkdir(parents=True)
     draw(settings, beside, evaluation, manifest, records, probabilities)
     (beside / "evaluation.json").write_text(json.dumps(evaluation, indent=1))

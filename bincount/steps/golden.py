@@ -12,7 +12,9 @@ import numpy as np
 
 from bincount.core.answers import answer_of
 from bincount.core.errors import DataError
+from bincount.core.files import read_json
 from bincount.core.manifest import Manifest
+from bincount.core.records import is_bin_id
 from bincount.edge import tracking
 from bincount.edge.settings import Settings
 from bincount.steps.photos import photos_of
@@ -65,10 +67,16 @@ def read_golden(settings: Settings, run_id: str) -> list[tuple[str, bytes, dict]
         DataError: If the run kept none.
     """
     folder = settings.run(run_id) / "golden"
-    if not (folder / "answers.json").is_file():
+    answers = read_json(folder / "answers.json")
+    if answers is None:
         folder = tracking.fetch_artifacts(settings, run_id, "golden", settings.run(run_id))
+        answers = read_json(folder / "answers.json")
+    if answers is None or not all(map(is_bin_id, answers)):
+        raise DataError(
+            f"run {run_id}: its golden bins must be a JSON object by id, got something else. "
+            "Run `bincount register` again."
+        )
     try:
-        answers = json.loads((folder / "answers.json").read_text())
         return [(name, (folder / f"{name}.photo").read_bytes(), answer) for name, answer in answers.items()]
     except OSError as error:
         raise DataError(

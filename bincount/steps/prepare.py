@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bincount.core.digest import digest_of
 from bincount.core.errors import DataError
+from bincount.core.files import is_whole_zip, read_json, set_aside, write_json
 from bincount.core.manifest import Manifest, Record
 from bincount.edge import tracking
 from bincount.edge.settings import Settings
-from bincount.steps.prepared import Prepared, compute_missing, shard_paths
+from bincount.steps.prepared import NETWORK, Prepared, compute_missing, shard_paths
 
 if TYPE_CHECKING:
     from bincount.learn.backbone import Backbone
@@ -66,22 +65,22 @@ def prepare(
     }
     tracking.log_params(settings, run_id, asked)
     note = settings.run(run_id) / "prepare.json"
-    before = json.loads(note.read_text()) if note.exists() else {}
-    if before.get("asked") == asked and (settings.features / before["folder"]).is_dir():
+    before = read_json(note)
+    if before and before["asked"] == asked and is_whole_zip(settings.features / before["folder"] / NETWORK):
         bins = Manifest.read(settings.manifests, manifest)
         prepared = Prepared(settings.features / before["folder"], bins, before["facts"])
     else:
         prepared = _resolve(settings, **asked)
         note.parent.mkdir(parents=True, exist_ok=True)
-        written = {"asked": asked, "folder": prepared.folder.name, "facts": prepared.facts}
-        _write(note, written)
+        write_json(note, {"asked": asked, "folder": prepared.folder.name, "facts": prepared.facts})
     tracking.log_tags(settings, run_id, {"weights": prepared.facts["weights"], "manifest": manifest})
-    rate = compute_missing(settings, prepared)
+    with tracking.watch_machine(settings, run_id):
+        rate = compute_missing(settings, prepared)
     if rate is None:
         _log.info("prepare: nothing is left to compute")
     else:
         tracking.log_metrics(settings, run_id, {"prepare/photos_per_s": rate})
-    _write(prepared.folder / f"{manifest}.json", prepared.facts)
+    write_json(prepared.folder / f"{manifest}.json", prepared.facts)
     return {"prepared": f"{prepared.folder.name}-{manifest}", "weights": prepared.facts["weights"]}
 
 
@@ -106,8 +105,9 @@ def _resolve(
     }
     del made_of["manifest"]  # features are a matter of photo and network: other bins may share them
     prepared = Prepared(settings.features / digest_of(made_of), bins, facts)
-    if not prepared.backbone_path.exists():
-        _save_network(settings, prepared, network, photographed)
+    with prepared.alone():
+        if not is_whole_zip(prepared.backbone_path):
+            _save_network(settings, prepared, network, photographed)
     return prepared
 
 
@@ -120,7 +120,7 @@ def _save_network(settings: Settings, prepared: Prepared, network: Backbone, pho
         paths = shard_paths(settings, prepared.manifest.shards)
         photos = load_photos(photographed, paths, image_px=facts["image_px"], fit=facts["fit"])
         set_statistics(network, photos)
-    prepared.folder.mkdir(parents=True, exist_ok=True)
+    set_aside(prepared.backbone_path)
     beside = prepared.folder / "beside.keras"
     network.model.save(beside)
     beside.replace(prepared.backbone_path)
@@ -137,9 +137,3 @@ def _draw(bins: Manifest, seed: int) -> list[Record]:
         raise DataError("prepare: the train part must hold a bin, got none. Ingest more bins.")
     chosen = np.random.default_rng(seed).permutation(len(records))[:STATISTICS_PHOTOS]
     return [records[index] for index in sorted(chosen)]
-
-
-def _write(path: Path, document: dict) -> None:
-    beside = path.with_suffix(".beside")
-    beside.write_text(json.dumps(document, indent=1))
-    beside.replace(path)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bincount.core.errors import ConfigError
+from bincount.core.files import read_json
 from bincount.core.manifest import Manifest, Shard
+from bincount.edge.disk import alone
 from bincount.edge.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _LOG_EVERY_S = 5.0
+NETWORK = "backbone.keras"
+"""The saved network in a folder of features."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,16 @@ class Prepared:
     @property
     def backbone_path(self) -> Path:
         """The saved network, from photos to features."""
-        return self.folder / "backbone.keras"
+        return self.folder / NETWORK
 
     @property
     def is_whole(self) -> bool:
         """Whether the network is trained whole, on photos: there are no features then."""
         return self.facts["backbone"] == "compact"
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keeps other processes from writing to the same cache meanwhile: they wait."""
+        return alone(self.folder / "features.lock", "features")
 
     def photos(self, settings: Settings, *parts: str) -> Photos:
         """Photos and classes of some parts."""
@@ -71,9 +79,10 @@ def read_prepared(settings: Settings, key: str) -> Prepared:
     match = re.fullmatch(r"([0-9a-f]{16})-([0-9a-f]{16})", key)
     folder, manifest = match.groups() if match else ("", "")
     note = settings.features / folder / f"{manifest}.json"
-    if not note.is_file():
+    facts = read_json(note) if match else None
+    if facts is None:
         raise ConfigError(f"prepared: must be a key that prepare printed, got {key!r}. Run `bincount prepare` first.")
-    prepared = Prepared(note.parent, Manifest.read(settings.manifests, manifest), json.loads(note.read_text()))
+    prepared = Prepared(note.parent, Manifest.read(settings.manifests, manifest), facts)
     compute_missing(settings, prepared)
     return prepared
 
@@ -86,22 +95,20 @@ def compute_missing(settings: Settings, prepared: Prepared) -> float | None:
     """
     if prepared.is_whole:
         return None
+    from bincount.learn.backbone import load_backbone
     from bincount.learn.features import extract_features, missing_features
 
-    missing = missing_features(prepared.folder, prepared.manifest)
-    if not missing:
-        return None
-    from bincount.learn.backbone import load_backbone
-
     rates: list[float] = []
-    extract_features(
-        prepared.folder,
-        dict(zip(missing, shard_paths(settings, missing), strict=True)),
-        load_backbone(prepared.backbone_path),
-        image_px=prepared.facts["image_px"],
-        fit=prepared.facts["fit"],
-        on_progress=_progress(rates),
-    )
+    with prepared.alone():
+        if missing := missing_features(prepared.folder, prepared.manifest):
+            extract_features(
+                prepared.folder,
+                dict(zip(missing, shard_paths(settings, missing), strict=True)),
+                load_backbone(prepared.backbone_path),
+                image_px=prepared.facts["image_px"],
+                fit=prepared.facts["fit"],
+                on_progress=_progress(rates),
+            )
     return rates[-1] if rates else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from bincount.steps.reconciling.writing import About, figures_of, rows_of, write
 from bincount.steps.scored import digest_of_model
 
 _log = logging.getLogger(__name__)
+_BESIDE = ".worklist-"
 
 
 def reconcile(
@@ -168,7 +170,9 @@ def _publish(work: Work, store: Store, about: About, summary: dict, folder: Path
     from bincount.steps.reconciling.photos import reduced_photos
     from bincount.steps.reconciling.report import MOST_PHOTOS, MOST_ROWS, report_of
 
-    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as place:
+    for left in folder.glob(f"{_BESIDE}*"):  # by an attempt that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_BESIDE, dir=folder) as place:
         beside = Path(place)
         write_lists(work, about, beside)
         asked = summary["to_count"] if summary["blind"] else None

@@ -13,7 +13,7 @@ from bincount.edge import packaging, registry, tracking
 from bincount.edge.settings import Settings
 from bincount.steps.calibrated import calibrate, coverage_of
 from bincount.steps.card import summary_of, to_markdown
-from bincount.steps.decision import DESCRIPTION_CHARACTERS
+from bincount.steps.decision import DESCRIPTION_CHARACTERS, is_decided
 from bincount.steps.evaluate import read_evaluation
 from bincount.steps.golden import read_golden, write_golden
 from bincount.steps.parity import parity_of
@@ -50,6 +50,8 @@ def register(settings: Settings, *, run_id: str) -> dict:
     for made in registry.versions_of_run(settings, run_id):
         if made.tags.get("bincount.model") == model and Calibration.read(folder) is not None:
             _log.info("run %s is version %s already", run_id, made.version)
+            if not is_decided(made):  # a killed attempt may not have come so far
+                registry.set_challenger(settings, made.version)
             return _answer(made.version)
 
     evaluation, ids, probabilities = read_evaluation(settings, run_id)

@@ -54,9 +54,10 @@ def rollback(
     version, who = registry.version_of(settings, champion), who or champions.whoami()
     registry.version_of(settings, target)  # it may have been deleted
     reason = f"Rolled back to version {target} by {who}{f': {why}' if why else ''}."
-    champions.crown(settings, target, instead_of=champion, who=who, why=why or "rolled back")
+    # Noted first: whoever is killed in between must not leave a version that would be promoted again.
     kept = new_decision(settings, target, agreed=False, reason=reason, by=who)
     write_decision(settings, champion, kept, "By hand", reason)
+    champions.crown(settings, target, instead_of=champion, who=who, why=why or "rolled back")
     write_outcome(settings, version, promoted=False, reason=reason)
     _log.info("version %s: %s", champion, reason)
     return {"model_version": target, "instead_of": champion, "reason": reason}

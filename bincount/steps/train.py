@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bincount.core.config import check_loss_mix
 from bincount.core.errors import ConfigError
 from bincount.core.evaluation import LEARNED
+from bincount.core.files import is_whole_zip, read_json
 from bincount.edge import tracking
 from bincount.edge.settings import Settings
 from bincount.steps.prepared import Prepared, read_prepared
@@ -59,8 +60,8 @@ def train(
     fine_tuning = {"epochs": fine_tune_epochs} | ({} if loss_mix is None else {"loss_mix": loss_mix})
     asked = {"prepared": prepared, **{f"fine_tune_{name}": value for name, value in fine_tuning.items()}, "seed": seed}
     folder = settings.run(run_id) / "model"
-    facts_path = folder / "model.json"
-    if facts_path.exists() and (facts := json.loads(facts_path.read_text()))["asked"] == asked:
+    facts = read_json(folder / "model.json")
+    if facts and facts["asked"] == asked and is_whole_zip(folder / "model.keras"):
         _log.info("train: the model is there already")
         return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
     found = read_prepared(settings, prepared)
@@ -72,7 +73,9 @@ def train(
         tracking.log_metrics(settings, run_id, named, step=epoch)
         _log.info("%s: epoch %d, %s", stage, epoch + 1, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
 
-    trained = _learn(settings, found, best, folder.with_name("whole") / prepared, fine_tuning, seed, on_epoch)
+    whole = folder.with_name("whole") / prepared
+    with tracking.watch_machine(settings, run_id):
+        trained = _learn(settings, found, best, whole, fine_tuning, seed, on_epoch)
     facts = {
         "counts": str(found.manifest.counts),
         **found.facts,
@@ -88,8 +91,8 @@ def train(
 
 
 def _best_of(path: Path, prepared: str) -> dict[str, Any]:
-    best = json.loads(path.read_text()) if path.exists() else {}
-    if best.get("prepared") != prepared:
+    best = read_json(path)
+    if best is None or best["prepared"] != prepared:
         raise ConfigError(f"train: needs a finished search on {prepared!r}, got none. Run `bincount tune` first.")
     return best["best"]
 

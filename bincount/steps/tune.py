@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bincount.core.config import check_loss_mix, parse_tunable
+from bincount.core.files import write_json
 from bincount.edge import tracking
 from bincount.edge.settings import Settings
 from bincount.steps.prepared import read_prepared
@@ -88,28 +88,27 @@ def tune(
         tracking.finish_run(settings, nested, "FINISHED" if completed else "FAILED")
         _log.info("trial %s: %s %s, val_nll %s", trial, status, dict(hyperparameters), score)
 
-    best = search_heads(
-        folder,
-        found.examples("train"),
-        found.examples("validation"),
-        len(found.manifest.counts),
-        data=prepared,
-        trials=trials,
-        max_epochs=max_epochs,
-        seed=seed,
-        kind=search,
-        also=also,
-        loss_mix=loss_mix or 0.0,
-        on_epoch=on_epoch,
-        on_trial=on_trial,
-    )
+    with tracking.watch_machine(settings, run_id):
+        best = search_heads(
+            folder,
+            found.examples("train"),
+            found.examples("validation"),
+            len(found.manifest.counts),
+            data=prepared,
+            trials=trials,
+            max_epochs=max_epochs,
+            seed=seed,
+            kind=search,
+            also=also,
+            loss_mix=loss_mix or 0.0,
+            on_epoch=on_epoch,
+            on_trial=on_trial,
+        )
     tracking.log_metrics(settings, run_id, {"tune/val_nll": best.val_nll})
     return _publish(folder, prepared, {"trials": best.trials, "best": asdict(best.best), "val_nll": best.val_nll})
 
 
 def _publish(folder: Path, prepared: str, answer: dict[str, Any]) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / "best.beside"
-    beside.write_text(json.dumps({"prepared": prepared, **answer}, indent=1))
-    beside.replace(folder / "best.json")
+    write_json(folder / "best.json", {"prepared": prepared, **answer})
     return answer

@@ -1,13 +1,8 @@
 """The DAG that goes back: its shape and its form."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.dags.test_train_bin_counter import READ, ROOT
+from tests.dags.test_train_bin_counter import READ, read_dag
 
 BAD = {"why": ["", "x" * 501, 1], "model_version": [0, "3", 1.5]}
 GOOD = {"why": ["it counts tape", "'; rm -rf /"], "model_version": [None, 3]}
@@ -15,20 +10,9 @@ GOOD = {"why": ["it counts tape", "'; rm -rf /"], "model_version": [None, 3]}
 
 @pytest.fixture(scope="module")
 def dag(tmp_path_factory):
-    home = tmp_path_factory.mktemp("airflow")
-    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    source = READ.format(dags=str(ROOT / "dags")).replace("train_bin_counter", "rollback_bin_counter")
+    source = READ.replace("train_bin_counter", "rollback_bin_counter")
     source = source.replace("param.resolve() for", "isinstance(param.value, int | str | None) for")
-    answer = subprocess.run(
-        [sys.executable, "-c", source, json.dumps({name: BAD[name] + GOOD[name] for name in BAD})],
-        env=env | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr[-3000:]
-    return json.loads(answer.stdout.splitlines()[-1])
+    return read_dag(tmp_path_factory.mktemp("airflow"), source, {name: BAD[name] + GOOD[name] for name in BAD})
 
 
 def test_it_goes_back_once_and_verifies(dag):

@@ -49,6 +49,7 @@ print(json.dumps({{
     "pools": {{task.task_id: task.pool for task in dag.tasks}},
     "mapped": [task.task_id for task in dag.tasks if task.is_mapped],
     "retries": {{task.task_id: task.retries for task in dag.tasks}},
+    "waits_s": {{task.task_id: task.retry_delay.total_seconds() for task in dag.tasks}},
     "rules": {{task.task_id: task.trigger_rule for task in dag.tasks}},
     "told": dag.has_on_failure_callback,
     "links": {{task.task_id: [link.name for link in task.operator_extra_links] for task in dag.tasks}},
@@ -95,13 +96,11 @@ GOOD = {
 }
 
 
-@pytest.fixture(scope="module")
-def dag(tmp_path_factory):
-    home = tmp_path_factory.mktemp("airflow")
+def read_dag(home, source, values):
+    """What a program that reads a DAG prints of it, in a home of its own."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    values = {name: BAD[name] + GOOD.get(name, []) for name in BAD}
     answer = subprocess.run(
-        [sys.executable, "-c", READ.format(dags=str(ROOT / "dags")), json.dumps(values)],
+        [sys.executable, "-c", source.format(dags=str(ROOT / "dags")), json.dumps(values)],
         env=env | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
         cwd=home,
         capture_output=True,
@@ -110,6 +109,11 @@ def dag(tmp_path_factory):
     )
     assert answer.returncode == 0, answer.stderr[-3000:]
     return json.loads(answer.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def dag(tmp_path_factory):
+    return read_dag(tmp_path_factory.mktemp("airflow"), READ, {name: BAD[name] + GOOD.get(name, []) for name in BAD})
 
 
 def test_it_can_be_read(dag):
@@ -140,6 +144,7 @@ def test_one_slot_guards_what_trains(dag):
 def test_each_task_links_to_its_mlflow_run(dag):
     assert dag["links"] == {task: ["MLflow run"] if task in CHAIN else [] for task in SHARING + CHAIN}
     assert dag["retries"] == {task: 0 if task == "approve" else 2 for task in SHARING + CHAIN}
+    assert set(dag["waits_s"].values()) == {30}, "with them a minute without a server is borne"
     assert dag["told"]
 
 

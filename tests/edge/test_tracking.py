@@ -127,10 +127,6 @@ def test_a_database_that_cannot_be_made_is_a_store_error(tmp_path):
         tracking.open_run(Settings(tmp_path, f"sqlite:///{tmp_path}/file/mlflow.db", tmp_path))
 
 
-def test_a_page_is_named_only_where_a_server_shows_it(settings):
-    assert tracking.run_url(settings, tracking.open_run(settings)) is None
-
-
 def test_a_server_that_refuses_is_given_up_at_once(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -64,6 +64,11 @@ def test_a_damaged_file_is_noticed_and_rebuilt_alike(damage, cache, manifest, sh
         path.with_suffix(".json").write_text("" if damage == "empty note" else "{}")
     assert missing_features(tmp_path, manifest) == [shard]
     extract_features(tmp_path, {shard: shard_files[shard]}, extractor, image_px=32, fit="pad")
+    asides = [aside.name for aside in tmp_path.glob("*.damaged")]
+    expected = {"truncated": [path.name], "changed": [path.name], "empty note": [f"{path.stem}.json"]}.get(damage, [])
+    assert asides == [f"{name}.damaged" for name in expected]
+    for name in asides:
+        (tmp_path / name).unlink()
     assert content_of(tmp_path) == content_of(cache)
 
 

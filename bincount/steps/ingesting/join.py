@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from typing import Any
 
 from bincount.core.counts import Counts
 from bincount.core.data_card import card_of
-from bincount.core.errors import StoreError
+from bincount.core.errors import DataError, StoreError
+from bincount.core.files import set_aside, write_json, write_whole
 from bincount.core.manifest import Manifest, Record, Shard
 from bincount.core.plan import check_parts
 from bincount.core.rejected import Rejected, table_of
@@ -17,7 +17,7 @@ from bincount.core.split import SHARES, check_disjoint
 from bincount.edge.settings import Settings
 from bincount.steps.ingesting.limits import check_rejected, check_share
 from bincount.steps.ingesting.plan import Plan, Planned
-from bincount.steps.ingesting.request import Request, Work, write_whole
+from bincount.steps.ingesting.request import Request, Work
 from bincount.steps.ingesting.shard_index import ShardIndex, is_whole
 
 log = logging.getLogger(__name__)
@@ -55,9 +55,14 @@ def find_finished(settings: Settings, request: str, max_rejected: float) -> dict
         DataError: If more of its bins are faulty than are allowed this time.
     """
     done = Work.of(settings, request).read_done()
-    if done is None or not (settings.manifests / f"{done['manifest']}.jsonl").is_file():
+    path = settings.manifests / f"{done['manifest']}.jsonl" if done else None
+    if done is None or path is None or not path.is_file():
         return None
-    shards = Manifest.read(settings.manifests, done["manifest"]).shards
+    try:
+        shards = Manifest.read(settings.manifests, done["manifest"]).shards
+    except DataError:
+        set_aside(path)
+        return None
     if not all(is_whole(settings, shard) for shard in shards):
         return None
     check_share(done["rejected"], done["bins"] + done["rejected"], max_rejected, f"see {done['manifest']}.rejected.csv")
@@ -73,8 +78,7 @@ def _publish(settings: Settings, work: Work, max_rejected: float) -> dict[str, A
     settings.manifests.mkdir(parents=True, exist_ok=True)
     digest = manifest.digest
     write_whole(settings.manifests / f"{digest}.rejected.csv", [table_of(rejected).encode()])
-    card = json.dumps(card_of(manifest, rejected), indent=1)
-    write_whole(settings.manifests / f"{digest}.card.json", [card.encode(), b"\n"])
+    write_json(settings.manifests / f"{digest}.card.json", card_of(manifest, rejected))
     manifest.write(settings.manifests)
     counted = Counter(record.part for record in manifest.records)
     summary = {
@@ -84,7 +88,7 @@ def _publish(settings: Settings, work: Work, max_rejected: float) -> dict[str, A
         "siblings": len(rejected) - faulty,
         "parts": {part: counted[part] for part in SHARES},
     }
-    write_whole(work.done, [json.dumps(summary).encode()])
+    write_json(work.done, summary)
     # Shards and manifest hold all that these held.
     for path in (work.journal, work.plan, work.doubt):
         path.unlink(missing_ok=True)

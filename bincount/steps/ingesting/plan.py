@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from bincount.core.digest import digest_of
 from bincount.core.errors import ConfigError
+from bincount.core.files import write_whole
 from bincount.core.plan import check_parts, cut_shards, place_bins
 from bincount.core.rejected import SIBLING, Rejected
 from bincount.edge.settings import Settings
@@ -21,7 +22,7 @@ from bincount.steps.ingesting.candidates import Candidates
 from bincount.steps.ingesting.journal import Journal
 from bincount.steps.ingesting.limits import check_rejected
 from bincount.steps.ingesting.metadata import read_metadata
-from bincount.steps.ingesting.request import FORMAT, Request, Work, write_whole
+from bincount.steps.ingesting.request import FORMAT, Request, Work
 
 log = logging.getLogger(__name__)
 

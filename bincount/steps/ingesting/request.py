@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import json
-import logging
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bincount.core.digest import digest_of
 from bincount.core.errors import ConfigError, DataError
+from bincount.core.files import read_json, write_json
+from bincount.edge.disk import alone, writing
 from bincount.edge.settings import Settings
-
-log = logging.getLogger(__name__)
 
 # Another number makes every shard and plan a new one.
 FORMAT = 1
-_NO_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -70,14 +64,17 @@ class Work:
 
     @property
     def journal(self) -> Path:
+        """Where metadata are kept as they come."""
         return self.folder / "metadata.journal"
 
     @property
     def plan(self) -> Path:
+        """The file of the plan."""
         return self.folder / "plan.jsonl"
 
     @property
     def done(self) -> Path:
+        """The summary of the finished ingest."""
         return self.folder / "done.json"
 
     @property
@@ -88,7 +85,7 @@ class Work:
     def write_request(self, request: Request) -> None:
         """Notes what was asked for, for the workers that fetch a share of it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / "request.json", [json.dumps(asdict(request), indent=1).encode()])
+        write_json(self.folder / "request.json", asdict(request))
 
     def read_request(self) -> Request:
         """Reads what was asked for.
@@ -96,16 +93,16 @@ class Work:
         Raises:
             ConfigError: If nothing was planned here.
         """
-        path = self.folder / "request.json"
-        if not path.is_file():
+        found = read_json(self.folder / "request.json")
+        if found is None:
             raise ConfigError(
                 f"--request: must be planned first, got {self.folder.name!r}. Run `bincount plan` before."
             )
-        return Request(**json.loads(path.read_bytes()))
+        return Request(**found)
 
     def read_done(self) -> dict[str, Any] | None:
         """The summary of the finished ingest, None where it is not finished."""
-        return json.loads(self.done.read_bytes()) if self.done.is_file() else None
+        return read_json(self.done)
 
     @contextlib.contextmanager
     def doing(self, what: str) -> Iterator[None]:
@@ -117,37 +114,8 @@ class Work:
             ConfigError: If the workspace cannot be written.
         """
         try:
-            with self._locked(what):
+            with writing(self.folder.parents[1]), alone(self.folder / f"{what}.lock", what):
                 yield
         except DataError:
             self.doubt.touch()
             raise
-        except OSError as error:
-            if error.errno not in _NO_WRITE:
-                raise
-            raise ConfigError(
-                f"{self.folder.parents[1]}: must be writable and have room, got {error.strerror!r}. "
-                "Free some room or change its rights, then run again; what was fetched is kept."
-            ) from error
-
-    @contextlib.contextmanager
-    def _locked(self, what: str) -> Iterator[None]:
-        # The kernel frees the lock of a process that is killed.
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / f"{what}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("Waiting: another process does the same %s (%s)", what, self.folder)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-
-def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
-    """Writes a file whole or not at all, and for good."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        file.writelines(chunks)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)

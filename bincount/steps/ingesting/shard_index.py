@@ -8,10 +8,10 @@ import logging
 from dataclasses import asdict, astuple, dataclass
 from typing import NamedTuple
 
+from bincount.core.files import read_json, write_whole
 from bincount.core.manifest import Shard
 from bincount.core.rejected import Rejected
 from bincount.edge.settings import Settings
-from bincount.steps.ingesting.request import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +50,9 @@ class ShardIndex:
     @classmethod
     def read(cls, settings: Settings, key: str) -> ShardIndex | None:
         """Reads the index of the shard of that key, None where it is not finished."""
-        path = settings.shards / f"{key}.json"
-        if not path.is_file():
+        document = read_json(settings.shards / f"{key}.json")
+        if document is None:
             return None
-        document = json.loads(path.read_bytes())
         packed = [Packed(*row) for row in document["packed"]]
         return cls(Shard(**document["shard"]), packed, [Rejected(*row) for row in document["rejected"]])
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import BinaryIO
 
+from bincount.core.files import set_aside
 from bincount.core.manifest import Shard
 from bincount.core.photos import size_of_photo
 from bincount.core.rejected import BadObject, Rejected
@@ -88,7 +89,7 @@ def _is_finished(store: Store, settings: Settings, key: str, doubted: bool) -> b
     if found is None:
         return False
     if not is_whole(settings, found.shard):
-        log.warning("%s: is not what was written; it is written again", found.shard.name)
+        set_aside(settings.shards / found.shard.name)
     elif not (doubted and _is_mended(store, found.rejected)):
         return True
     drop_shard(settings, key)

@@ -34,12 +34,7 @@ class Work:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=0, isolation_level=None)
-            # A page that is not on disk when the machine (not the process) dies means to start again, no more.
-            for setting in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
-                self._db.execute(f"PRAGMA {setting}")
-            self._db.execute(f"CREATE TABLE IF NOT EXISTS bins ({_COLUMNS})")
-            self._db.execute("BEGIN IMMEDIATE").execute("COMMIT")
+            self._db = _opened(path)
         except (sqlite3.Error, OSError) as error:
             if "locked" in str(error):
                 raise ConfigError(
@@ -136,3 +131,17 @@ class Work:
             f"SELECT {columns} FROM bins ORDER BY cost IS NULL, cost DESC, place LIMIT ?",  # noqa: S608 ours
             (limit,),
         )
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        # A page that is not on disk when the machine (not the process) dies means to start again, no more.
+        for setting in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
+            db.execute(f"PRAGMA {setting}")
+        db.execute(f"CREATE TABLE IF NOT EXISTS bins ({_COLUMNS})")
+        db.execute("BEGIN IMMEDIATE").execute("COMMIT")
+    except sqlite3.Error:
+        db.close()  # else this very process would keep itself out
+        raise
+    return db
