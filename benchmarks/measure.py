@@ -69,7 +69,9 @@ def timed(work: Callable[[], object]) -> Spent:
     return Spent(time.monotonic() - wall_s, time.process_time() - cpu_s)
 
 
-def run_process(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> tuple[Spent, str]:
+def run_process(
+    command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> tuple[Spent, str]:
     """Runs a process to its end: what it took, with all that it had waited for, and what it printed.
 
     Raises:
@@ -77,7 +79,7 @@ def run_process(command: Sequence[str], *, env: Mapping[str, str] | None = None)
     """
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
         began = time.monotonic()
-        with subprocess.Popen(command, env=env, stdout=said, stderr=complained) as process:
+        with subprocess.Popen(command, env=env, cwd=cwd, stdout=said, stderr=complained) as process:
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         wall_s = time.monotonic() - began

@@ -50,25 +50,22 @@ class Copy:
 
     def bincount(self, *arguments: str, **env: str) -> tuple[float, str]:
         """Runs the copy's command; how long it took, and what it printed."""
-        spent, said = run_process([sys.executable, "-m", "bincount", *arguments], env=self.env | env)
+        # Python takes the package from where it is started.
+        spent, said = run_process([sys.executable, "-m", "bincount", *arguments], env=self.env | env, cwd=self.place)
         return spent.wall_s, said
 
     @contextlib.contextmanager
     def servers(self) -> Iterator[dict[str, str]]:
         """Bucket and MLflow, as `bincount up` starts them; what a step finds in its environment."""
         from bincount.local.stack import Ports, Stack
+        from bincount.local.supervise import Supervisor
 
         ports = Ports(*free_ports())
         stack = Stack(ports, self.place / ".airflow", self.place / "mlruns", self.place / "data")
         parts = [stack.bucket(self.place / "data" / "sample", "bins"), stack.mlflow()]
-        with contextlib.ExitStack() as up:
+        with Supervisor(stack.home) as supervisor:
             for part in parts:
-                process = up.enter_context(
-                    subprocess.Popen(
-                        part.command, env=self.env | part.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                    )
-                )
-                up.callback(process.terminate)
+                supervisor.start(part)
             for port in (ports.bucket, ports.mlflow):
                 wait_for(port)
             yield {"MLFLOW_TRACKING_URI": stack.mlflow_url, "BINCOUNT_BUCKETS": f"bins={stack.bucket_url}"}
@@ -110,7 +107,7 @@ def in_one(copy: Copy, bins: int) -> dict[str, Any]:
     with copy.servers() as env:
         command = [sys.executable, "-m", "bincount", "run", "--source=s3://bins", f"--limit={bins}"]
         began = time.monotonic()
-        done = subprocess.run(command, env=copy.env | env, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=copy.env | env, cwd=copy.place, capture_output=True, text=True, check=False)
         total_s = time.monotonic() - began
     if done.returncode:
         raise SystemExit(f"{command}: exit {done.returncode}.\n{done.stderr[-3000:]}")
