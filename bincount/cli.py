@@ -39,6 +39,11 @@ _PREPARED: Flag = ("--prepared", {"required": True, "help": "the features, as `b
 _VERSION: Flag = ("--model-version", {"metavar": "N", "help": "the version of the registered model, such as 3"})
 _WHY: Flag = ("--why", {"metavar": "TEXT", "help": "the reason, for those who read the history"})
 _WHO: Flag = ("--who", {"metavar": "NAME", "help": "who does it (default: the user that runs this)"})
+_COUNT_COST: Flag = ("--count-cost", {"type": float, "metavar": "C", "help": "what it costs to count a bin"})
+_MISS_COST: Flag = (
+    "--miss-cost",
+    {"type": float, "metavar": "M", "help": "what a wrong record that is not found costs"},
+)
 _BINS: list[Flag] = [
     _SOURCE,
     ("--ids", {"metavar": "FILE|A-B", "help": "file_list.json, a CSV, one id a line, or a range of ids"}),
@@ -169,11 +174,15 @@ STEPS: dict[str, tuple[str, list[Flag], str]] = {
             ("--records", {"metavar": "FILE", "help": "CSV or parquet with id and recorded (default: the metadata)"}),
             ("--model", {"default": "models:/bincount@champion", "help": "MLflow URI (default: the champion)"}),
             ("--capacity", {"type": int, "metavar": "N", "help": "how many bins can be counted"}),
-            ("--count-cost", {"type": float, "metavar": "C", "help": "what it costs to count a bin"}),
-            ("--miss-cost", {"type": float, "metavar": "M", "help": "what a wrong record that is not found costs"}),
+            _COUNT_COST,
+            _MISS_COST,
             (
                 "--error-rate",
-                {"type": float, "default": 0.02, "metavar": "E", "help": "share of records that are wrong (0.02)"},
+                {
+                    "type": float,
+                    "metavar": "E",
+                    "help": "share of records that are wrong (what counting found, or 0.02)",
+                },
             ),
             (
                 "--alpha",
@@ -229,6 +238,17 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("files", nargs="+", metavar="FILE", help="JPEG or PNG photos")
     predict.add_argument("--model", default="models:/bincount@champion", help="MLflow URI (default: the champion)")
     predict.set_defaults(run=_predict)
+
+    what, example = "Take back what counting found; say what it was worth.", "bincount outcomes import counts.csv"
+    outcomes = add("outcomes", what, example).add_subparsers(required=True, metavar="import")
+    imported = outcomes.add_parser("import", help=what, description=what, epilog=f"example: {example}")
+    imported.add_argument("file", metavar="FILE", help="CSV or parquet with id, counted, when and by")
+    imported.add_argument(
+        "--worklist", default="worklist", metavar="DIR", help="folder that reconcile wrote (default: worklist)"
+    )
+    for flag, how in (_COUNT_COST, _MISS_COST):
+        imported.add_argument(flag, **how)
+    imported.set_defaults(run=_run_of("import_outcomes"))
 
     serve = add("serve", "Serve the champion, and each later one without a pause.", "bincount serve --port 5001")
     add_serve_arguments(serve)
