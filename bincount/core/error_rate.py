@@ -9,8 +9,8 @@ import numpy as np
 
 from bincount.core.counted import Counted
 
-ENOUGH_FOR_RATE = 30
-"""Least number of counted bins whose rate is worth more than an assumption."""
+ENOUGH_FOR_RATE, WIDEST = 30, 0.2
+"""A rate is worth more than an assumption if it rests on so many counted bins at least and its interval is no wider."""
 
 TEMPERATURES = np.exp(np.linspace(-np.log(4), np.log(4), 33))
 """How sure a model may turn out to be; 1, the one in the middle, is as it says."""
@@ -35,6 +35,10 @@ class Share:
     estimate: float
     low: float
     high: float
+
+    def is_known_by(self, bins: int) -> bool:
+        """Whether so many counted bins make it worth more than an assumption."""
+        return bins >= ENOUGH_FOR_RATE and self.high - self.low <= WIDEST
 
 
 def share_of(wrong: int, bins: int) -> Share:
@@ -67,6 +71,7 @@ def rate_of(versions: Sequence[Counted]) -> tuple[Share, list[float]]:
     evidence as offset. The worst bins and bins drawn at random
     then give the same rate. How sure each model may be taken is sought beside it, and
     the interval is wider for it: were a model too sure, the rate would come out too small.
+    A photo that leaves no doubt says nothing of the rate, so the better the model the wider the interval, too.
 
     Args:
         versions: The counted bins of each model, at least one bin together, none of which it learned from.

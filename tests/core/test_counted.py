@@ -157,6 +157,16 @@ def test_nothing_found_still_gives_a_rate():
     assert rate.low < 0.0001
 
 
+def test_photos_that_leave_no_doubt_say_nothing_of_the_rate():
+    """Wrong or right is known from the photo, whatever the rate: the interval says so, and the rate is not used."""
+    bins = of_two([1.0] * 90 + [0.0] * 10, [1] * 100, [1] * 90 + [2] * 10)
+    rate, _ = rate_of([bins])
+    assert rate.high - rate.low > 0.5
+    assert not rate.is_known_by(100)
+    assert share_of(10, 100).is_known_by(100)
+    assert not share_of(1, 29).is_known_by(29)
+
+
 @pytest.mark.parametrize(("sureness", "how"), [(1.7, "worst"), (1.7, "random"), (0.6, "worst")])
 def test_a_temperature_planted_is_found_and_helps(sureness, how):
     counted = chosen(simulate(7, bins=20_000, rate=0.05, sureness=sureness), how, 1500)

@@ -8,7 +8,7 @@ import numpy as np
 
 from bincount.core.counted import Counted
 from bincount.core.counts import Counts
-from bincount.core.error_rate import ENOUGH_FOR_RATE, Share, share_of
+from bincount.core.error_rate import ENOUGH_FOR_RATE, WIDEST, Share, share_of
 from bincount.core.found import Tally, differences_of, saved_of
 from bincount.core.recalibration import ENOUGH_TO_RECALIBRATE
 from bincount.steps.outcomes.kept import Kept
@@ -103,8 +103,11 @@ def _says(answer: dict) -> Iterator[str]:
             "and record, and rests on the form of the model's calibration and on the pattern of errors; only the share "
             "wrong of bins drawn at random rests on neither."
         )
-    if rate["outcomes"] < ENOUGH_FOR_RATE:
-        yield f"Not enough for the next run: it takes {ENOUGH_FOR_RATE} such outcomes, there are {rate['outcomes']}."
+    if not rate["used"]:
+        yield (
+            f"Not enough for the next run: it takes {ENOUGH_FOR_RATE} such outcomes and an interval of {WIDEST:.0%} at "
+            f"most, there are {rate['outcomes']}."
+        )
     if again["outcomes"] < ENOUGH_TO_RECALIBRATE:
         yield (
             f"Not enough to recalibrate: it takes {ENOUGH_TO_RECALIBRATE} outcomes of this model on bins that it did "

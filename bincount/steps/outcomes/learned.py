@@ -71,7 +71,7 @@ def assume(settings: Settings, *, source: str, version: str, manifest: str, erro
     known = learn(Outcomes(settings.outcomes).read(), source=source, version=version, manifest=manifest)
     if error_rate is not None:
         said, rate = {"by": "--error-rate", "outcomes": 0}, error_rate
-    elif known.rate is not None and known.outcomes >= ENOUGH_FOR_RATE:
+    elif known.rate is not None and known.rate.is_known_by(known.outcomes):
         rate = round(known.rate.estimate, 6)
         said = {"by": "outcomes", "outcomes": known.outcomes, **_ends(known.rate)}
     else:
@@ -117,9 +117,9 @@ def learn(kept: Mapping[Origin, Sequence[Kept]], *, source: str, version: str, m
         gain = [round(value, 5) for value in (found.gain, found.low, found.high)]
         recalibrated = found.temperature if found.helps else 1.0
         recalibration |= {"temperature": found.temperature, "gain": gain, "used": found.helps}
-    facts: dict = {"outcomes": len(taken), "needed": ENOUGH_FOR_RATE, "estimate": None}
+    facts: dict = {"outcomes": len(taken), "needed": ENOUGH_FOR_RATE, "estimate": None, "used": False}
     if rate is not None:
-        facts |= {"estimate": round(rate.estimate, 6), **_ends(rate)}
+        facts |= {"estimate": round(rate.estimate, 6), **_ends(rate), "used": rate.is_known_by(len(taken))}
     return Learned(
         *(len(taken), rate, by_model.get(model, 1.0), of_model, recalibrated),
         facts={"error_rate": facts, "recalibration": recalibration},
