@@ -8,6 +8,7 @@ from bincount.core.counts import Counts
 from bincount.core.error_rate import rate_of, share_of
 from bincount.core.recalibration import refit
 from bincount.core.variance import errors_of, variance_of
+from tests.simulated import chosen, simulate
 
 FIVE, TWO, OPEN = Counts.parse("1-5"), Counts.parse("1-2"), Counts.parse("0-5+")
 EVEN = np.full(2, 0.5)
@@ -17,36 +18,6 @@ def of_two(shown, recorded, counted):
     """Bins of a model for 1 and 2 items that says `shown` of 1 item."""
     shown = np.asarray(shown, dtype=float)
     return Counted(np.column_stack([shown, 1 - shown]), np.asarray(recorded), np.asarray(counted), TWO, EVEN)
-
-
-def simulate(seed, *, bins, rate, sureness=1.0):
-    """Photos of bins by a model that is calibrated but for its sureness, records, and what is there.
-
-    A count is drawn with the very probability that a photo shows; a record is
-    drawn, made wrong or not, and given a photo of what is there then.
-    """
-    rng = np.random.default_rng(seed)
-    shown = np.exp(1.2 * rng.normal(size=(50_000, 5)))
-    shown /= shown.sum(axis=1, keepdims=True)
-    shows = (shown.cumsum(axis=1) > rng.random((len(shown), 1))).argmax(axis=1)
-    prior = np.bincount(shows, minlength=5) / len(shows)
-    recorded = rng.choice(5, size=bins, p=prior)
-    there = recorded.copy()
-    for row in np.flatnonzero(rng.random(bins) < rate):
-        there[row] = rng.choice(5, p=errors_of(int(recorded[row]) + 1, FIVE)[:2].sum(axis=0))
-    photo = np.empty(bins, dtype=int)
-    for index in range(5):
-        photo[there == index] = rng.choice(np.flatnonzero(shows == index), size=int((there == index).sum()))
-    said = tempered(shown[photo], 1 / sureness).round(6)
-    return Counted(said, recorded + 1, there + 1, FIVE, prior)
-
-
-def chosen(bins, how, count):
-    """The worst bins of a list, or bins drawn at random."""
-    if how == "random":
-        return bins.part(np.random.default_rng(1).choice(len(bins), count, replace=False))
-    variance = variance_of(bins.probabilities, bins.recorded, bins.counts, bins.prior)
-    return bins.part(np.argsort(-variance.probability)[:count])
 
 
 def test_without_photos_the_interval_is_the_one_of_jeffreys():

@@ -13,12 +13,11 @@ import pytest
 from pyarrow import parquet
 
 from bincount.core.errors import ConfigError, DataError, StoreError
-from bincount.core.outcomes import Outcome
 from bincount.edge.settings import Settings
 from bincount.steps.import_outcomes import import_outcomes
-from bincount.steps.outcomes.kept import Kept, Outcomes
+from bincount.steps.outcomes.kept import Outcomes
 from bincount.steps.outcomes.learned import learn
-from bincount.steps.outcomes.listed import Listed, Origin
+from tests.simulated import kept_rows
 from tests.steps.reconciled import write_records
 
 TITLES = ("id", "counted", "when", "by")
@@ -296,20 +295,6 @@ def test_killed_at_any_time_and_run_again_nothing_is_lost_or_twice(fresh, tmp_pa
     assert answer["outcomes"]["kept"] == answer["counted"]["bins"] == 5_000
     assert len(files_of(settings)) == 1
     assert not list(settings.outcomes.glob(".*.jsonl.*"))
-
-
-def kept_rows(seed, worklist="w", bins=400, sureness=1.0, learned=False, version="1"):
-    """Outcomes of bins drawn at random, by a model that is surer than it should be."""
-    from tests.core.test_counted import simulate
-
-    made = simulate(seed, bins=bins, rate=0.1, sureness=sureness)
-    origin = Origin(worklist, "s3://b", version, "m", "1-5", tuple(made.prior.tolist()), learned)
-    rows = []
-    for row in range(bins):
-        bin_id = f"{20_000 + 20 * row}"
-        listed = Listed(bin_id, row + 1, int(made.recorded[row]), tuple(made.probabilities[row].tolist()), learned)
-        rows.append(Kept(listed, Outcome(bin_id, DAY, int(made.counted[row]))))
-    return origin, rows
 
 
 def test_enough_outcomes_recalibrate_if_it_helps_beyond_chance():

@@ -1,11 +1,15 @@
 """From a worklist to counts and back to the next worklist, which knows better."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from bincount.steps.import_outcomes import import_outcomes
+from bincount.steps.outcomes.kept import Outcomes
 from bincount.steps.outcomes.listed import Worklist
 from bincount.steps.reconcile import reconcile
+from tests.simulated import kept_rows
 from tests.steps.reconciled import read_lists, registered, write_records, write_source
 from tests.stores import make_settings
 
@@ -57,6 +61,29 @@ def test_counts_come_back_and_the_next_run_uses_their_rate(reconciled, tmp_path)
     write_source(tmp_path / "other", bins=3)
     reconcile(settings, source=str(tmp_path / "other"), model=asked["model"], out=str(out))
     assert read_lists(out)[2]["error_rate_from"]["by"] == "default"
+
+
+def test_a_model_found_too_sure_is_tempered(reconciled, tmp_path):
+    settings, asked, worklist, _ = reconciled
+    settings = dataclasses.replace(settings, workspace=tmp_path / "data")
+    lines, _, before = read_lists(worklist)
+    assert (before["temperature"], before["recalibration"]["used"]) == (1.0, False)
+    about = {"source": asked["source"], "version": before["model_version"], "manifest": before["manifest"]}
+    origin, rows = kept_rows(1, bins=1000, sureness=2.0, **about)
+    with Outcomes(settings.outcomes).alone():
+        Outcomes(settings.outcomes).add(origin, rows)
+    reconcile(settings, out=str(tmp_path / "out"), error_rate=0.02, **asked)
+    tempered, _, after = read_lists(tmp_path / "out")
+    assert after["recalibration"]["used"]
+    assert after["temperature"] == after["recalibration"]["temperature"] > 1.3
+    by_id = {line["id"]: line for line in tempered}
+    changed = 0
+    for line in lines:
+        again = by_id[line["id"]]
+        assert again["probabilities"] == line["probabilities"]
+        assert (again["verdict"] == "mismatch") == (line["verdict"] == "mismatch")
+        changed += again["mismatch_probability"] != line["mismatch_probability"]
+    assert changed > 30
 
 
 def test_a_list_is_read_as_it_was_written(reconciled):
