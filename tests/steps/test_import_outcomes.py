@@ -187,6 +187,14 @@ def test_a_row_that_is_wrong_is_named_and_none_is_taken(fresh, tmp_path, rows, w
     assert not files_of(settings)
 
 
+def test_a_file_without_end_is_refused_early(fresh, tmp_path, monkeypatch):
+    settings, worklist, there = fresh
+    monkeypatch.setattr("bincount.steps.import_outcomes._MOST_ROWS", 3)
+    with pytest.raises(DataError, match=r"counts\.csv: must hold at most 3 counts, got more\. Split the file"):
+        bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
+    assert not files_of(settings)
+
+
 def test_titles_that_are_missing(fresh, tmp_path):
     settings, worklist, _ = fresh
     with pytest.raises(DataError, match=r"must have one column 'when', got 0 .*: id, counted, when and, if"):
