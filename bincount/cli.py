@@ -25,7 +25,7 @@ from bincount.local.up import up as up_verb
 from bincount.serving.serve import add_serve_arguments
 from bincount.serving.serve import serve as serve_verb
 from bincount.steps.process import EXIT_CODES
-from bincount.verbs import CHAIN_FLAGS, STEPS, VERSION
+from bincount.verbs import CHAIN_FLAGS, COUNT_COST, MISS_COST, STEPS, VERSION
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,6 +69,17 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("files", nargs="+", metavar="FILE", help="JPEG or PNG photos")
     predict.add_argument("--model", default="models:/bincount@champion", help="MLflow URI (default: the champion)")
     predict.set_defaults(run=_predict)
+
+    what, example = "Take back what counting found; say what it was worth.", "bincount outcomes import counts.csv"
+    outcomes = add("outcomes", what, example).add_subparsers(required=True, metavar="import")
+    imported = outcomes.add_parser("import", help=what, description=what, epilog=f"example: {example}")
+    imported.add_argument("file", metavar="FILE", help="CSV or parquet with id, counted, when and by")
+    imported.add_argument(
+        "--worklist", default="worklist", metavar="DIR", help="folder that reconcile wrote (default: worklist)"
+    )
+    for flag, how in (COUNT_COST, MISS_COST):
+        imported.add_argument(flag, **how)
+    imported.set_defaults(run=_run_of("import_outcomes"))
 
     serve = add("serve", "Serve the champion, and each later one without a pause.", "bincount serve --port 5001")
     add_serve_arguments(serve)

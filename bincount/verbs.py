@@ -20,6 +20,11 @@ _PREPARED: Flag = ("--prepared", {"required": True, "help": "the features, as `b
 VERSION: Flag = ("--model-version", {"metavar": "N", "help": "the version of the registered model, such as 3"})
 _WHY: Flag = ("--why", {"metavar": "TEXT", "help": "the reason, for those who read the history"})
 _WHO: Flag = ("--who", {"metavar": "NAME", "help": "who does it (default: the user that runs this)"})
+COUNT_COST: Flag = ("--count-cost", {"type": float, "metavar": "C", "help": "what it costs to count a bin"})
+MISS_COST: Flag = (
+    "--miss-cost",
+    {"type": float, "metavar": "M", "help": "what a wrong record that is not found costs"},
+)
 _BINS: list[Flag] = [
     _SOURCE,
     ("--ids", {"metavar": "FILE|A-B", "help": "file_list.json, a CSV, one id a line, or a range of ids"}),
@@ -150,11 +155,15 @@ STEPS: dict[str, tuple[str, list[Flag], str]] = {
             ("--records", {"metavar": "FILE", "help": "CSV or parquet with id and recorded (default: the metadata)"}),
             ("--model", {"default": "models:/bincount@champion", "help": "MLflow URI (default: the champion)"}),
             ("--capacity", {"type": int, "metavar": "N", "help": "how many bins can be counted"}),
-            ("--count-cost", {"type": float, "metavar": "C", "help": "what it costs to count a bin"}),
-            ("--miss-cost", {"type": float, "metavar": "M", "help": "what a wrong record that is not found costs"}),
+            COUNT_COST,
+            MISS_COST,
             (
                 "--error-rate",
-                {"type": float, "default": 0.02, "metavar": "E", "help": "share of records that are wrong (0.02)"},
+                {
+                    "type": float,
+                    "metavar": "E",
+                    "help": "share of records that are wrong (what counting found, or 0.02)",
+                },
             ),
             (
                 "--alpha",

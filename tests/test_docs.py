@@ -46,6 +46,7 @@ CHECKED = {
     ".venv/bin/bincount clean": "tests/local/test_clean.py",
     ".venv/bin/bincount reconcile --records stock.csv --source s3://aft-vbi-pds --capacity 50 "
     "--out worklist": "tests/steps/test_reconcile.py",
+    ".venv/bin/bincount outcomes import counts.csv --worklist worklist": "tests/steps/test_import_outcomes.py",
     ".venv/bin/bincount serve --port 5001": "tests/serving/test_follow.py",
     ".venv/bin/bincount promote 3": "tests/steps/test_moving.py",
     '.venv/bin/bincount promote 3 --force --why "its test bins were recorded wrong"': "tests/steps/test_moving.py",

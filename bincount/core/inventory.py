@@ -45,18 +45,26 @@ class InventoryRow:
         return is_bin_id(self.id)
 
 
-def columns_of(header: Sequence[object], *, name: str) -> dict[str, int]:
-    """Finds the columns of a records file.
+def columns_of(
+    header: Sequence[object],
+    *,
+    name: str,
+    names: Mapping[str, tuple[str, ...]] = _NAMES,
+    needed: Sequence[str] = _NEEDED,
+) -> dict[str, int]:
+    """Finds the columns of a file, one of records unless other columns are named.
 
     Args:
         header: Titles; capitals and spaces around them do not matter.
         name: The file's name, for the message.
+        names: By column, the titles that mean it.
+        needed: Columns that must be there.
 
     Returns:
-        Places of "id", "recorded" and, where there are, "location" and "unit_value".
+        Places of the columns that are there.
 
     Raises:
-        DataError: If "id" or "recorded" is missing, or one stands twice.
+        DataError: If a needed column is missing, or one stands twice.
 
     Example:
         >>> columns_of(["Recorded", "bin_id", "aisle"], name="stock.csv")
@@ -64,12 +72,13 @@ def columns_of(header: Sequence[object], *, name: str) -> dict[str, int]:
     """
     titles = [str(title).strip().lower() for title in header]
     found = {}
-    for column, names in _NAMES.items():
-        places = [place for place, title in enumerate(titles) if title in names]
-        if len(places) > 1 or (not places and column in _NEEDED):
+    for column, known in names.items():
+        places = [place for place, title in enumerate(titles) if title in known]
+        if len(places) > 1 or (not places and column in needed):
+            others = " and ".join(other for other in names if other not in needed)
             raise DataError(
                 f"{name}: must have one column {column!r}, got {len(places)} among {', '.join(titles)[:200]!r}. "
-                "Name the columns in the first line: id, recorded and, if you like, location and unit_value."
+                f"Name the columns in the first line: {', '.join(needed)} and, if you like, {others}."
             )
         if places:
             found[column] = places[0]
@@ -86,30 +95,42 @@ def row_of(values: Mapping[str, object], *, where: str) -> InventoryRow:
     Raises:
         DataError: If `unit_value` is no number >= 0: a worth of nothing would hide the bin.
     """
-    bin_id = _text(values["id"])
+    bin_id = text_of(values["id"])
     recorded, problem = _recorded(values["recorded"])
     if not is_bin_id(bin_id):
         problem = "id is no bin's id"
     unit_value = _value(values["unit_value"], where) if "unit_value" in values else None
-    return InventoryRow(bin_id, recorded, _text(values.get("location")), unit_value, problem)
+    return InventoryRow(bin_id, recorded, text_of(values.get("location")), unit_value, problem)
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """A field's text without the spaces around it, "" where there is nothing."""
     return "" if value is None else str(value).strip()
 
 
+def count_of(value: object) -> int | None:
+    """The whole number from 0 to `LARGEST_COUNT` that a field holds, None where it holds anything else.
+
+    Example:
+        >>> count_of(" 3.0 "), count_of("-1"), count_of("2.5"), count_of(True)
+        (3, None, None, None)
+    """
+    match = _WHOLE.fullmatch(text_of(value))
+    sound = match is not None and int(match[1]) <= LARGEST_COUNT and not isinstance(value, bool)
+    return int(match[1]) if match is not None and sound else None
+
+
 def _recorded(value: object) -> tuple[int | None, str]:
-    text = _text(value)
+    text, count = text_of(value), count_of(value)
     if text in ("", "nan", "NaN", "None"):
         return None, "recorded count is missing"
-    match = _WHOLE.fullmatch(text)
-    if match is None or int(match[1]) > LARGEST_COUNT or isinstance(value, bool):
+    if count is None:
         return None, f"recorded count is no whole number from 0 to {LARGEST_COUNT}: {text[:20]}"
-    return int(match[1]), ""
+    return count, ""
 
 
 def _value(value: object, where: str) -> float:
-    text = _text(value)
+    text = text_of(value)
     # A comma is a decimal one, unless it may as well set thousands apart.
     sound = _NUMBER.fullmatch(text)
     number = float(text.replace(",", ".")) if sound else -1

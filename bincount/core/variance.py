@@ -78,7 +78,7 @@ def variance_of(
     if not 0 < error_rate < 1:
         raise ConfigError(f"--error-rate: must be above 0 and below 1, got {error_rate!r}. Try {ERROR_RATE}.")
     values, place = np.unique(np.asarray(recorded), return_inverse=True)
-    tables = np.stack([_errors_of(int(value), counts, errors) for value in values])  # (V, 3, C)
+    tables = np.stack([errors_of(int(value), counts, errors) for value in values])  # (V, 3, C)
     own = np.asarray([-1 if (index := counts.index_of(int(value))) is None else index for value in values])[place]
     likelihood = np.asarray(probabilities, dtype=float) / prior
     fewer, more, items = np.einsum("nkc,nc->kn", tables[place], likelihood)
@@ -95,7 +95,7 @@ def variance_of(
     )
 
 
-def _errors_of(recorded: int, counts: Counts, errors: Mapping[int, float]) -> np.ndarray:
+def errors_of(recorded: int, counts: Counts, errors: Mapping[int, float] = MISSED_MOVES) -> np.ndarray:
     """(3, C): how probable each class is for a wrong record, there being fewer or more items, and times how many."""
     table = np.zeros((3, len(counts)))
     own = counts.index_of(recorded)

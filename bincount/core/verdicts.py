@@ -10,6 +10,7 @@ import numpy as np
 
 from bincount.core.calibration import Calibration
 from bincount.core.conformal import ALPHA
+from bincount.core.counted import tempered
 from bincount.core.errors import DataError
 from bincount.core.records import LARGEST_COUNT
 from bincount.core.variance import ERROR_RATE, variance_of
@@ -52,6 +53,7 @@ def judge_records(
     *,
     error_rate: float = ERROR_RATE,
     alpha: float = ALPHA,
+    temperature: float = 1.0,
 ) -> Judged:
     """Holds records against what a model says of the bins' photos.
 
@@ -61,13 +63,16 @@ def judge_records(
         calibration: The model's.
         error_rate: Share of records that are wrong, before any photo is seen.
         alpha: Share of right records that may be called a mismatch.
+        temperature: Tempers the distributions where records are weighed; the
+            bounds stay as they are, for they are calibrated on what the model says.
 
     Raises:
         ConfigError: If `error_rate` or `alpha` is not above 0 and below 1.
     """
     counts = calibration.counts
     low, high = calibration.bounds(probabilities, alpha=alpha)
-    variance = variance_of(probabilities, recorded, counts, calibration.prior, error_rate=error_rate)
+    weighed = tempered(probabilities, temperature)
+    variance = variance_of(weighed, recorded, counts, calibration.prior, error_rate=error_rate)
     classes = [counts.index_of(int(value)) for value in recorded]
     verdicts = []
     for row, index in enumerate(classes):

@@ -92,6 +92,11 @@ class Settings:
         """Reconciliations under way, one file a request."""
         return self.workspace / "reconciles"
 
+    @property
+    def outcomes(self) -> Path:
+        """What counting found, in files that are only ever added."""
+        return self.workspace / "outcomes"
+
     def run(self, run_id: str) -> Path:
         """The folder of one run's search, model and evaluation.
 

@@ -104,6 +104,7 @@ def find_items(settings: Settings, *, home: Path, mlruns: Path, days: float) -> 
         *_items(_entries(settings.shards), since, lambda path: "a manifest names it" if path.name in shards else ""),
         *_items(_entries(settings.ingests), since, lambda _: ""),
         *_items(_entries(settings.reconciles), since, lambda _: ""),
+        *_items(settings.outcomes.glob("*.jsonl"), since, lambda _: "what counting found"),
         *_items(settings.manifests.glob("*"), since, lambda _: "says what a run has learned from"),
         *_items([settings.workspace / "sample"], since, lambda _: "the sample bins"),
         *_items((home / "logs").glob("dag_id=*/run_id=*"), since, lambda _: ""),

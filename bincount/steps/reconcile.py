@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from bincount.edge import registry
 from bincount.edge.settings import Settings
 from bincount.edge.store import Store, open_store
 from bincount.edge.table import Table
+from bincount.steps.outcomes.learned import assume
 from bincount.steps.reconciling.judging import judge
 from bincount.steps.reconciling.loading import load_bucket, load_table, read_metadata
 from bincount.steps.reconciling.scoring import score_photos
@@ -40,7 +42,7 @@ def reconcile(
     capacity: int | None = None,
     count_cost: float | None = None,
     miss_cost: float | None = None,
-    error_rate: float = ERROR_RATE,
+    error_rate: float | None = None,
     alpha: float = ALPHA,
     blind: bool = False,
 ) -> dict:
@@ -61,7 +63,8 @@ def reconcile(
         capacity: How many bins can be counted.
         count_cost: What it costs to count a bin; with `miss_cost`, instead of `capacity`.
         miss_cost: What a wrong record that is not found costs.
-        error_rate: Share of records that are wrong.
+        error_rate: Share of records that are wrong; None takes what counting
+            found in this source so far, and without enough of that 0.02.
         alpha: Share of right records that may be called a mismatch.
         blind: Whether the report is for the person who counts: the bins to
             count, without what is recorded and what the model sees. The lists hold both.
@@ -95,16 +98,19 @@ def reconcile(
             from bincount.learn.predict import Predictor
 
             score_photos(work, store, Predictor(fetched))
+            manifest = str(facts["manifest"])
+            assumed = assume(settings, source=store.source, version=version, manifest=manifest, error_rate=error_rate)
             has_values = work.count("unit_value IS NOT NULL") > 0
             judge(
                 work,
                 calibration,
-                error_rate=error_rate,
+                error_rate=assumed.error_rate,
                 alpha=alpha,
+                temperature=assumed.temperature,
                 miss_cost=miss_cost if miss_cost is not None else 0.0 if has_values else 1.0,
                 is_source=tags.get("bincount.source") == store.source,
             )
-            about = About(store.source, version, str(facts["manifest"]), calibration.counts, alpha)
+            about = About(store.source, version, manifest, calibration.counts, alpha)
             figures = figures_of(work, capacity=capacity, count_cost=count_cost)
             summary = {
                 "source": store.source,
@@ -113,7 +119,8 @@ def reconcile(
                 "model_version": version,
                 "manifest": about.manifest,
                 "counts": str(about.counts),
-                "error_rate": error_rate,
+                "prior": calibration.prior.tolist(),
+                **assumed.facts,
                 "alpha": alpha,
                 "capacity": capacity,
                 "count_cost": count_cost,
@@ -129,7 +136,7 @@ def reconcile(
 
 
 def _check(
-    capacity: int | None, count_cost: float | None, miss_cost: float | None, error_rate: float, alpha: float
+    capacity: int | None, count_cost: float | None, miss_cost: float | None, error_rate: float | None, alpha: float
 ) -> None:
     if capacity is not None and (count_cost is not None or capacity < 1):
         found = f"{capacity} and --count-cost {count_cost}" if count_cost is not None else capacity
@@ -140,7 +147,7 @@ def _check(
         if value is not None and not 0 <= value < 1e12:
             raise ConfigError(f"{flag}: must be a number >= 0, got {value!r}. Any currency does, the same for both.")
     for flag, share, usual in (("--error-rate", error_rate, ERROR_RATE), ("--alpha", alpha, ALPHA)):
-        if not 0 < share < 1:  # before hours of counting
+        if share is not None and not 0 < share < 1:  # before hours of counting
             raise ConfigError(f"{flag}: must be above 0 and below 1, got {share!r}. Try {usual}.")
 
 
@@ -175,6 +182,8 @@ def _publish(work: Work, store: Store, about: About, summary: dict, folder: Path
     with tempfile.TemporaryDirectory(prefix=_BESIDE, dir=folder) as place:
         beside = Path(place)
         write_lists(work, about, beside)
+        with (beside / "worklist.jsonl").open("rb") as file:  # by this name outcomes find it again
+            summary["worklist"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         asked = summary["to_count"] if summary["blind"] else None
         rows = list(rows_of(work, about, limit=MOST_ROWS if asked is None else min(MOST_ROWS, asked)))
         ids = [row["id"] for row in rows[:MOST_PHOTOS] if row["photo"] and is_bin_id(row["id"])]

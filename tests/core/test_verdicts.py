@@ -43,6 +43,15 @@ def test_verdicts(p, recorded, verdict, direction, low, high):
     assert np.isnan(judged.probability[0]) == (verdict == "not_countable")
 
 
+def test_a_temperature_weighs_the_record_and_leaves_the_bounds():
+    """Sure of 2, recorded 4, then half as sure: the record is less probably wrong, and as far outside."""
+    sure, less = (
+        judge_records(np.array([SURE_OF_2]), np.array([4]), calibrated(), temperature=each) for each in (1.0, 2.0)
+    )
+    assert less.probability[0] < sure.probability[0]
+    assert (less.low, less.high, less.verdict) == (sure.low, sure.high, sure.verdict) == ([2], [2], ["mismatch"])
+
+
 def test_with_an_open_class_nothing_is_outside():
     empty = [0.97, 0.005, 0.005, 0.005, 0.005, 0.005, 0.005]
     for recorded in (1, 6, 60):

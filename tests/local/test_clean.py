@@ -51,6 +51,7 @@ def checkout(tmp_path, monkeypatch, mlflow_runs):
     for name in ("named", "loose"):
         write(settings.shards / f"{name}.tfrecord", "x")
     write(settings.ingests / "request" / "plan.jsonl", "x")
+    write(settings.outcomes / "0123456789abcdef.jsonl", "x")  # what people counted is never loose
     write(tmp_path / ".airflow" / "logs" / "dag_id=train_bin_counter" / "run_id=1" / "attempt=1.log", "x")
     write(tmp_path / ".airflow" / "secrets.json", "x")
     for path in tmp_path.rglob("*"):

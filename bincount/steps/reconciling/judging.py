@@ -17,7 +17,14 @@ _JUDGED = ("verdict", "probability", "direction", "size", "low", "high", "cost",
 
 
 def judge(
-    work: Work, calibration: Calibration, *, error_rate: float, alpha: float, miss_cost: float, is_source: bool
+    work: Work,
+    calibration: Calibration,
+    *,
+    error_rate: float,
+    alpha: float,
+    temperature: float,
+    miss_cost: float,
+    is_source: bool,
 ) -> None:
     """Gives every bin its verdict.
 
@@ -26,6 +33,7 @@ def judge(
         calibration: The model's.
         error_rate: Share of records that are wrong.
         alpha: Share of right records that may be called a mismatch.
+        temperature: Of the model's probabilities, where records are weighed.
         miss_cost: What a wrong record that is not found costs by itself.
         is_source: Whether the model learned from bins of this very source.
 
@@ -38,15 +46,16 @@ def judge(
         work.update(_JUDGED, blank)
         known = [row for row in page if row[4] is not None and row[2] is not None]
         if known:
-            work.update(_JUDGED, _rows(known, calibration, error_rate, alpha, miss_cost, is_source))
+            said = {"error_rate": error_rate, "alpha": alpha, "temperature": temperature}
+            work.update(_JUDGED, _rows(known, calibration, said, miss_cost, is_source))
 
 
 def _rows(
-    page: list[tuple], calibration: Calibration, error_rate: float, alpha: float, miss_cost: float, is_source: bool
+    page: list[tuple], calibration: Calibration, said: dict[str, float], miss_cost: float, is_source: bool
 ) -> Iterator[tuple]:
     places, ids, recorded, values, blobs = zip(*page, strict=True)
     probabilities = np.stack([np.frombuffer(blob) for blob in blobs])
-    judged = judge_records(probabilities, np.asarray(recorded), calibration, error_rate=error_rate, alpha=alpha)
+    judged = judge_records(probabilities, np.asarray(recorded), calibration, **said)
     cost = cost_of(judged.probability, judged.size, np.asarray(values, dtype=float), miss_cost)
     for row, verdict in enumerate(judged.verdict):
         countable = verdict != NOT_COUNTABLE
