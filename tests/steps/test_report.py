@@ -36,7 +36,7 @@ def row(place):
     }
 
 
-def page_of(folder, *, rows=24, **more):
+def page_of(folder, *, rows=24, drift=None, **more):
     """Writes a report. Returns its path."""
     listed = [row(place) for place in range(rows)]
     probabilities = [each["mismatch_probability"] for each in listed if each["mismatch_probability"]]
@@ -51,6 +51,7 @@ def page_of(folder, *, rows=24, **more):
         "expected_found_at_random": 0.5,
         "learned_from": 3,
         "curve": curve_of(probabilities),
+        "drift": drift,
     }
     for place in range(3):
         write_bin(folder, f"{10_000 + place}", recorded=1, image=photo(seed=place))
