@@ -11,6 +11,10 @@ more, `plan` reads all metadata and cuts the bins into shards, one `fetch` for
 each partition writes its share of them, wherever there is a worker that sees
 the workspace, and `ingest` joins the shares into the same manifest. A `fetch`
 that failed can be cleared on its own.
+
+It runs when somebody fills in its form. If the operator names a source in
+AIRFLOW__BINCOUNT__TRAIN_BIN_COUNTER (see `unattended.py`), it also runs when
+`reconcile_inventory` has seen a drift.
 """
 
 from __future__ import annotations
@@ -23,7 +27,10 @@ from airflow.sdk.exceptions import AirflowSkipException
 from notices import run_failed
 from promotion import APPROVAL, promotion_of
 from step_tasks import MlflowRunLink, params_of, run_step
+from unattended import DRIFT, filled, form_of
 
+NAME = "train_bin_counter"
+FORM = form_of(NAME)
 GPU = {"pool": "gpu"}  # one slot: steps that use the accelerator run one at a time
 
 BINS = ("source", "limit", "counts", "seed")  # what plan and ingest must be asked alike
@@ -229,10 +236,10 @@ def register(so_far: dict[str, Any]) -> dict[str, Any]:
 
 
 @dag(
-    schedule=None,
+    schedule=[DRIFT] if "source" in FORM else None,
     catchup=False,
     max_active_runs=1,
-    params=PARAMS,
+    params=filled(NAME, PARAMS, FORM),
     tags=["bincount"],
     default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
     on_failure_callback=run_failed,
