@@ -16,7 +16,7 @@ class DriftLimits:
 
     0.25 is what credit scoring has called a significant shift for decades, 0.1
     a small one (Siddiqi, Credit Risk Scorecards, 2006); what it means on real
-    bins stands in docs/log/drift.md. What few bins show by chance is allowed in
+    bins stands in docs/log/reconcile.md. What few bins show by chance is allowed in
     any case: see `psi_by_chance`.
 
     Attributes:
