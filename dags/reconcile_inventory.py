@@ -19,11 +19,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, get_current_context, task
+from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from notices import run_failed, tell
 from step_tasks import MlflowRunLink, params_of, run_step
-from unattended import CHAMPION, DRIFT, filled, form_of
+from unattended import CHAMPION, DRIFT, filled, form_of, schedule_of
 
 NAME = "reconcile_inventory"
 FORM = form_of(NAME)
@@ -149,9 +149,7 @@ def report_drift(so_far: dict[str, Any]) -> dict[str, Any]:
 
 
 @dag(
-    schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable(CRON, timezone="UTC"), assets=[CHAMPION])
-    if CRON
-    else [CHAMPION],
+    schedule=schedule_of(NAME, CHAMPION, CRON),
     catchup=False,
     max_active_runs=1,
     params=filled(NAME, PARAMS, FORM),

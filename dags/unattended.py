@@ -14,8 +14,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from airflow.sdk import Asset, Param
+from airflow.sdk import Asset, AssetOrTimeSchedule, CronTriggerTimetable, Param
 from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowTimetableInvalid
 
 CHAMPION = Asset("bincount_champion")
 """Another version is champion, and the model server answers with it."""
@@ -38,6 +39,22 @@ def form_of(dag_id: str) -> dict[str, Any]:
     if not isinstance(form, dict):
         raise ValueError(f"[bincount] {dag_id}: must be a JSON object, got {text:.200}. Mend Airflow's setting.")
     return form
+
+
+def schedule_of(dag_id: str, asset: Asset, cron: str | None) -> Any:
+    """When a DAG runs by itself: on an asset's events and, where `cron` says so, by the clock.
+
+    Raises:
+        ValueError: If `cron` is none; Airflow would say so only later, and in its log.
+    """
+    if cron is None:
+        return [asset]
+    clock = CronTriggerTimetable(str(cron), timezone="UTC")
+    try:
+        clock.validate()
+    except AirflowTimetableInvalid as error:
+        raise ValueError(f"[bincount] {dag_id}: cron must be such as '0 5 * * *', got {cron!r}. {error}") from None
+    return AssetOrTimeSchedule(timetable=clock, assets=[asset])
 
 
 def filled(dag_id: str, params: dict[str, Param], form: dict[str, Any]) -> dict[str, Param]:

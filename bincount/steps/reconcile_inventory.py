@@ -74,6 +74,7 @@ def reconcile_inventory(
     run_id = tracking.open_run(settings, attempt=attempt, experiment=RECONCILIATIONS)
     version = tracking.run_tags(settings, run_id).get(_VERSION, version)
     tracking.log_tags(settings, run_id, {_VERSION: version})
+    _log.info("run %s of experiment %s, version %s", run_id, RECONCILIATIONS, version)
     place = settings.run(run_id) / "reconcile"
     try:
         if not (place / "summary.json").exists():

@@ -163,7 +163,7 @@ def test_a_setting_fills_the_form_and_sets_the_clock(home):
         ("[]", "must be a JSON object"),
         ('{"bucket": "s3://stock"}', "must name fields of the form, got 'bucket'"),
         ('{"source": "/etc"}', "does not match"),
-        ('{"source": "s3://stock", "cron": "daily at five"}', "cron"),
+        ('{"source": "s3://stock", "cron": "daily at five"}', "cron must be such as"),
     ],
 )
 def test_a_wrong_setting_is_an_import_error(home, form, words):
