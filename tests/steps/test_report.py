@@ -219,7 +219,7 @@ def test_what_is_no_photo_by_now_is_left_out(tmp_path):
 @pytest.mark.parametrize("width", [1440, 820])
 def test_a_drift_is_said_before_the_list(opened, width):
     page = opened(width=width, drift=DRIFT)
-    assert page.locator("header ~ p strong").last.inner_text().startswith("These photos are not like those")
+    assert page.locator("header ~ p strong").last.inner_text().startswith("These bins are not like those")
     assert page.locator("details[open] tbody tr").all_inner_texts() == [
         "brightness\t112\t71\t1.200\t0.250",
         "recorded\t3.1\t3.2\t0.020\t0.250",
