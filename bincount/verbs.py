@@ -65,6 +65,21 @@ _FINE_TUNE: Flag = (
     "--fine-tune-epochs",
     {"type": int, "default": 0, "metavar": "N", "help": "epochs of training the whole network (default: 0)"},
 )
+_JUDGING: list[Flag] = [
+    ("--model", {"default": "models:/bincount@champion", "help": "MLflow URI (default: the champion)"}),
+    ("--capacity", {"type": int, "metavar": "N", "help": "how many bins can be counted"}),
+    COUNT_COST,
+    MISS_COST,
+    (
+        "--alpha",
+        {"type": float, "default": 0.05, "metavar": "A", "help": "share of right records to flag (0.05)"},
+    ),
+    ("--blind", {"action": "store_true", "help": "hide records and predictions from who counts"}),
+]
+_ERROR_RATE: Flag = (
+    "--error-rate",
+    {"type": float, "metavar": "E", "help": "share of records that are wrong (what counting found, or 0.02)"},
+)
 
 STEPS: dict[str, tuple[str, list[Flag], str]] = {
     "plan": (
@@ -153,26 +168,22 @@ STEPS: dict[str, tuple[str, list[Flag], str]] = {
         [
             _SOURCE,
             ("--records", {"metavar": "FILE", "help": "CSV or parquet with id and recorded (default: the metadata)"}),
-            ("--model", {"default": "models:/bincount@champion", "help": "MLflow URI (default: the champion)"}),
-            ("--capacity", {"type": int, "metavar": "N", "help": "how many bins can be counted"}),
-            COUNT_COST,
-            MISS_COST,
-            (
-                "--error-rate",
-                {
-                    "type": float,
-                    "metavar": "E",
-                    "help": "share of records that are wrong (what counting found, or 0.02)",
-                },
-            ),
-            (
-                "--alpha",
-                {"type": float, "default": 0.05, "metavar": "A", "help": "share of right records to flag (0.05)"},
-            ),
-            ("--blind", {"action": "store_true", "help": "hide records and predictions from who counts"}),
+            *_JUDGING,
+            _ERROR_RATE,
             ("--out", {"required": True, "metavar": "DIR", "help": "folder for worklist, summary and report"}),
         ],
         "bincount reconcile --records stock.csv --source s3://aft-vbi-pds --capacity 50 --out worklist",
+    ),
+    "reconcile_inventory": (
+        "Reconcile, and keep worklist, report and figures in an MLflow run; what the DAG of this name runs.",
+        [
+            _SOURCE,
+            ("--records", {"metavar": "NAME", "help": "a file in the workspace's folder records (default: metadata)"}),
+            *_JUDGING,
+            _ERROR_RATE,
+            ("--attempt", {"help": "name under which a retry finds its run again"}),
+        ],
+        "bincount reconcile_inventory --source s3://aft-vbi-pds --records stock.csv --capacity 50",
     ),
 }
 """Each step's purpose, flags and example; the flags are its function's keyword arguments."""

@@ -10,6 +10,7 @@ from airflow.sdk import Param, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from notices import tell
 from step_tasks import link, run_step
+from unattended import CHAMPION
 
 APPROVAL = {
     "require_approval": Param(
@@ -123,7 +124,7 @@ def promote(so_far: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-@task
+@task(outlets=[CHAMPION])  # published once it is served, and not where this is skipped
 def verify_serving(so_far: dict[str, Any]) -> dict[str, Any]:
     """Asks the running model server and compares its answers; skipped if nothing was promoted."""
     if not so_far["promoted"]:

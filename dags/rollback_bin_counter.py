@@ -11,6 +11,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 from notices import tell
 from step_tasks import ALIKE, params_of, run_step
+from unattended import CHAMPION
 
 PARAMS = {
     "why": Param(
@@ -39,7 +40,7 @@ def rollback() -> dict[str, Any]:
     return answer
 
 
-@task
+@task(outlets=[CHAMPION])
 def verify_serving(so_far: dict[str, Any]) -> dict[str, Any]:
     """Asks the running model server until it answers as that version does."""
     return run_step("verify_serving", so_far, model_version=so_far["model_version"])

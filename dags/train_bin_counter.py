@@ -11,6 +11,10 @@ more, `plan` reads all metadata and cuts the bins into shards, one `fetch` for
 each partition writes its share of them, wherever there is a worker that sees
 the workspace, and `ingest` joins the shares into the same manifest. A `fetch`
 that failed can be cleared on its own.
+
+It runs when somebody fills in its form. If the operator names a source in
+AIRFLOW__BINCOUNT__TRAIN_BIN_COUNTER (see `unattended.py`), it also runs when
+`reconcile_inventory` has seen a drift.
 """
 
 from __future__ import annotations
@@ -21,7 +25,10 @@ from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from promotion import APPROVAL, promotion_of
 from step_tasks import ALIKE, MlflowRunLink, params_of, run_step
+from unattended import DRIFT, filled, form_of
 
+NAME = "train_bin_counter"
+FORM = form_of(NAME)
 GPU = {"pool": "gpu"}  # one slot: steps that use the accelerator run one at a time
 
 BINS = ("source", "limit", "counts", "seed")  # what plan and ingest must be asked alike
@@ -226,7 +233,7 @@ def register(so_far: dict[str, Any]) -> dict[str, Any]:
     return run_step("register", so_far, run_id=so_far["run_id"])
 
 
-@dag(**ALIKE, params=PARAMS, doc_md=__doc__)
+@dag(**ALIKE | {"schedule": [DRIFT] if "source" in FORM else None}, params=filled(NAME, PARAMS, FORM), doc_md=__doc__)
 def train_bin_counter() -> None:
     """From bins in a bucket to a prediction that is served."""
     done = ingest()

@@ -22,7 +22,7 @@ OUTSIDE = {
     "steps": {"numpy", "matplotlib", "rich", "jinja2", "markupsafe", "PIL"},
 }
 DAG_TOP = {"airflow", "pendulum", "datetime", "__future__", "typing", "step_tasks"}
-DAG_TOP |= {"notices", "promotion", "importlib", "json", "logging"}
+DAG_TOP |= {"notices", "promotion", "unattended", "importlib", "json", "logging"}
 DAG_TASK = {"bincount.steps", "bincount.edge.settings", "bincount.core.errors"}
 
 

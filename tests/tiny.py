@@ -17,7 +17,7 @@ def write_model(folder, *, counts="1-5", image_px=32, seed=0, manifest="0" * 16,
     pixels = keras.Input((image_px, image_px, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(pixels)
     x = keras.layers.Conv2D(4, 5, strides=4, activation="relu")(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.GlobalAveragePooling2D(name="features")(x)
     scaled = keras.initializers.RandomNormal(stddev=sharpness, seed=seed)
     out = keras.layers.Dense(len(Counts.parse(counts)), activation="softmax", kernel_initializer=scaled)(x)
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "bincount"
+RECONCILIATIONS = "bincount-reconcile"
 
 _SERVERS = ("http://", "https://")
 _DATABASES = ("sqlite:///", "postgresql", "mysql", "mssql")
@@ -78,25 +79,25 @@ def door(settings: Settings, where: str, *, upload: bool = False) -> Iterator[Ml
         ) from error
 
 
-def experiment_id_of(settings: Settings, client: MlflowClient) -> str:
-    """The id of bincount's experiment, created where it is absent.
+def experiment_id_of(settings: Settings, client: MlflowClient, name: str = EXPERIMENT) -> str:
+    """The id of one of bincount's experiments, created where it is absent.
 
     On a database its artifacts go to the settings' folder; a server says itself where they go.
     """
     from mlflow.exceptions import MlflowException
 
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(name)
     if experiment is None:
         place = None if settings.tracking_uri.startswith(_SERVERS) else settings.artifacts.absolute().as_uri()
         try:
-            return client.create_experiment(EXPERIMENT, artifact_location=place)
+            return client.create_experiment(name, artifact_location=place)
         except MlflowException as error:
-            experiment = client.get_experiment_by_name(EXPERIMENT)
+            experiment = client.get_experiment_by_name(name)
             if experiment is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
     if experiment.lifecycle_stage != "active":
         raise ConfigError(
-            f"experiment {EXPERIMENT!r}: must be active, got {experiment.lifecycle_stage!r}. Restore it in MLflow's UI."
+            f"experiment {name!r}: must be active, got {experiment.lifecycle_stage!r}. Restore it in MLflow's UI."
         )
     return experiment.experiment_id
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bincount.core.drift import DriftLimits
 from bincount.core.errors import ConfigError
 from bincount.core.gate import Limits
 
@@ -26,6 +27,7 @@ class Settings:
         serving_url: Address of the running model server, None where none is named.
         serving_token: What the model server asks of its clients, None for nothing.
         gate: What a model must reach to become champion.
+        drift: How far photos may be from those a model was judged on.
     """
 
     workspace: Path
@@ -35,17 +37,19 @@ class Settings:
     serving_url: str | None = field(default=None, repr=False)
     serving_token: str | None = field(default=None, repr=False)
     gate: Limits = field(default_factory=Limits)
+    drift: DriftLimits = field(default_factory=DriftLimits)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Reads BINCOUNT_WORKSPACE, MLFLOW_TRACKING_URI, BINCOUNT_BUCKETS, BINCOUNT_GATE, BINCOUNT_SERVING_URL, _TOKEN.
+        """Reads BINCOUNT_WORKSPACE, _BUCKETS, _GATE, _DRIFT, _SERVING_URL, _SERVING_TOKEN, and MLFLOW_TRACKING_URI.
 
         Each has a default inside the checkout or is not needed.
         BINCOUNT_BUCKETS lists ``NAME=http://host:port`` separated by commas,
-        BINCOUNT_GATE limits such as ``ece=0.03,groups=50`` (`core.gate.Limits`).
+        BINCOUNT_GATE limits such as ``ece=0.03,groups=50`` (`core.gate.Limits`),
+        BINCOUNT_DRIFT such as ``recorded=1`` (`core.drift.DriftLimits`).
 
         Raises:
-            ConfigError: If BINCOUNT_BUCKETS or BINCOUNT_GATE has another form.
+            ConfigError: If BINCOUNT_BUCKETS, BINCOUNT_GATE or BINCOUNT_DRIFT has another form.
         """
         mlruns = _CHECKOUT / "mlruns"
         return cls(
@@ -56,6 +60,7 @@ class Settings:
             serving_url=environ.get("BINCOUNT_SERVING_URL") or None,
             serving_token=environ.get("BINCOUNT_SERVING_TOKEN") or None,
             gate=Limits.parse(environ.get("BINCOUNT_GATE", "")),
+            drift=DriftLimits.parse(environ.get("BINCOUNT_DRIFT", "")),
         )
 
     def environment(self) -> dict[str, str]:
@@ -96,6 +101,11 @@ class Settings:
     def outcomes(self) -> Path:
         """What counting found, in files that are only ever added."""
         return self.workspace / "outcomes"
+
+    @property
+    def records(self) -> Path:
+        """Where the records that a DAG reconciles are laid; a form names a file here and nowhere else."""
+        return self.workspace / "records"
 
     def run(self, run_id: str) -> Path:
         """The folder of one run's search, model and evaluation.

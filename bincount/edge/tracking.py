@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bincount.core.errors import ConfigError
-from bincount.edge.mlflow_door import door, experiment_id_of, short_waits
+from bincount.edge.mlflow_door import EXPERIMENT, door, experiment_id_of, short_waits
 from bincount.edge.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,14 +23,21 @@ _PARENT = "mlflow.parentRunId"
 _PARAMS_A_BATCH, _METRICS_A_BATCH = 100, 1000
 
 
-def open_run(settings: Settings, *, attempt: str | None = None, tags: Mapping[str, str] | None = None) -> str:
-    """Opens a run of the experiment "bincount", or finds the attempt's run again.
+def open_run(
+    settings: Settings,
+    *,
+    attempt: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    experiment: str = EXPERIMENT,
+) -> str:
+    """Opens a run of an experiment, or finds the attempt's run again.
 
     Args:
         settings: Names the tracking server.
         attempt: What is being attempted, such as the id of a DAG run. The same
             attempt has the same run, however often it is retried; None: a new run.
         tags: More to write on the run; the commit of this checkout is added where it is known.
+        experiment: Its name, such as `mlflow_door.RECONCILIATIONS`.
 
     Returns:
         The run's id.
@@ -41,7 +48,7 @@ def open_run(settings: Settings, *, attempt: str | None = None, tags: Mapping[st
     """
     written = {**_commit_tag(), **(tags or {}), **({_ATTEMPT: attempt} if attempt else {})}
     with door(settings, "open run") as client:
-        experiment_id = experiment_id_of(settings, client)
+        experiment_id = experiment_id_of(settings, client, experiment)
         found = _find(client, experiment_id, {_ATTEMPT: attempt}) if attempt else None
         return _reopen(client, found, written) if found else _create(client, experiment_id, attempt, written)
 

@@ -13,6 +13,9 @@ WEIGHT_DECAY = 0.01
 """L2 of every kernel. With few bins and thousands of features it, not the epochs, keeps the head from learning them
 by heart (docs/log.md)."""
 
+FEATURES = "features"
+"""The layer of an assembled model whose output its head sees."""
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -108,6 +111,6 @@ def assemble(backbone: keras.Model, head: keras.Model, temperature: float) -> ke
         Photos (B, px, px, 3) uint8 to calibrated probabilities (B, classes) float32.
     """
     photos = keras.Input(backbone.input.shape[1:], dtype="uint8", name="photos")
-    features = (backbone(photos) + backbone(ops.flip(photos, axis=2))) / 2
+    features = layers.Average(name=FEATURES)([backbone(photos), backbone(ops.flip(photos, axis=2))])
     probabilities = layers.Softmax(dtype="float32", name="probabilities")(head(features) / temperature)
     return keras.Model(photos, probabilities, name="bincount")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -16,9 +17,27 @@ from bincount.core.counts import Counts
 from bincount.core.errors import DataError
 from bincount.learn.bfloat16 import has_bfloat16, in_bfloat16
 from bincount.learn.images import check_image, decode
+from bincount.learn.model import FEATURES
+from bincount.learn.sharpness import looks_of
 
 BATCHES = (1, 8, 32)
 """Batch shapes the model is warmed for, at load; what lies between is filled up with grey."""
+
+
+class Observed(NamedTuple):
+    """What a model says of N photos, and what they look like to it.
+
+    Attributes:
+        probabilities: (N, len(counts)) float32, calibrated.
+        features: (N, D) float32, what its head sees; None in a model assembled before that layer had a name.
+        brightness: (N,) mean grey values, 0 to 255.
+        sharpness: (N,) variances of the Laplacian.
+    """
+
+    probabilities: np.ndarray
+    features: np.ndarray | None
+    brightness: np.ndarray
+    sharpness: np.ndarray
 
 
 class Predictor:
@@ -30,12 +49,13 @@ class Predictor:
         bfloat16: Whether it computes in bfloat16.
     """
 
-    def __init__(self, folder: Path, *, bfloat16: bool = False) -> None:
+    def __init__(self, folder: Path, *, bfloat16: bool = False, features: bool = False) -> None:
         """Loads `model.keras` in Keras' safe mode and `model.json`.
 
         Args:
             folder: Holds them.
             bfloat16: Whether to compute in bfloat16, if this processor does.
+            features: Whether `observe` shall give features: a second output of the same pass.
 
         Raises:
             DataError: If one of them is absent or cannot be read.
@@ -54,6 +74,8 @@ class Predictor:
             input_signature=[tf.TensorSpec((), tf.string)],
         )
         shape = (self._image_px, self._image_px, 3)
+        if features and FEATURES in {layer.name for layer in model.layers}:
+            model = keras.Model(model.input, [model.output, model.get_layer(FEATURES).output])
         graph = tf.function(lambda photos: model(photos, training=False))
         # Weights as constants: TensorFlow then folds batch norms into convolutions, which takes a third off a photo's
         # time on two cores (docs/log/server.md). There is no public name for it.
@@ -79,13 +101,36 @@ class Predictor:
             DataError: If there is no photo, or one cannot be decoded; the
                 message names its row.
         """
+        return np.concatenate([self._answer(photos)[0] for photos in self._batches(images)])
+
+    def observe(self, images: Sequence[bytes]) -> Observed:
+        """Counts as `predict` does, and says what the photos look like.
+
+        Args:
+            images: Bytes of JPEG or PNG files, one or more.
+
+        Raises:
+            DataError: As `predict`.
+        """
+        rows = []
+        for photos in self._batches(images):
+            answer = self._answer(photos)
+            looks = looks_of(tf.stack(photos))
+            rows.append((answer[0], answer[1] if len(answer) > 1 else None, *(each.numpy() for each in looks)))
+        probabilities, features, brightness, sharpness = zip(*rows, strict=True)
+        return Observed(
+            np.concatenate(probabilities),
+            None if features[0] is None else np.concatenate(features),
+            np.concatenate(brightness),
+            np.concatenate(sharpness),
+        )
+
+    def _batches(self, images: Sequence[bytes]) -> list[list[tf.Tensor]]:
         if not images:
             raise DataError("image: one photo at least is needed, got none. Send one a row.")
         with ThreadPoolExecutor(2) as threads:
             photos = list(threads.map(self._photo, range(len(images)), images))
-        return np.concatenate(
-            [self._probabilities(photos[at : at + BATCHES[-1]]) for at in range(0, len(photos), BATCHES[-1])]
-        )
+        return [photos[at : at + BATCHES[-1]] for at in range(0, len(photos), BATCHES[-1])]
 
     def _photo(self, row: int, data: bytes) -> tf.Tensor:
         try:
@@ -98,7 +143,7 @@ class Predictor:
                 f"row {row}: image: its pixels must be whole, got damaged ones. Send the whole file."
             ) from None
 
-    def _probabilities(self, photos: list[tf.Tensor]) -> np.ndarray:
+    def _answer(self, photos: list[tf.Tensor]) -> list[np.ndarray]:
         batch = next(batch for batch in BATCHES if batch >= len(photos))
         filled = photos + [tf.fill(photos[0].shape, tf.constant(127, tf.uint8))] * (batch - len(photos))
-        return self._graph(tf.stack(filled))[0].numpy()[: len(photos)]
+        return [output.numpy()[: len(photos)] for output in self._graph(tf.stack(filled))]

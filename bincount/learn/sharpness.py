@@ -1,8 +1,7 @@
-"""How sharp a photo is."""
+"""How sharp and how bright a photo is."""
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
 from bincount.learn.images import decode
@@ -29,8 +28,20 @@ def sharpness_of(photo: bytes) -> float:
     Source:
         Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, 2000.
     """
-    red, green, blue = np.moveaxis(_decode(tf.constant(photo)).numpy(), 2, 0)
-    grey = 0.299 * red + 0.587 * green + 0.114 * blue
-    inner = grey[1:-1, 1:-1]
-    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-    return float((around - 4 * inner).var())
+    return float(looks_of(_decode(tf.constant(photo))[None])[1][0])
+
+
+@tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
+def looks_of(photos: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Measures brightness and sharpness of decoded photos.
+
+    Args:
+        photos: (N, H, W, 3) uint8 RGB, as the network sees them.
+
+    Returns:
+        (N,) mean grey values, 0 to 255, and (N,) variances of the Laplacian: see `sharpness_of`.
+    """
+    grey = tf.tensordot(tf.cast(photos, tf.float32), tf.constant([0.299, 0.587, 0.114]), 1)
+    inner = grey[:, 1:-1, 1:-1]
+    around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+    return tf.reduce_mean(grey, (1, 2)), tf.math.reduce_variance(around - 4 * inner, (1, 2))

@@ -17,11 +17,12 @@ from bincount.core.errors import ConfigError, DataError
 from bincount.core.evaluation import LEARNED, judge, truth_of, unseen
 from bincount.core.files import read_json
 from bincount.core.manifest import Manifest, Record
+from bincount.core.reference import Reference
 from bincount.core.variance_evaluation import headline_of, judge_variance
 from bincount.edge import tracking
 from bincount.edge.settings import Settings
 from bincount.steps.photos import photos_of
-from bincount.steps.scored import digest_of_model, model_of, predict_records
+from bincount.steps.scored import digest_of_model, model_of, observe_records
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
 
     Bins of a group that has a photo among the learned ones are set aside, so
     that nothing is scored that the model has nearly seen. Figures, pictures and
-    the model's card go to `data/runs/<run_id>/evaluation` and to MLflow.
+    the model's card go to `data/runs/<run_id>/evaluation` and to MLflow; what
+    the photos were like stays with the model (`core.reference`).
 
     Args:
         settings: Where things are on this machine.
@@ -80,7 +82,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     place = settings.run(run_id) / "evaluation"
     model = digest_of_model(folder)
     done = _done(place, model)
-    if done:
+    if done and Reference.read(folder) is not None:
         _log.info("evaluation of run %s is there already", run_id)
         return {"metrics": done["metrics"]}
 
@@ -96,7 +98,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
             f"manifest {facts['manifest']}: must have test bins to score, got none of {len(manifest.records)}. "
             "Ingest more bins: raise --limit."
         )
-    probabilities = predict_records(settings, manifest, records, Predictor(folder))
+    probabilities, reference = observe_records(settings, manifest, records, Predictor(folder, features=True))
     sharpness = list(map(sharpness_of, photos_of(settings, manifest, records)))
     evaluation = judge(probabilities, records, counts, sharpness)
     evaluation["variance"] = judge_variance(
@@ -107,6 +109,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     evaluation |= {"model": model, "facts": facts, "source": manifest.source, "counts": list(counts.names)}
     evaluation["parts"] = {part: len(manifest.part(part)) for part in (*LEARNED, "test")}
     evaluation["curves"] = tracking.curves(settings, run_id, ("train", "fine_tune"))
+    reference.write(folder)
     _publish(settings, run_id, place, evaluation, manifest, records, probabilities)
     figures = evaluation["metrics"]
     _log.info(

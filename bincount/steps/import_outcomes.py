@@ -13,7 +13,7 @@ from bincount.core.inventory import columns_of
 from bincount.core.outcomes import NAMES, NEEDED, Outcome, gather, outcome_of
 from bincount.edge.settings import Settings
 from bincount.edge.table import Table
-from bincount.steps.ingesting.request import write_whole
+from bincount.core.files import write_whole
 from bincount.steps.outcomes.figures import figures_of
 from bincount.steps.outcomes.kept import Kept, Outcomes
 from bincount.steps.outcomes.learned import learn

@@ -43,7 +43,7 @@ def run_step(
 
     Args:
         verb: The step, such as "ingest".
-        params: The step's arguments by name; those that are None are left out.
+        params: The step's arguments by name: see `flags_of`.
         program: What takes the verb.
 
     Returns:
@@ -80,13 +80,18 @@ def run_step(
 
 
 def flags_of(params: Mapping[str, Any]) -> list[str]:
-    """Command line flags of a step's arguments, None left out.
+    """Command line flags of a step's arguments; None and False are left out.
 
     Example:
-        >>> flags_of({"image_px": 224, "limit": None, "source": "s3://a b"})
-        ['--image-px=224', '--source=s3://a b']
+        >>> flags_of({"image_px": 224, "limit": None, "source": "s3://a b", "blind": True})
+        ['--image-px=224', '--source=s3://a b', '--blind']
     """
-    return [f"--{name.replace('_', '-')}={value}" for name, value in params.items() if value is not None]
+    given = {f"--{name.replace('_', '-')}": value for name, value in params.items()}
+    return [
+        flag if value is True else f"{flag}={value}"
+        for flag, value in given.items()
+        if value is not None and value is not False
+    ]
 
 
 def _log_lines(lines: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from bincount.core.conformal import ALPHA
 from bincount.core.digest import digest_of
 from bincount.core.errors import BincountError, ConfigError
 from bincount.core.records import is_bin_id
+from bincount.core.reference import Reference
 from bincount.core.variance import ERROR_RATE
 from bincount.edge import registry
 from bincount.edge.settings import Settings
@@ -24,7 +25,8 @@ from bincount.steps.outcomes.learned import assume
 from bincount.steps.reconciling.judging import judge
 from bincount.steps.reconciling.loading import load_bucket, load_table, read_metadata
 from bincount.steps.reconciling.scoring import score_photos
-from bincount.steps.reconciling.work import Work
+from bincount.steps.reconciling.watching import watch
+from bincount.steps.reconciling.work import COLUMNS, Work
 from bincount.steps.reconciling.writing import About, figures_of, rows_of, write_lists
 from bincount.steps.scored import digest_of_model
 
@@ -91,13 +93,19 @@ def reconcile(
                 "Run `bincount register` for its run again, or train anew."
             )
         facts = json.loads((fetched / "model.json").read_text())
-        request = {"source": store.source, "records": table and table.digest, "model": digest_of_model(fetched)}
+        request = {
+            "source": store.source,
+            "records": table and table.digest,
+            "model": digest_of_model(fetched),
+            "columns": COLUMNS,  # what an older release began cannot be gone on with
+        }
+        reference = Reference.read(fetched)
         with Work(settings.reconciles / f"{digest_of(request)}.db") as work:
             _load(work, store, table)
             _make(folder)  # before hours of counting
             from bincount.learn.predict import Predictor
 
-            score_photos(work, store, Predictor(fetched))
+            score_photos(work, store, Predictor(fetched, features=True), reference)
             manifest = str(facts["manifest"])
             assumed = assume(settings, source=store.source, version=version, manifest=manifest, error_rate=error_rate)
             has_values = work.count("unit_value IS NOT NULL") > 0
@@ -127,6 +135,7 @@ def reconcile(
                 "miss_cost": miss_cost,
                 "blind": blind,
                 "pooled": calibration.pooled(alpha=alpha),
+                "drift": watch(work, reference, about.counts, settings.drift),
                 **figures,
             }
             _publish(work, store, about, summary, folder)

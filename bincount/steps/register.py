@@ -9,6 +9,7 @@ from pathlib import Path
 from bincount.core.calibration import Calibration
 from bincount.core.errors import ConfigError
 from bincount.core.manifest import Manifest
+from bincount.core.reference import Reference
 from bincount.edge import packaging, registry, tracking
 from bincount.edge.settings import Settings
 from bincount.steps.calibrated import calibrate, coverage_of
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 # Enough to see a model that half the bits change; they take two seconds.
 _PARITY_BINS = 59
+_REFERENCE = "bincount.reference"  # tag of a version whose photos are known
 _SERVING = Path(__file__).resolve().parents[1] / "serving"
 # What loading and answering needs; what is installed is what the lock pins.
 _DISTRIBUTIONS = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "google-crc32c")
@@ -48,7 +50,8 @@ def register(settings: Settings, *, run_id: str) -> dict:
     folder, facts = model_of(settings, run_id)
     model = digest_of_model(folder)
     for made in registry.versions_of_run(settings, run_id):
-        if made.tags.get("bincount.model") == model and Calibration.read(folder) is not None:
+        whole = Calibration.read(folder) is not None and (_REFERENCE in made.tags or Reference.read(folder) is None)
+        if made.tags.get("bincount.model") == model and whole:
             _log.info("run %s is version %s already", run_id, made.version)
             if not is_decided(made):  # a killed attempt may not have come so far
                 registry.set_challenger(settings, made.version)
@@ -83,6 +86,8 @@ def register(settings: Settings, *, run_id: str) -> dict:
     tags = _tags(settings, run_id, model, evaluation)
     if fast is not None:
         tags[BFLOAT16] = str(fast).lower()
+    if Reference.read(folder) is not None:
+        tags[_REFERENCE] = "true"
     version = packaging.register(settings, run_id, package, tags, description)
     registry.set_challenger(settings, version)
     _log.info("run %s is version %s", run_id, version)

@@ -123,3 +123,15 @@ def test_a_model_that_runs_code_is_refused(tmp_path):
     (tmp_path / "model.json").write_text(json.dumps({"counts": "1-5", "image_px": 32, "fit": "pad"}))
     with pytest.raises(DataError, match=r"must hold model\.keras"):
         Predictor(tmp_path)
+
+
+def test_observing_gives_the_same_counts_and_the_head_s_features(parts, predictor, images, extractor):
+    """The features are those that training cached: the mean of both views."""
+    folder, head = parts
+    seen = Predictor(folder, features=True).observe(images)
+    np.testing.assert_allclose(seen.probabilities, predictor.predict(images), atol=1e-6)
+    logits = keras.ops.convert_to_numpy(head(seen.features)) / TEMPERATURE
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(keras.ops.softmax(logits)), seen.probabilities, atol=1e-5)
+    assert seen.brightness.shape == seen.sharpness.shape == (len(images),)
+    assert (seen.brightness > 0).all()
+    assert predictor.observe(images[:3]).features is None  # it was not asked for them

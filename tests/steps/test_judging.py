@@ -262,6 +262,28 @@ def test_register_keeps_what_the_calibration_part_says_with_the_model(settings, 
     assert 1 <= metrics["test_set_size"] <= 5
 
 
+def test_a_version_carries_what_its_test_photos_were_like(settings, manifest, run_id, tmp_path):
+    """One registered before there was a reference gets none by itself; evaluated again it is registered anew."""
+    from bincount.core.reference import FILE, Reference
+
+    folder = settings.run(run_id) / "model"
+    before = register(settings, run_id=run_id)["model_version"]
+    kept = Reference.read(registry.fetch_model(settings, before, tmp_path))
+    assert {each.number for each in kept.histograms.values()} == {len(read_evaluation(settings, run_id)[1])}
+    assert len(kept.center) == 4
+    assert kept.histograms["recorded"].mean == pytest.approx(3, abs=0.5)
+    (folder / FILE).unlink()
+    assert register(settings, run_id=run_id)["model_version"] == before
+    with door(settings, "test") as client:
+        client.delete_model_version_tag(registry.MODEL, before, "bincount.reference")
+    evaluate(settings, run_id=run_id)
+    again = Reference.read(folder)
+    assert again.histograms == kept.histograms
+    after = register(settings, run_id=run_id)["model_version"]
+    assert after != before
+    assert register(settings, run_id=run_id)["model_version"] == after
+
+
 def test_evaluate_says_how_well_wrong_records_are_found(settings, run_id):
     evaluation, _, _ = read_evaluation(settings, run_id)
     assert set(evaluation["variance"]["kinds"]) == {"one", "two", "any"}  # no two photos of one bin among these

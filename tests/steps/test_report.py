@@ -18,6 +18,17 @@ VERDICTS = ("mismatch", "unsure", "match", "not_countable")
 HOSTILE = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
 
 
+DRIFT = {
+    "compared": 870,
+    "reference": 770,
+    "facts": {
+        "brightness": {"psi": 1.2, "limit": 0.25, "then": 112.0, "now": 71.0},
+        "recorded": {"psi": 0.02, "limit": 0.25, "then": 3.1, "now": 3.2},
+    },
+    "beyond": ["brightness"],
+}
+
+
 def row(place):
     verdict = VERDICTS[place % 4]
     probability = None if verdict == "not_countable" else round(0.9 / (place + 1), 4)
@@ -36,7 +47,7 @@ def row(place):
     }
 
 
-def page_of(folder, *, rows=24, **more):
+def page_of(folder, *, rows=24, drift=None, **more):
     """Writes a report. Returns its path."""
     listed = [row(place) for place in range(rows)]
     probabilities = [each["mismatch_probability"] for each in listed if each["mismatch_probability"]]
@@ -51,6 +62,7 @@ def page_of(folder, *, rows=24, **more):
         "expected_found_at_random": 0.5,
         "learned_from": 3,
         "curve": curve_of(probabilities),
+        "drift": drift,
     }
     for place in range(3):
         write_bin(folder, f"{10_000 + place}", recorded=1, image=photo(seed=place))
@@ -202,3 +214,19 @@ def test_what_is_no_photo_by_now_is_left_out(tmp_path):
     found = reduced_photos(FolderStore(str(tmp_path)), ["10000", "10001", "10002"])
     assert list(found) == ["10000"]
     assert len(found["10000"]) < 30_000
+
+
+@pytest.mark.parametrize("width", [1440, 820])
+def test_a_drift_is_said_before_the_list(opened, width):
+    page = opened(width=width, drift=DRIFT)
+    assert page.locator("header ~ p strong").last.inner_text().startswith("These bins are not like those")
+    assert page.locator("details[open] tbody tr").all_inner_texts() == [
+        "brightness\t112\t71\t1.200\t0.250",
+        "recorded\t3.1\t3.2\t0.020\t0.250",
+    ]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_no_drift_is_folded_and_who_counts_blindly_sees_none(opened):
+    assert opened(drift={**DRIFT, "beyond": []}).locator("details[open]").count() == 0
+    assert "drift" not in opened(drift=DRIFT, blind=True).content().lower()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bincount.core.errors import DataError, StoreError
 from bincount.core.outcomes import Outcome
-from bincount.steps.ingesting.request import write_whole
+from bincount.core.files import write_whole
 from bincount.steps.outcomes.listed import Listed, Origin
 
 _log = logging.getLogger(__name__)

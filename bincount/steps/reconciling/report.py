@@ -38,7 +38,7 @@ def report_of(
     """Writes the page; everything from outside is escaped, and the page forbids any other script.
 
     Args:
-        figures: Of `writing.figures_of`.
+        figures: Of `writing.figures_of`, and `drift` of `watching.watch`.
         rows: The first rows of the worklist.
         photos: Reduced JPEGs of some of them, by id.
         about: What is the same for all of them.
@@ -76,6 +76,7 @@ def report_of(
         error_rate=error_rate,
         alpha=about.alpha,
         pooled=pooled,
+        drift=figures["drift"],
         blind=blind,
         plot=_plot(figures),
         yields=_yields(figures),

@@ -12,10 +12,12 @@ import numpy as np
 
 from bincount.core.errors import DataError
 from bincount.core.photos import size_of_photo
+from bincount.core.reference import Reference
 from bincount.core.rejected import BadObject
 from bincount.edge.store import Fetched, Store
 from bincount.steps.ingesting.progress import Progress
 from bincount.steps.reconciling.work import Work
+from bincount.steps.scored import rounded
 
 if TYPE_CHECKING:
     from bincount.learn.predict import Predictor
@@ -23,14 +25,17 @@ if TYPE_CHECKING:
 _CHUNK = 256
 _WORKERS = 32
 _UNSEEN = "has_photo AND probabilities IS NULL AND photo_problem IS NULL"
-_DIGITS = 6  # what lies beyond differs with the processor
+
+_Photo = tuple[int, bytes, tuple[int, int]]  # place, file, width and height
+_Row = tuple[bytes | None, bytes | None, str, int]
 
 
-def score_photos(work: Work, store: Store, predictor: Predictor) -> None:
+def score_photos(work: Work, store: Store, predictor: Predictor, reference: Reference | None) -> None:
     """Counts the items on every photo that was not looked at yet, 256 at a time.
 
     Chunks end at the same bins whether the run was killed in between or not,
-    so that the same photos go through the network together.
+    so that the same photos go through the network together. What they look
+    like is noted beside what they show (`watching.LOOKS`).
 
     Raises:
         StoreError: If the source does not answer; what was counted stays.
@@ -45,56 +50,64 @@ def score_photos(work: Work, store: Store, predictor: Predictor) -> None:
             waiting.extend(page)
             yield from (f"bin-images/{bin_id}.jpg" for _, bin_id in page)
 
-    chunk: list[tuple[int, bytes]] = []
-    bad: list[tuple[None, str, int]] = []
+    chunk: list[_Photo] = []
+    bad: list[_Row] = []
     with Progress("photos", unseen) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
             place, bin_id = waiting.popleft()
-            problem = problem_of(bin_id, answer)
+            size, problem = _size_of(bin_id, answer)
             if problem:
-                bad.append((None, problem, place))
+                bad.append((None, None, problem, place))
             else:
-                chunk.append((place, answer.data or b""))
+                chunk.append((place, answer.data or b"", size))
             if len(chunk) + len(bad) == _CHUNK:
-                _count(work, predictor, chunk, bad, progress)
+                _count(work, predictor, reference, chunk, bad, progress)
                 chunk, bad = [], []
-        _count(work, predictor, chunk, bad, progress)
+        _count(work, predictor, reference, chunk, bad, progress)
 
 
 def problem_of(bin_id: str, answer: Fetched) -> str:
     """Why what was fetched is no photo to be counted, "" where it is one."""
+    return _size_of(bin_id, answer)[1]
+
+
+def _size_of(bin_id: str, answer: Fetched) -> tuple[tuple[int, int], str]:
+    """Width and height in pixels, and `problem_of`."""
     if answer.data is None:
-        return f"photo is {answer.problem}"
+        return (0, 0), f"photo is {answer.problem}"
     try:
-        size_of_photo(bin_id, answer.data)
+        return size_of_photo(bin_id, answer.data), ""
     except BadObject as error:
-        return error.reason
-    return ""
+        return (0, 0), error.reason
 
 
 def _count(
     work: Work,
     predictor: Predictor,
-    chunk: list[tuple[int, bytes]],
-    bad: list[tuple[None, str, int]],
+    reference: Reference | None,
+    chunk: list[_Photo],
+    bad: list[_Row],
     progress: Progress,
 ) -> None:
     left = list(chunk)
-    rows: list[tuple[bytes | None, str, int]] = [*bad]
+    rows = [*bad]
     while left:
         try:
-            found = predictor.predict([photo for _, photo in left])
+            seen = predictor.observe([photo for _, photo, _ in left])
         except DataError as error:
             # Its header was sound and its pixels are not.
             match = re.match(r"row (\d+)", str(error))
             if match is None:
                 raise
-            rows.append((None, "photo is damaged", left.pop(int(match[1]))[0]))
+            rows.append((None, None, "photo is damaged", left.pop(int(match[1]))[0]))
             continue
-        rounded = np.round(found.astype(np.float64), _DIGITS)
-        rows += [(row.tobytes(), "", place) for row, (place, _) in zip(rounded, left, strict=True)]
+        places, _, sizes = zip(*left, strict=True)
+        distance = np.full(len(left), np.nan) if reference is None else reference.distance(seen.features, len(left))
+        looks = rounded(np.column_stack([sizes, seen.brightness, seen.sharpness, distance]))
+        blobs = ((row.tobytes() for row in each) for each in (rounded(seen.probabilities), looks))
+        rows += [(*pair, "", place) for *pair, place in zip(*blobs, places, strict=True)]
         break
-    work.update(("probabilities", "photo_problem"), rows)
-    sizes = {place: len(photo) for place, photo in chunk}
-    for _, problem, place in rows:
-        progress.step(sizes.get(place, 0), bool(problem))
+    work.update(("probabilities", "looks", "photo_problem"), rows)
+    sizes_bytes = {place: len(photo) for place, photo, _ in chunk}
+    for *_, problem, place in rows:
+        progress.step(sizes_bytes.get(place, 0), bool(problem))

@@ -12,13 +12,13 @@ from bincount.core.errors import ConfigError, DataError, StoreError
 from bincount.core.inventory import InventoryRow
 
 _PAGE = 2048
-_COLUMNS = """
+COLUMNS = """
     place INTEGER PRIMARY KEY, id TEXT, has_photo INTEGER, recorded INTEGER, location TEXT, unit_value REAL,
-    problem TEXT, photo_problem TEXT, probabilities BLOB,
+    problem TEXT, photo_problem TEXT, probabilities BLOB, looks BLOB,
     verdict TEXT, probability REAL, direction TEXT, size REAL, low INTEGER, high INTEGER, cost REAL, learned INTEGER
 """
 """`place` is the row's in its file; `problem` says why its record cannot be used, `photo_problem` the same of its
-photo; `probabilities` are C float64; what follows them is written by `judging`."""
+photo; `probabilities` are C float64 and `looks` is of `watching.LOOKS`; what follows is written by `judging`."""
 
 
 class Work:
@@ -139,7 +139,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         # A page that is not on disk when the machine (not the process) dies means to start again, no more.
         for setting in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
             db.execute(f"PRAGMA {setting}")
-        db.execute(f"CREATE TABLE IF NOT EXISTS bins ({_COLUMNS})")
+        db.execute(f"CREATE TABLE IF NOT EXISTS bins ({COLUMNS})")
         db.execute("BEGIN IMMEDIATE").execute("COMMIT")
     except sqlite3.Error:
         db.close()  # else this very process would keep itself out

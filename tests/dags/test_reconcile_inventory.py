@@ -1,0 +1,172 @@
+"""The DAG that reconciles: its shape, its form, and when it runs by itself."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.dags.test_train_bin_counter import READ, ROOT
+
+BAD = {
+    "source": ["", "/etc", "sample", "s3://a b", "file:///etc"],
+    "records": [
+        "",
+        "/etc/passwd",
+        "../stock.csv",
+        "a/b.csv",
+        ".csv",
+        "stock.xlsx",
+        "-x.csv",
+        "s3://bins/a.csv",
+        "a\n.csv",
+    ],
+    "model": ["", "models:/other/1", "runs:/0a/model", "models:/bincount"],
+    "capacity": [0, 1.5, "many"],
+    "count_cost": [-1, "much"],
+    "miss_cost": [-0.5],
+    "error_rate": [0, 1, "2 %"],
+    "alpha": [0, 1, None],
+    "blind": ["yes", 1],
+}
+GOOD = {
+    "source": ["s3://aft-vbi-pds"],
+    "records": [None, "stock.csv", "2026-11-22_a.parquet"],
+    "model": ["models:/bincount/3", "models:/bincount@previous"],
+    "capacity": [None, 50],
+    "count_cost": [None, 0, 2.5],
+    "miss_cost": [None, 40],
+    "error_rate": [None, 0.02],
+    "alpha": [0.1],
+    "blind": [True],
+}
+# As READ, and what each DAG waits for and publishes.
+SCHEDULES = """
+from airflow.sdk import Asset
+
+def listens(dag):
+    condition = getattr(dag.timetable, "asset_condition", None)
+    return sorted(asset.name for asset in condition.objects) if condition else []
+
+print(json.dumps({
+    "errors": bag.import_errors,
+    "listens": {name: listens(dag) for name, dag in bag.dags.items()},
+    "publishes": {
+        name: {task.task_id: [asset.name for asset in task.outlets] for task in dag.tasks if task.outlets}
+        for name, dag in bag.dags.items()
+    },
+    "clock": [str(getattr(getattr(dag.timetable, "timetable", None), "expression", ""))
+              for dag in [bag.dags.get("reconcile_inventory")] if dag],
+    "params": {name: {key: param.value for key, param in dag.params.items()} for name, dag in bag.dags.items()},
+}, default=str))
+"""
+
+
+def read(home, source, *arguments, **env):
+    known = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    answer = subprocess.run(
+        [sys.executable, "-c", source, *arguments],
+        env=known | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"} | env,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("airflow")
+
+
+@pytest.fixture(scope="module")
+def dag(home):
+    source = READ.format(dags=str(ROOT / "dags")).replace("train_bin_counter", "reconcile_inventory")
+    return read(home, source, json.dumps({name: BAD[name] + GOOD[name] for name in BAD}))
+
+
+def schedules(home, **env):
+    top = READ.format(dags=str(ROOT / "dags")).split("dag = bag.dags")[0]
+    return read(home, top + SCHEDULES, **env)
+
+
+def test_it_reconciles_then_reports_drift(dag):
+    assert dag["errors"] == {}
+    assert dag["edges"] == [["reconcile", "report_drift"]]
+    assert dag["links"] == {"reconcile": ["MLflow run"], "report_drift": ["MLflow run"]}
+    assert dag["retries"] == {"reconcile": 2, "report_drift": 2}
+    assert dag["pools"]["reconcile"] == "gpu"
+    assert dag["told"]
+    assert dag["max_active_runs"] == 1
+    assert "Nothing changes any\nrecord" in dag["docs"]
+    assert not {"tensorflow", "mlflow", "bincount", "numpy"} & set(dag["loaded"])
+
+
+def test_the_form_is_the_step_s_arguments(dag):
+    import inspect
+
+    from bincount.steps.reconcile_inventory import reconcile_inventory
+
+    arguments = inspect.signature(reconcile_inventory).parameters
+    assert set(dag["params"]) == set(arguments) - {"settings", "attempt"}
+    assert list(dag["shown"]) == list(dag["params"])
+    for name, (title, section, description) in dag["shown"].items():
+        assert title, name
+        assert section in ("What", "How many to count", "How to judge"), name
+        assert description.endswith("."), name
+        if arguments[name].default is not inspect.Parameter.empty:
+            assert dag["params"][name] == arguments[name].default, name
+    assert "0-5+ if you reconcile" in dag["shown"]["model"][2]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_the_form_refuses_what_is_wrong_and_nothing_else(dag, name):
+    assert dag["refused"][name] == BAD[name]
+
+
+def test_who_publishes_and_who_listens(home):
+    found = schedules(home)
+    assert found["errors"] == {}
+    champion, drift = ["bincount_champion"], ["bincount_drift"]
+    assert found["listens"] == {"train_bin_counter": [], "rollback_bin_counter": [], "reconcile_inventory": champion}
+    assert found["publishes"] == {
+        "train_bin_counter": {"verify_serving": champion},
+        "rollback_bin_counter": {"verify_serving": champion},
+        "reconcile_inventory": {"report_drift": drift},
+    }
+    assert found["clock"] == [""]
+
+
+def test_a_setting_fills_the_form_and_sets_the_clock(home):
+    form = {"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *"}
+    found = schedules(
+        home,
+        AIRFLOW__BINCOUNT__RECONCILE_INVENTORY=json.dumps(form),
+        AIRFLOW__BINCOUNT__TRAIN_BIN_COUNTER='{"source": "s3://stock", "limit": 5000}',
+    )
+    assert found["errors"] == {}
+    assert found["listens"]["reconcile_inventory"] == ["bincount_champion"]
+    assert found["listens"]["train_bin_counter"] == ["bincount_drift"]
+    assert found["clock"] == ["0 5 * * *"]
+    del form["cron"]
+    assert found["params"]["reconcile_inventory"].items() >= form.items()
+    assert found["params"]["train_bin_counter"]["limit"] == 5000
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("s3://stock", "must be a JSON object"),
+        ("[]", "must be a JSON object"),
+        ('{"bucket": "s3://stock"}', "must name fields of the form, got 'bucket'"),
+        ('{"source": "/etc"}', "does not match"),
+        ('{"source": "s3://stock", "cron": "daily at five"}', "cron must be such as"),
+    ],
+)
+def test_a_wrong_setting_is_an_import_error(home, form, words):
+    errors = schedules(home, AIRFLOW__BINCOUNT__RECONCILE_INVENTORY=form)["errors"]
+    assert [path.rsplit("/", 1)[-1] for path in errors] == ["reconcile_inventory.py"]
+    assert words in next(iter(errors.values()))
