@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bincount.core.errors import ConfigError, DataError
+from bincount.core.files import write_whole
 from bincount.core.inventory import columns_of
 from bincount.core.outcomes import NAMES, NEEDED, Outcome, gather, outcome_of
 from bincount.edge.settings import Settings
 from bincount.edge.table import Table
-from bincount.core.files import write_whole
 from bincount.steps.outcomes.figures import figures_of
 from bincount.steps.outcomes.kept import Kept, Outcomes
 from bincount.steps.outcomes.learned import learn

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bincount.core.errors import DataError, StoreError
-from bincount.core.outcomes import Outcome
 from bincount.core.files import write_whole
+from bincount.core.outcomes import Outcome
 from bincount.steps.outcomes.listed import Listed, Origin
 
 _log = logging.getLogger(__name__)
