@@ -60,7 +60,8 @@ def link(answer: dict[str, Any]) -> str | None:
 
     if "run_id" not in answer:
         return None
-    url = f"{Settings.from_env().tracking_uri}/#/runs/{answer['run_id']}"
+    settings = Settings.from_env()
+    url = f"{settings.tracking_page or settings.tracking_uri}/#/runs/{answer['run_id']}"
     get_current_context()["ti"].xcom_push(MLFLOW_RUN, url)
     print(f"MLflow run: {url}")  # to be clicked in the log too
     return url

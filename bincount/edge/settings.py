@@ -20,6 +20,7 @@ class Settings:
     Attributes:
         workspace: Folder of manifests, shards, features and runs.
         tracking_uri: MLflow's server, or an SQLite database where no server is named.
+        tracking_page: MLflow's address for people, where it is another than for programs.
         artifacts: Folder of MLflow's artifacts where no server is named.
         buckets: Endpoint by bucket name, for buckets that are not on AWS.
         serving_url: Address of the running model server, None where none is named.
@@ -34,10 +35,11 @@ class Settings:
     serving_url: str | None = None
     serving_token: str | None = field(default=None, repr=False)
     gate: Limits = field(default_factory=Limits)
+    tracking_page: str | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Reads BINCOUNT_WORKSPACE, MLFLOW_TRACKING_URI, BINCOUNT_BUCKETS, BINCOUNT_GATE, BINCOUNT_SERVING_URL, _TOKEN.
+        """Reads MLFLOW_TRACKING_URI and BINCOUNT_WORKSPACE, _BUCKETS, _GATE, _SERVING_URL, _SERVING_TOKEN, _MLFLOW_URL.
 
         Each has a default inside the checkout or is not needed.
         BINCOUNT_BUCKETS lists ``NAME=http://host:port`` separated by commas,
@@ -55,6 +57,7 @@ class Settings:
             serving_url=environ.get("BINCOUNT_SERVING_URL") or None,
             serving_token=environ.get("BINCOUNT_SERVING_TOKEN") or None,
             gate=Limits.parse(environ.get("BINCOUNT_GATE", "")),
+            tracking_page=environ.get("BINCOUNT_MLFLOW_URL") or None,
         )
 
     def environment(self) -> dict[str, str]:
