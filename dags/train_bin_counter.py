@@ -24,7 +24,8 @@ from notices import run_failed
 from promotion import APPROVAL, promotion_of
 from step_tasks import MlflowRunLink, params_of, run_step
 
-GPU = {"pool": "gpu"}  # one slot: steps that use the accelerator run one at a time
+# One slot of a pool: steps that use the accelerator run one at a time. The queue says where, if there are Celery workers.
+GPU = {"pool": "gpu", "queue": "gpu"}
 
 BINS = ("source", "limit", "counts", "seed")  # what plan and ingest must be asked alike
 DATA, LEARNING, EFFORT = "Data", "Learning", "Effort"

@@ -9,5 +9,6 @@ database_uri = $AUTH_DATABASE
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 INI
 export MLFLOW_AUTH_CONFIG_PATH=/tmp/auth.ini
+[ -n "${MLFLOW_S3_ENDPOINT_URL:-}" ] || unset MLFLOW_S3_ENDPOINT_URL
 exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --workers "$WORKERS" \
     --serve-artifacts --artifacts-destination "$ARTIFACTS"
