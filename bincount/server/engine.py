@@ -94,7 +94,9 @@ class Engine:
     def services(self) -> list[Service]:
         """The containers of the stack, running or not."""
         ids = self.compose("ps", "--all", "--quiet").split()
-        found = [_service(entry) for entry in json.loads(self.docker("inspect", *ids) or "[]")] if ids else []
+        # One that Compose replaces meanwhile is named on stderr; the others are still told.
+        told = self._run(["docker", "inspect", *ids], check=False) if ids else ""
+        found = [_service(entry) for entry in json.loads(told or "[]")]
         return sorted(found, key=lambda service: service.name)
 
     def service(self, name: str) -> Service:

@@ -55,7 +55,7 @@ def test_doctor_finds_nothing(server):
 @pytest.mark.parametrize(
     ("part", "path", "refused"),
     [
-        ("AIRFLOW", "/", {302, 303, 307, 401}),
+        ("AIRFLOW", "/ui/dags", {401}),
         ("AIRFLOW", "/api/v2/dags", {401}),
         ("AIRFLOW", "/api/v2/connections", {401}),
         ("MLFLOW", "/", {401}),
