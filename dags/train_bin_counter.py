@@ -24,7 +24,7 @@ from notices import run_failed
 from promotion import APPROVAL, promotion_of
 from step_tasks import MlflowRunLink, params_of, run_step
 
-# One slot of a pool: steps that use the accelerator run one at a time. The queue says where, if there are Celery workers.
+# Steps that use the accelerator: one at a time, says the pool; by a worker that has it, says the queue.
 GPU = {"pool": "gpu", "queue": "gpu"}
 
 BINS = ("source", "limit", "counts", "seed")  # what plan and ingest must be asked alike

@@ -54,10 +54,10 @@ def test_a_worker_has_all_that_the_scheduler_has(tmp_path):
 
 
 def test_listening_for_others_is_seen(tmp_path):
-    services = services_of(tmp_path, BINCOUNT_BIND="0.0.0.0")
+    services = services_of(tmp_path, BINCOUNT_BIND="10.0.0.1")
     (finding,) = [finding for finding in check_file(services) if not finding.ok]
     assert (finding.check, finding.needed) == ("loopback", False)
-    assert "0.0.0.0" in finding.found
+    assert "10.0.0.1" in finding.found
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_what_was_opened_is_seen(tmp_path, service, name, value, check):
 
 
 @pytest.mark.parametrize(
-    "port", ["127.0.0.1:8081:8080/tcp", {"host_ip": "127.0.0.1", "published": "8081", "target": 8080, "mode": "ingress"}]
+    "port", ["127.0.0.1:8081:8080/tcp", {"host_ip": "127.0.0.1", "published": "8081", "target": 8080}]
 )
 def test_an_address_is_read_from_either_compose(port):
     assert address_of({"ports": [port]}, 8080) == "http://127.0.0.1:8081"

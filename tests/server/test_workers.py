@@ -10,7 +10,7 @@ from tests.server.stack import QUICK, Server, wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("_engine")]
 log = logging.getLogger(__name__)
 
-BINS = 5000  # three shards of 100 MB: each of two partitions has some
+BINS = 4000  # two shards of at most 100 MB: each of two partitions has one
 ASKED = QUICK | {"limit": None, "partitions": 2}
 
 
