@@ -7,6 +7,8 @@ cat >/tmp/auth.ini <<INI
 default_permission = READ
 database_uri = $AUTH_DATABASE
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+# Checking a password costs a tenth of a second of a processor, and a search logs thousands of numbers.
+auth_cache_ttl_seconds = 60
 INI
 export MLFLOW_AUTH_CONFIG_PATH=/tmp/auth.ini
 [ -n "${MLFLOW_S3_ENDPOINT_URL:-}" ] || unset MLFLOW_S3_ENDPOINT_URL

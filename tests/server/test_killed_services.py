@@ -40,9 +40,10 @@ def test_a_run_outlives_a_killed_service(server, service, during):
     run = server.trigger(**QUICK, seed=len(service) + sum(map(ord, service)))  # each run fetches bins of its own
     wait_until(lambda: state_of(server, run, during) == "running", 600, f"{during} must begin")
     began = time.monotonic()
-    server.engine.docker("kill", server.engine.service(service).container)
+    container = server.engine.service(service).container
+    server.engine.docker("kill", container)
     time.sleep(5)
-    server.engine.compose("up", "--detach")  # docker kill counts as told to stop: the restart policy leaves it
+    server.engine.docker("start", container)  # docker kill counts as told to stop: the restart policy leaves it
     server.engine.wait_ready()
     healthy_s = time.monotonic() - began
     ended = server.follow(run)
