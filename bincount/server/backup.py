@@ -76,13 +76,15 @@ def restore(engine: Engine, folder: Path) -> None:
         StoreError: If the engine or a database refuses.
     """
     _check(folder)
+    wrote = _restore_secrets(engine, folder / "env")  # first, since Compose reads nothing without them
     if engine.services():
+        if wrote:
+            engine.env_file.unlink()
         raise ConfigError(
             "restore: must find no stack here, got containers. "
             "To replace what is here, back it up, then remove it with its volumes: docker compose down --volumes."
         )
-    _restore_secrets(engine, folder / "env")
-    engine.compose("up", "--no-start", timeout_s=3600)
+    engine.compose("up", "--no-start")
     engine.compose("up", "-d", "postgres")
     engine.wait_ready(["postgres"])
     postgres = engine.service("postgres").container
@@ -109,16 +111,19 @@ def _restore_database(engine: Engine, postgres: str, dump: Path, name: str, owne
         engine.docker("exec", "--interactive", postgres, "pg_restore", *flags, stdin=file)
 
 
-def _restore_secrets(engine: Engine, backed_up: Path) -> None:
+def _restore_secrets(engine: Engine, backed_up: Path) -> bool:
+    """Whether they were absent and are now there."""
     here = engine.env_file
     if here.exists() and read_env(here.read_text()) != read_env(backed_up.read_text()):
         raise ConfigError(
             f"restore: {here.name} must be absent or that of the backup, got another. Its databases know the backup's "
             f"secrets only: move {here.name} away."
         )
-    if not here.exists():
+    absent = not here.exists()
+    if absent:
         here.touch(mode=0o600)
         here.write_bytes(backed_up.read_bytes())
+    return absent
 
 
 def _check(folder: Path) -> None:
