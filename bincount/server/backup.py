@@ -10,6 +10,7 @@ import argparse
 import datetime
 import hashlib
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -84,16 +85,25 @@ def restore(engine: Engine, folder: Path) -> None:
             "restore: must find no stack here, got containers. "
             "To replace what is here, back it up, then remove it with its volumes: docker compose down --volumes."
         )
-    engine.compose("up", "--no-start")
     engine.compose("up", "-d", "postgres")
     engine.wait_ready(["postgres"])
     postgres = engine.service("postgres").container
     for name, owner in DATABASES.items():
         _restore_database(engine, postgres, folder / f"{name}.dump", name, owner)
     for name, (service, place) in FOLDERS.items():
-        with (folder / f"{name}.tar").open("rb") as file:
-            container = engine.service(service).container
-            engine.docker("cp", "--archive", "-", f"{container}:{Path(place).parent}", stdin=file)
+        _restore_volume(engine, folder / f"{name}.tar", service, place)
+
+
+def _restore_volume(engine: Engine, archive: Path, service: str, place: str) -> None:
+    """Into the volume of a container that only waits: Compose 1.29 makes none whose dependencies have not ended."""
+    waiting = f"bincount-restore-{os.getpid()}"
+    engine.compose("run", "--detach", "--no-deps", "--name", waiting, service, "sleep", "infinity")
+    try:
+        with archive.open("rb") as file:
+            into = ["tar", "--extract", "--file=-", f"--directory={Path(place).parent}", "--no-overwrite-dir"]
+            engine.docker("exec", "--interactive", waiting, *into, stdin=file)
+    finally:
+        engine.docker("rm", "--force", waiting)
 
 
 def _restore_database(engine: Engine, postgres: str, dump: Path, name: str, owner: str) -> None:
