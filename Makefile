@@ -1,10 +1,10 @@
-# make up · make test · make check · make bench; README and CI call these and nothing else.
+# make up · make test · make check · make bench · make server-up; README and CI call these and nothing else.
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: setup up test test-all check bench lock clean
+.PHONY: setup up test test-all check bench lock clean secrets server-up server-down server-test backup restore
 
 setup: $(INSTALLED)  ## install everything into .venv
 
@@ -41,5 +41,31 @@ bench: setup  ## every benchmark, and docs/benchmarks.md from it; ARGS="--quick"
 lock: setup  ## pin every dependency anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --quiet --upgrade --output-file requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra gpu --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --constraint requirements.lock --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --quiet --upgrade --output-file requirements-gpu.lock
+	# Beside requirements.lock, never against it: what is in both is the same version.
+	$(BIN)/uv pip compile pyproject.toml --extra server --constraint requirements.lock --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-header --quiet --upgrade --output-file requirements-server.lock
+
+# The stack on a server (docs/server.md). These need Docker, Compose and any Python 3.11 or 3.12, but no .venv.
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+secrets:  ## write random secrets to .env; those it has stay
+	@$(PYTHON) -m bincount.server.secrets
+
+server-up: secrets  ## build the image, start every service, wait until all are healthy; COMPOSE_PROFILES=sample adds bins
+	$(COMPOSE) build --quiet airflow-init
+	$(COMPOSE) up --detach
+	@$(PYTHON) -m bincount.server.wait
+
+server-down:  ## stop the services; data stay in their volumes
+	COMPOSE_PROFILES=sample $(COMPOSE) down --remove-orphans
+
+server-test: setup  ## the real file on a real engine, from nothing and back; an hour on two cores
+	$(BIN)/python -m pytest tests/server $(ARGS)
+
+backup:  ## write databases, artifacts, workspace and secrets to backups/<time>; FOLDER=... names another place
+	@$(PYTHON) -m bincount.server.backup $(FOLDER)
+
+restore:  ## fill an empty machine's volumes from FROM=backups/...
+	@$(PYTHON) -m bincount.server.backup --restore $(FROM)

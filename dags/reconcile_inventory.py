@@ -21,7 +21,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from notices import tell
-from step_tasks import ALIKE, MlflowRunLink, params_of, run_step
+from step_tasks import ALIKE, GPU, MlflowRunLink, params_of, run_step
 from unattended import CHAMPION, DRIFT, filled, form_of, schedule_of
 
 NAME = "reconcile_inventory"
@@ -116,7 +116,7 @@ PARAMS = {
 }
 
 
-@task(pool="gpu")  # one slot: steps that use the accelerator run one at a time
+@task(**GPU)
 def reconcile() -> dict[str, Any]:
     """Holds the records against their photos and keeps the worklist in an MLflow run."""
     context = get_current_context()

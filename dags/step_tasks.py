@@ -11,6 +11,9 @@ from notices import run_failed
 
 MLFLOW_RUN = "mlflow_run_url"
 
+# Steps that use the accelerator: one at a time, says the pool; by a worker that has it, says the queue.
+GPU = {"pool": "gpu", "queue": "gpu"}
+
 ALIKE: dict[str, Any] = {
     "schedule": None,
     "catchup": False,
@@ -73,7 +76,8 @@ def link(answer: dict[str, Any]) -> str | None:
 
     if "run_id" not in answer:
         return None
-    url = f"{without_passwords(Settings.from_env().tracking_uri)}/#/runs/{answer['run_id']}"
+    settings = Settings.from_env()
+    url = f"{settings.tracking_page or without_passwords(settings.tracking_uri)}/#/runs/{answer['run_id']}"
     get_current_context()["ti"].xcom_push(MLFLOW_RUN, url)
     print(f"MLflow run: {url}")  # to be clicked in the log too
     return url

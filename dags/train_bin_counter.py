@@ -24,12 +24,11 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from promotion import APPROVAL, promotion_of
-from step_tasks import ALIKE, MlflowRunLink, params_of, run_step
+from step_tasks import ALIKE, GPU, MlflowRunLink, params_of, run_step
 from unattended import DRIFT, filled, form_of
 
 NAME = "train_bin_counter"
 FORM = form_of(NAME)
-GPU = {"pool": "gpu"}  # one slot: steps that use the accelerator run one at a time
 
 BINS = ("source", "limit", "counts", "seed")  # what plan and ingest must be asked alike
 DATA, LEARNING, EFFORT = "Data", "Learning", "Effort"

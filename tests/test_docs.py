@@ -44,6 +44,12 @@ CHECKED = {
     "--source ../shared/abid": "tests/steps/test_evaluate_source.py",
     ".venv/bin/bincount doctor": "asks the network for weights and the bucket for 20 s",
     ".venv/bin/bincount clean": "tests/local/test_clean.py",
+    ".venv/bin/bincount doctor --server": "tests/server/test_stack.py",
+    "make server-up COMPOSE_PROFILES=sample": "tests/server/test_stack.py",
+    "make backup": "tests/server/test_stack.py",
+    "make restore FROM=backups/2026-11-22": "tests/server/test_stack.py",
+    "make server-down": "tests/server/test_stack.py",
+    "make server-test": "needs a Docker engine; is tests/server",
     ".venv/bin/bincount reconcile --records stock.csv --source s3://aft-vbi-pds --capacity 50 "
     "--out worklist": "tests/steps/test_reconcile.py",
     ".venv/bin/bincount outcomes import counts.csv --worklist worklist": "tests/steps/test_import_outcomes.py",

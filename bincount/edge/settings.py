@@ -22,6 +22,7 @@ class Settings:
     Attributes:
         workspace: Folder of manifests, shards, features and runs.
         tracking_uri: MLflow's server, or an SQLite database where no server is named.
+        tracking_page: MLflow's address for people, where it is another than for programs.
         artifacts: Folder of MLflow's artifacts where no server is named.
         buckets: Endpoint by bucket name, for buckets that are not on AWS.
         serving_url: Address of the running model server, None where none is named.
@@ -38,10 +39,11 @@ class Settings:
     serving_token: str | None = field(default=None, repr=False)
     gate: Limits = field(default_factory=Limits)
     drift: DriftLimits = field(default_factory=DriftLimits)
+    tracking_page: str | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Reads BINCOUNT_WORKSPACE, _BUCKETS, _GATE, _DRIFT, _SERVING_URL, _SERVING_TOKEN, and MLFLOW_TRACKING_URI.
+        """Reads MLFLOW_TRACKING_URI and BINCOUNT_WORKSPACE, _BUCKETS, _GATE, _DRIFT, _SERVING_URL, _SERVING_TOKEN, _MLFLOW_URL.
 
         Each has a default inside the checkout or is not needed.
         BINCOUNT_BUCKETS lists ``NAME=http://host:port`` separated by commas,
@@ -61,6 +63,7 @@ class Settings:
             serving_token=environ.get("BINCOUNT_SERVING_TOKEN") or None,
             gate=Limits.parse(environ.get("BINCOUNT_GATE", "")),
             drift=DriftLimits.parse(environ.get("BINCOUNT_DRIFT", "")),
+            tracking_page=environ.get("BINCOUNT_MLFLOW_URL") or None,
         )
 
     def environment(self) -> dict[str, str]:

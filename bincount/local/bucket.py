@@ -1,4 +1,4 @@
-"""The embedded S3 server: a folder in the bucket's layout, read over real S3 on 127.0.0.1."""
+"""The embedded S3 server: a folder in the bucket's layout, read over real S3, on 127.0.0.1 unless told otherwise."""
 
 import argparse
 import logging
@@ -69,7 +69,7 @@ def _files_of(root: Path, part: str, suffix: str) -> Iterator[tuple[str, Path]]:
             yield f"{part}/{entry.name}", path
 
 
-def open_bucket(folder: Path, *, port: int, bucket: str = BUCKET) -> "BaseWSGIServer":
+def open_bucket(folder: Path, *, port: int, bucket: str = BUCKET, host: str = HOST) -> "BaseWSGIServer":
     """Makes an S3 server whose one bucket is a folder; call `serve_forever` on it.
 
     It only reads: GET, HEAD and LIST need no credentials, anything else is
@@ -79,8 +79,9 @@ def open_bucket(folder: Path, *, port: int, bucket: str = BUCKET) -> "BaseWSGISe
     Args:
         folder: Folder in the bucket's layout, see `list_objects`. A file is read
             when it is asked for; files added later are not seen.
-        port: Port on 127.0.0.1; 0 takes a free one, `.port` of the server tells which.
+        port: Port to listen on; 0 takes a free one, `.port` of the server tells which.
         bucket: The bucket's name.
+        host: Address to listen on; with another than 127.0.0.1 whoever reaches it may read the bins.
 
     Returns:
         A werkzeug server with a thread per connection, already listening.
@@ -97,22 +98,23 @@ def open_bucket(folder: Path, *, port: int, bucket: str = BUCKET) -> "BaseWSGISe
         raise ConfigError(f"--port: must be between 0 and 65535, got {port}. Choose another, such as 9000.")
     objects = list_objects(folder)
     try:
-        listening = socket.create_server((HOST, port), backlog=128)
+        listening = socket.create_server((host, port), backlog=128)
     except OSError as error:
         raise ConfigError(
-            f"--port: must be a free port of {HOST}, got {port} ({error}). Stop what uses it, or choose another."
+            f"--port: must be a free port of {host}, got {port} ({error}). Stop what uses it, or choose another."
         ) from error
     with listening:
         from bincount.local.s3_server import make_s3_server
 
-        return make_s3_server(objects, host=HOST, bucket=bucket, fd=listening.fileno())
+        return make_s3_server(objects, host=host, bucket=bucket, fd=listening.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serves a folder until SIGTERM or SIGINT: `python -m bincount.local.bucket --help`."""
     parser = argparse.ArgumentParser(prog="python -m bincount.local.bucket", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="holds bin-images/<id>.jpg and metadata/<id>.json")
-    parser.add_argument("--port", type=int, default=9000, help="on 127.0.0.1 (default: 9000); 0 takes a free one")
+    parser.add_argument("--port", type=int, default=9000, help="port to listen on (default: 9000); 0 takes a free one")
+    parser.add_argument("--host", default=HOST, help="address to listen on (default: %(default)s, this machine)")
     parser.add_argument("--bucket", default=BUCKET, help="the bucket's name (default: %(default)s)")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -120,10 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     try:
-        server = open_bucket(args.folder, port=args.port, bucket=args.bucket)
+        server = open_bucket(args.folder, port=args.port, bucket=args.bucket, host=args.host)
     except ConfigError as error:
         sys.exit(str(error))
-    print(f"bucket: s3://{args.bucket} is {args.folder}, at http://{HOST}:{server.port}", flush=True)
+    print(f"bucket: s3://{args.bucket} is {args.folder}, at http://{args.host}:{server.port}", flush=True)
     server.serve_forever()
 
 

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from bincount.edge.settings import Settings
+from bincount.local.finding import Finding
 from bincount.local.ports import is_free
 from bincount.local.stack import PORT_FLAGS, add_port_arguments
 
@@ -27,27 +28,9 @@ _WEIGHTS = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 _WEIGHTS_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{_WEIGHTS}"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one check found.
-
-    Attributes:
-        check: What was looked at.
-        ok: Whether it is as it should be.
-        needed: Whether the chain cannot run without it.
-        found: What is there.
-        do: What to do about it, "" where nothing is to be done.
-    """
-
-    check: str
-    ok: bool
-    needed: bool
-    found: str
-    do: str = ""
-
-
 def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of `bincount doctor`: the ports that `bincount up` would use."""
+    """Adds the flags of `bincount doctor`: the ports that `bincount up` would use, or that the server is meant."""
+    parser.add_argument("--server", action="store_true", help="look at the stack of docker-compose.yml instead")
     add_port_arguments(parser)
 
 
@@ -57,6 +40,10 @@ def doctor(args: argparse.Namespace) -> int:
     Returns:
         The exit status: 0 if all that is needed is there, else 1.
     """
+    if args.server:
+        from bincount.server.doctor import server_findings
+
+        return _tell(server_findings())
     settings = Settings.from_env()
     checks: list[Callable[[], Finding]] = [
         check_python,
@@ -68,6 +55,10 @@ def doctor(args: argparse.Namespace) -> int:
     ]
     with ThreadPoolExecutor() as pool:  # two of them may wait for 20 seconds
         findings = list(pool.map(lambda check: check(), checks))
+    return _tell(findings)
+
+
+def _tell(findings: Sequence[Finding]) -> int:
     json.dump([asdict(finding) for finding in findings], sys.stdout, indent=2, ensure_ascii=False)
     print()
     return 0 if all(finding.ok or not finding.needed for finding in findings) else 1

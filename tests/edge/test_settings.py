@@ -20,10 +20,12 @@ def test_the_environment_moves_things():
             "BINCOUNT_WORKSPACE": "elsewhere",
             "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
             "BINCOUNT_BUCKETS": "sample=http://127.0.0.1:9000, other=https://example.org",
+            "BINCOUNT_MLFLOW_URL": "https://ml.example.org",
         }
     )
     assert settings.workspace == Path("elsewhere").absolute()
     assert settings.buckets == {"sample": "http://127.0.0.1:9000", "other": "https://example.org"}
+    assert settings.tracking_page == "https://ml.example.org"
 
 
 @pytest.mark.parametrize("text", ["sample", "=http://x", "sample=ftp://x"])

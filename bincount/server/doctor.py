@@ -1,0 +1,160 @@
+"""`bincount doctor --server`: whether the stack of docker-compose.yml is closed to whom it should be, and runs."""
+
+from __future__ import annotations
+
+import ipaddress
+import stat
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bincount.core.errors import BincountError
+from bincount.local.finding import Finding
+from bincount.server.engine import Engine, engine_problem
+from bincount.server.secrets import NAMES, read_env
+
+_SHORTEST = 32  # characters: what `make secrets` writes has 44 and more
+_AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def server_findings(engine: Engine | None = None) -> list[Finding]:
+    """Looks at the secrets, at the file as Compose understands it, and at what runs.
+
+    Args:
+        engine: The stack; the checkout's own where None.
+    """
+    engine = engine or Engine()
+    secrets = check_secrets(engine.env_file)
+    problem = engine_problem()
+    if problem:
+        return [*secrets, Finding("engine", False, True, problem, "Install Docker and Compose, and start the engine.")]
+    found = [*secrets, Finding("engine", True, True, "a Docker engine and Compose answer")]
+    if not engine.env_file.exists():
+        return found
+    try:
+        import yaml
+
+        services = yaml.safe_load(engine.compose("config"))["services"]
+        return [*found, *check_file(services), *check_running(engine, services)]
+    except BincountError as error:
+        return [*found, Finding("compose", False, True, str(error), "Mend .env or the file that it names.")]
+
+
+def check_secrets(path: Path) -> list[Finding]:
+    """Whether every secret is there, long, its own, and nobody else's to read."""
+    if not path.exists():
+        return [Finding("secrets", False, True, f"no {path.name}", "Run make secrets.")]
+    values = {name: value for name, value in read_env(path.read_text()).items() if name in NAMES}
+    weak = [name for name in NAMES if len(values.get(name, "")) < _SHORTEST]
+    twice = sorted(name for name, value in values.items() if list(values.values()).count(value) > 1)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    do = "Run make secrets for those that are missing; replace the others with `openssl rand -hex 32`."
+    return [
+        Finding("secrets", not weak, True, f"missing or short: {', '.join(weak) or 'none'}", do if weak else ""),
+        Finding("secrets-differ", not twice, True, f"the same: {', '.join(twice) or 'none'}", do if twice else ""),
+        Finding(
+            "secrets-private",
+            not mode & 0o077,
+            True,
+            f"{path.name} has mode {mode:o}",
+            f"chmod 600 {path.name}" if mode & 0o077 else "",
+        ),
+    ]
+
+
+def check_file(services: Mapping[str, Any]) -> list[Finding]:
+    """Whether the file, as Compose reads it with its settings, leaves anything open.
+
+    Args:
+        services: What `docker compose config` says under that name.
+    """
+    env = {name: service.get("environment") or {} for name, service in services.items()}
+    parts = [env[name] for name in env if name in _AIRFLOW_PARTS or name.startswith("worker")]
+    jwt = {part.get("AIRFLOW__API_AUTH__JWT_SECRET") for part in parts}
+    manager = {part.get("AIRFLOW__CORE__AUTH_MANAGER", "") for part in parts}
+    simple = sorted(name for name in manager if not name or "Simple" in name)
+    hosts = str(env["mlflow"].get("MLFLOW_SERVER_ALLOWED_HOSTS", ""))
+    token = env["model-server"].get("BINCOUNT_SERVING_TOKEN")
+    script = " ".join(services["mlflow"]["command"])
+    limits = sorted(name for name, service in services.items() if not service.get("mem_limit"))
+    open_to = sorted({address for service in services.values() for address in _open_addresses(service)})
+    return [
+        Finding(
+            "loopback",
+            not open_to,
+            False,
+            f"listens on {', '.join(open_to) or 'this machine only'}",
+            "Put TLS before it (docs/server.md), or take BINCOUNT_BIND out of .env." if open_to else "",
+        ),
+        _rule("airflow-jwt", len(jwt) == 1 and None not in jwt, f"{len(jwt)} JWT secrets in {len(parts)} parts"),
+        _rule("airflow-users", not simple, f"auth manager {', '.join(sorted(manager))}"),
+        _rule("mlflow-login", "mlflow.sh" in script, f"started by {script}"),
+        _rule("mlflow-hosts", bool(hosts) and "*" not in hosts.split(","), f"answers for {hosts or 'any host'}"),
+        _rule("model-token", bool(token), "asks for a token" if token else "asks for nothing"),
+        _rule("memory", not limits, f"without a limit: {', '.join(limits) or 'none'}"),
+    ]
+
+
+def check_running(engine: Engine, services: Mapping[str, Any]) -> list[Finding]:
+    """Whether what runs is healthy and refuses whoever has no login; one finding where nothing runs."""
+    running = engine.services()
+    if not running:
+        return [Finding("running", False, False, "nothing", "make server-up starts it.")]
+    late = [f"{one.name} ({one.state}, {one.health})" for one in running if not one.ready]
+    do = "See its log: docker compose logs SERVICE." if late else ""
+    found = [Finding("running", not late, True, f"not healthy: {', '.join(late) or 'none'}", do)]
+    asked = {
+        "airflow-refuses": ("api-server", 8080, "/api/v2/dags", {}, 401),
+        "mlflow-refuses": ("mlflow", 5000, "/api/2.0/mlflow/registered-models/search", {}, 401),
+        "mlflow-refuses-hosts": ("mlflow", 5000, "/", {"Host": "evil.example"}, 403),
+        "model-refuses": ("model-server", 5001, "/invocations", {}, 401),
+    }
+    for check, (service, port, path, headers, wanted) in asked.items():
+        url = address_of(services[service], port) + path
+        status = _status(url, headers, b"{}" if path == "/invocations" else None)
+        found.append(_rule(check, status == wanted, f"{path} without a login: {status or 'no answer'}"))
+    return found
+
+
+def address_of(service: Mapping[str, Any], port: int) -> str:
+    """Where a service's port is reached from this machine.
+
+    Args:
+        service: As `docker compose config` gives it.
+        port: The port in its container.
+    """
+    for entry in service.get("ports", ()):
+        host, published, target = _port(entry)
+        if target == port:
+            return f"http://{host if host not in ('', '0.0.0.0', '::') else '127.0.0.1'}:{published}"  # noqa: S104
+    raise LookupError(f"port {port} is not published")
+
+
+def _open_addresses(service: Mapping[str, Any]) -> list[str]:
+    hosts = [_port(entry)[0] for entry in service.get("ports", ())]
+    return [host or "all addresses" for host in hosts if not host or not ipaddress.ip_address(host).is_loopback]
+
+
+def _port(entry: str | Mapping[str, Any]) -> tuple[str, int, int]:
+    """Host, published and container's port: Compose 2 gives an object, 1.29 "127.0.0.1:8080:8080/tcp"."""
+    if isinstance(entry, Mapping):
+        return str(entry.get("host_ip") or ""), int(entry["published"]), int(entry["target"])
+    host, published, target = ("", *entry.split("/")[0].rsplit(":", 2))[-3:]
+    return host, int(published), int(target)
+
+
+def _status(url: str, headers: Mapping[str, str], body: bytes | None) -> int | None:
+    try:
+        with _opener.open(urllib.request.Request(url, body, dict(headers)), timeout=10) as answer:  # noqa: S310
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+def _rule(check: str, ok: bool, found: str) -> Finding:
+    return Finding(check, ok, True, found, "" if ok else "Take what docker-compose.yml says; docs/server.md says why.")

@@ -1,0 +1,80 @@
+"""`make secrets`: random secrets in .env, which Compose reads; standard library only, so that a server needs no more.
+
+python -m bincount.server.secrets [FILE]
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import secrets
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ENV_FILE = CHECKOUT / ".env"
+
+FERNET = "AIRFLOW_FERNET_KEY"
+NAMES = {
+    "POSTGRES_PASSWORD": "PostgreSQL's superuser",
+    "AIRFLOW_DB_PASSWORD": "Airflow's user of PostgreSQL",
+    "MLFLOW_DB_PASSWORD": "MLflow's user of PostgreSQL",
+    "AIRFLOW_ADMIN_PASSWORD": "Airflow's UI, user admin",
+    FERNET: "what Airflow encrypts connections with",
+    "AIRFLOW_API_SECRET_KEY": "what Airflow's parts sign requests for logs with",
+    "AIRFLOW_JWT_SECRET": "what Airflow's API server signs logins and tasks' tokens with",
+    "MLFLOW_ADMIN_PASSWORD": "MLflow's UI and API, user admin",
+    "MLFLOW_FLASK_SECRET_KEY": "what MLflow signs its forms with",
+    "BINCOUNT_SERVING_TOKEN": "what clients of the model server send",
+    "REDIS_PASSWORD": "the queue of docker-compose.celery.yml",
+}
+"""Each secret and what it opens."""
+
+
+def write_secrets(path: Path) -> list[str]:
+    """Adds the secrets that a file does not have yet; what it has stays as it is.
+
+    Args:
+        path: The file, made readable and writable for its owner alone.
+
+    Returns:
+        The names of those added.
+    """
+    old = path.read_text() if path.exists() else ""
+    missing = [name for name in NAMES if name not in read_env(old)]
+    if missing:
+        new = "".join(f"# {NAMES[name]}\n{name}={_random(name)}\n" for name in missing)
+        beside = path.with_name(f"{path.name}.new")
+        beside.unlink(missing_ok=True)
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"{old.rstrip()}\n\n{new}" if old.strip() else new)
+        beside.replace(path)
+    path.chmod(0o600)
+    return missing
+
+
+def read_env(text: str) -> dict[str, str]:
+    """The values of an .env file that are not empty, by name.
+
+    Example:
+        >>> read_env("# a comment\\nA=1\\nB=")
+        {'A': '1'}
+    """
+    return dict(re.findall(r"^([A-Z][A-Z0-9_]*)=(\S+)$", text, re.M))
+
+
+def _random(name: str) -> str:
+    # Letters and digits only: they stand in addresses and in shell lines.
+    return base64.urlsafe_b64encode(os.urandom(32)).decode() if name == FERNET else secrets.token_hex(32)
+
+
+def main() -> None:
+    """Writes the file and says what was added, never a value."""
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else ENV_FILE
+    added = write_secrets(path)
+    print(f"{path.name}: {f'wrote {len(added)} secrets' if added else 'has all secrets, nothing changed'}")
+
+
+if __name__ == "__main__":
+    main()

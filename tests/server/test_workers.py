@@ -1,0 +1,95 @@
+"""With Celery: a partitioned ingest uses both workers, and one killed in its midst changes nothing of the manifest."""
+
+import logging
+import time
+
+import pytest
+
+from tests.server.stack import QUICK, Server, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("_engine")]
+log = logging.getLogger(__name__)
+
+BINS = 4000  # two shards of at most 100 MB: each of two partitions has one
+ASKED = QUICK | {"limit": None, "partitions": 2}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, _engine):
+    files = "docker-compose.yml:docker-compose.celery.yml"
+    server = Server(
+        tmp_path_factory.mktemp("workers"),
+        "bincount-workers",
+        COMPOSE_FILE=files,
+        TASK_HEARTBEAT_TIMEOUT=60,
+        WORKER_TASKS=1,
+        SAMPLE_BINS=BINS,
+    )
+    server.wipe()
+    try:
+        server.engine.compose("build", "--quiet", "airflow-init")
+        log.warning("healthy after %.0f s", server.up())
+        yield server
+    finally:
+        server.wipe()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server):
+    """The manifest of a run in which nothing was killed, and where its tasks ran."""
+    run = server.trigger(**ASKED)
+    manifest = manifest_of(server, run)
+    wait_until(lambda: ("prepare", "-1") in hosts_of(server, run), 300, "prepare must begin")
+    hosts = hosts_of(server, run)
+    server.airflow.fail(run)
+    return manifest, hosts
+
+
+def test_two_workers_share_a_partitioned_ingest(server, undisturbed):
+    _, hosts = undisturbed
+    log.warning("hosts: %s", hosts)
+    fetching = {host for (task, _), host in hosts.items() if task == "fetch"}
+    workers = {one.container for one in server.engine.services() if one.name == "worker"}
+    assert fetching == workers
+    assert len(workers) == 2
+
+
+def test_what_trains_has_a_worker_of_its_own(server, undisturbed):
+    _, hosts = undisturbed
+    assert hosts["prepare", "-1"] == server.engine.service("worker-gpu").container
+
+
+def test_a_worker_killed_in_its_task_changes_nothing_of_the_manifest(server, undisturbed):
+    manifest, _ = undisturbed
+    # Photos and plan are named by content: without them the second run has it all to do again.
+    server.engine.docker(
+        "exec", server.engine.service("worker-gpu").container, "sh", "-c", "rm -rf /srv/workspace/[!k]*"
+    )
+    run = server.trigger(**ASKED)
+    wait_until(lambda: states_of(server, run, "fetch") == ["running", "running"], 600, "both must fetch")
+    time.sleep(1)
+    victim = hosts_of(server, run)["fetch", "1"]
+    server.engine.docker("kill", victim)
+    began = time.monotonic()
+    assert manifest_of(server, run) == manifest
+    log.warning("the killed worker's share was done %.0f s later", time.monotonic() - began)
+    assert ("fetch", "1") in {key for key, host in hosts_of(server, run).items() if host != victim}
+    server.engine.compose("up", "--detach")
+    assert server.follow(run) == "success", server.explain(run)
+
+
+def manifest_of(server, run):
+    wait_until(lambda: states_of(server, run, "ingest") == ["success"], 1200, "the ingest must be green")
+    return server.airflow.answer_of(run, "ingest")["manifest"]
+
+
+def states_of(server, run, name):
+    return [task.state for task in server.airflow.tasks(run) if task.name == name]
+
+
+def hosts_of(server, run):
+    """The host, which is a container's id, of each task that has begun, by name and map index."""
+    query = f"SELECT task_id, map_index, hostname FROM task_instance WHERE run_id = '{run}' AND hostname != ''"  # noqa: S608
+    asked = ["psql", "-U", "postgres", "airflow", "--tuples-only", "--no-align", "-c", query]
+    rows = server.engine.docker("exec", server.engine.service("postgres").container, *asked)
+    return {(task, index): host for task, index, host in (row.split("|") for row in rows.split())}
