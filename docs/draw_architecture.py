@@ -18,20 +18,25 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "pictures" / "architecture.svg"
 
 WIDTH, HEIGHT, BOX_HEIGHT = 1000, 730, 88
-_LINE = 44  # characters of libraries that fit
+_LINE = 40  # characters of libraries that fit
 # Left, top, width and what a folder is for; the rows are the layers.
 BOXES = {
     "cli": (590, 15, 250, "what a person types"),
-    "dags": (20, 160, 250, "when to run: Airflow"),
-    "serving": (440, 160, 250, "the model server"),
-    "local": (730, 160, 250, "the one-machine stack"),
+    "dags": (15, 160, 230, "when to run: Airflow"),
+    "serving": (260, 160, 230, "the model server"),
+    "local": (505, 160, 230, "the one-machine stack"),
+    "server": (750, 160, 235, "around docker-compose.yml"),
     "steps": (340, 315, 320, "verbs: ingest … reconcile"),
     "learn": (100, 470, 320, "tensors"),
     "edge": (580, 470, 320, "buckets, MLflow, environment"),
     "core": (340, 625, 320, "facts and rules"),
 }
 COLOURS = dict(
-    zip(BOXES, ("#b45309", "#0f766e", "#7c3aed", "#be123c", "#1d4ed8", "#15803d", "#a16207", "#475569"), strict=True)
+    zip(
+        BOXES,
+        ("#b45309", "#0f766e", "#7c3aed", "#be123c", "#9d174d", "#1d4ed8", "#15803d", "#a16207", "#475569"),
+        strict=True,
+    )
 )
 
 

@@ -43,7 +43,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Reads MLFLOW_TRACKING_URI and BINCOUNT_WORKSPACE, _BUCKETS, _GATE, _DRIFT, _SERVING_URL, _SERVING_TOKEN, _MLFLOW_URL.
+        """Reads MLFLOW_TRACKING_URI, and by name what begins with BINCOUNT_.
 
         Each has a default inside the checkout or is not needed.
         BINCOUNT_BUCKETS lists ``NAME=http://host:port`` separated by commas,
