@@ -67,7 +67,6 @@ def test_a_worker_killed_in_its_task_changes_nothing_of_the_manifest(server, und
     )
     run = server.trigger(**ASKED)
     wait_until(lambda: states_of(server, run, "fetch") == ["running", "running"], 600, "both must fetch")
-    time.sleep(1)
     victim = hosts_of(server, run)["fetch", "1"]
     server.engine.docker("kill", victim)
     began = time.monotonic()
