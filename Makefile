@@ -33,7 +33,7 @@ check: setup  ## style, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/core tests/test_*.py tests/security bincount/core --ignore tests/test_end_to_end.py
+	$(BIN)/python -m pytest -q tests/core tests/test_*.py tests/security bincount/core --deselect tests/test_end_to_end.py
 
 bench: setup  ## every benchmark, and docs/benchmarks.md from it; ARGS="--quick", ARGS="--only search"
 	$(BIN)/python -m benchmarks $(ARGS)
