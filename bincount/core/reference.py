@@ -12,6 +12,7 @@ import numpy as np
 from bincount.core.counts import Counts
 from bincount.core.drift import FACTS, Histogram
 from bincount.core.errors import DataError
+from bincount.core.files import write_whole
 
 FILE = "reference.json"
 _FORMAT = "bincount-reference-1"
@@ -68,9 +69,7 @@ class Reference:
             },
             "features": {"center": self.center.tolist(), "spread": self.spread.tolist()},
         }
-        beside = folder / f".{FILE}"
-        beside.write_text(json.dumps(content))
-        beside.replace(folder / FILE)
+        write_whole(folder / FILE, [json.dumps(content).encode()])
 
     @classmethod
     def read(cls, folder: Path) -> Reference | None:

@@ -24,6 +24,8 @@ pytestmark = [
     pytest.mark.filterwarnings(r"ignore:(currentThread|getName)\(\) is deprecated:DeprecationWarning"),
 ]
 FAULTS = ["full", "read-only"]
+ONLY_FULL = pytest.mark.parametrize("broken", ["full"], indirect=True)
+ONLY_READ_ONLY = pytest.mark.parametrize("broken", ["read-only"], indirect=True)
 TOLD = {"full": "No space left on device", "read-only": "Read-only file system"}
 
 
@@ -80,9 +82,8 @@ def test_ingest(broken, tmp_path, monkeypatch):
     assert answer["bins"] > 200
 
 
+@ONLY_FULL  # no disk becomes read-only while a file is open for writing
 def test_ingest_in_the_middle_of_a_shard(broken, tmp_path, monkeypatch):
-    if broken.fault != "full":
-        pytest.skip("a disk does not become read-only while a file is open for writing")
     monkeypatch.setattr(limits, "_SPARE_BYTES", -(10**9))
     source = str(write_source(tmp_path / "bins", 300))
     broken.settings.workspace.mkdir()
@@ -128,13 +129,12 @@ def test_reconcile(broken, tmp_path):
     assert json.loads(answer)["bins"] == 30
 
 
+@ONLY_READ_ONLY  # its lock is an empty file, for which a full disk has room
 def test_promote(broken):
     """Who becomes champion is kept in MLflow; the workspace holds the lock."""
     version = registered(broken.settings).rsplit("/", 1)[1]
     (broken.settings.workspace / "champion.lock").unlink(missing_ok=True)
     words = ("promote", version, "--force", "--why=a test")
-    if broken.fault == "full":
-        pytest.skip("an empty file has room on a full disk")
     answer = broken.refused_then_done(*words)
     assert answer["promoted"]
     assert registry.alias(broken.settings, registry.CHAMPION) == version
@@ -152,9 +152,8 @@ def test_the_tracking_database(tmp_path, monkeypatch, capsys):
         assert tracking.run_tags(settings, tracking.open_run(settings)) is not None
 
 
-def test_a_killed_reconciliation_and_a_full_disk_lose_nothing(broken, tmp_path):
-    if broken.fault != "full":
-        pytest.skip("the same whatever the disk says")
+@ONLY_FULL  # test_reconcile has the read-only one
+def test_a_list_outlives_a_reconciliation_that_finds_no_room(broken, tmp_path):
     model = registered(broken.settings)
     source = str(write_source(tmp_path / "bins", 30))
     asked = {"source": source, "model": model, "out": str(tmp_path / "out")}
