@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from bincount.core.errors import ConfigError
+from bincount.core.named_numbers import read_numbers
 
 
 @dataclass(frozen=True)
@@ -59,19 +60,7 @@ class DriftLimits:
             >>> DriftLimits.parse("recorded=1").recorded
             1.0
         """
-        named = {}
-        for entry in filter(None, (part.strip() for part in text.split(","))):
-            name, _, value = (part.strip() for part in entry.partition("="))
-            try:
-                if name not in FACTS:
-                    raise ValueError(name)
-                named[name] = float(value)
-            except ValueError:
-                raise ConfigError(
-                    f"drift: must be NAME=NUMBER separated by commas, with names of {', '.join(FACTS)}, got {entry!r}. "
-                    "Fix the entry."
-                ) from None
-        return cls(**named)
+        return cls(**read_numbers(text, dict.fromkeys(FACTS, float), "drift"))
 
 
 FACTS = tuple(field.name for field in fields(DriftLimits))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from bincount.core.errors import ConfigError
+from bincount.core.named_numbers import read_numbers
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,8 @@ class Limits:
             >>> Limits.parse("ece=0.03,groups=50")
             Limits(groups=50, ece=0.03, rps_worse=0.01, recall_fall=0.1)
         """
-        kinds: dict[str, Callable[[str], Any]] = {field.name: type(field.default) for field in fields(cls)}
-        named = {}
-        for entry in filter(None, (part.strip() for part in text.split(","))):
-            name, _, value = entry.partition("=")
-            try:
-                named[name.strip()] = kinds[name.strip()](value)
-            except (KeyError, ValueError):
-                raise ConfigError(
-                    f"gate: must be NAME=NUMBER separated by commas, with names of {', '.join(kinds)}, got {entry!r}. "
-                    "Fix the entry."
-                ) from None
-        return cls(**named)
+        types: dict[str, Callable[[str], Any]] = {field.name: type(field.default) for field in fields(cls)}
+        return cls(**read_numbers(text, types, "gate"))
 
 
 @dataclass(frozen=True)
