@@ -54,6 +54,8 @@ def test_counts_come_back_and_the_next_run_uses_their_rate(reconciled, tmp_path)
     assert after["error_rate"] == rate["estimate"]
     assert after["error_rate_from"] == {"by": "outcomes", "outcomes": 60, "low": rate["low"], "high": rate["high"]}
     assert after["expected_wrong"] > before["expected_wrong"]
+    assert "is the default until 30 counted bins" in (worklist / "report.html").read_text()
+    assert "is what 60 counted bins of this source say" in (out / "report.html").read_text()
     reconcile(settings, out=str(out), error_rate=0.01, **asked)
     said = read_lists(out)[2]
     assert (said["error_rate"], said["error_rate_from"]) == (0.01, {"by": "--error-rate", "outcomes": 0})

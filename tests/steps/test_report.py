@@ -14,6 +14,7 @@ from tests.tiny import photo
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ABOUT = About("s3://<b>", "7", "0" * 16, Counts.parse("0-5+"), 0.05)
+TOLD = {"by": "--error-rate", "outcomes": 0}
 VERDICTS = ("mismatch", "unsure", "match", "not_countable")
 HOSTILE = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
 
@@ -47,7 +48,7 @@ def row(place):
     }
 
 
-def page_of(folder, *, rows=24, drift=None, **more):
+def page_of(folder, *, rows=24, drift=None, error_rate_from=TOLD, **more):
     """Writes a report. Returns its path."""
     listed = [row(place) for place in range(rows)]
     probabilities = [each["mismatch_probability"] for each in listed if each["mismatch_probability"]]
@@ -63,6 +64,7 @@ def page_of(folder, *, rows=24, drift=None, **more):
         "learned_from": 3,
         "curve": curve_of(probabilities),
         "drift": drift,
+        "error_rate_from": error_rate_from,
     }
     for place in range(3):
         write_bin(folder, f"{10_000 + place}", recorded=1, image=photo(seed=place))
@@ -230,3 +232,25 @@ def test_a_drift_is_said_before_the_list(opened, width):
 def test_no_drift_is_folded_and_who_counts_blindly_sees_none(opened):
     assert opened(drift={**DRIFT, "beyond": []}).locator("details[open]").count() == 0
     assert "drift" not in opened(drift=DRIFT, blind=True).content().lower()
+
+
+@pytest.mark.parametrize(
+    ("error_rate_from", "says"),
+    [
+        (TOLD, "is what this run was told (--error-rate)."),
+        (
+            {"by": "outcomes", "outcomes": 1060, "low": 0.0153, "high": 0.124},
+            "is what 1,060 counted bins of this source say (with 95 % confidence 1.5 % to 12 %).",
+        ),
+        (
+            {"by": "default", "outcomes": 7, "needed": 30},
+            "is the default until 30 counted bins of this source tell the rate; so far 7 do.",
+        ),
+        (
+            {"by": "default", "outcomes": 40, "needed": 30},
+            "is the default: 40 counted bins of this source leave the rate too open.",
+        ),
+    ],
+)
+def test_it_says_where_the_error_rate_is_from(tmp_path, error_rate_from, says):
+    assert f"That 2 % of the records are wrong {says}" in page_of(tmp_path, error_rate_from=error_rate_from).read_text()
