@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import asdict
 from typing import Any
 
 from bincount.core.config import ChainConfig
@@ -18,8 +19,7 @@ from bincount.edge.disk import writing
 from bincount.edge.settings import Settings
 from bincount.local.clean import add_clean_arguments
 from bincount.local.clean import clean as clean_verb
-from bincount.local.doctor import add_doctor_arguments
-from bincount.local.doctor import doctor as doctor_verb
+from bincount.local.stack import PORT_FLAGS, add_port_arguments
 from bincount.local.up import add_up_arguments
 from bincount.local.up import up as up_verb
 from bincount.serving.serve import add_serve_arguments
@@ -90,8 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     up.set_defaults(run=up_verb)
 
     doctor = add("doctor", "Say what is missing on this machine, and what to do about it.", "bincount doctor")
-    add_doctor_arguments(doctor)
-    doctor.set_defaults(run=doctor_verb)
+    doctor.add_argument("--server", action="store_true", help="look at the stack of docker-compose.yml instead")
+    add_port_arguments(doctor)
+    doctor.set_defaults(run=_doctor)
 
     clean = add("clean", "Show what takes how much room; free what no model or run needs.", "bincount clean --yes")
     add_clean_arguments(clean)
@@ -142,6 +143,21 @@ def _predict(args: argparse.Namespace) -> None:
     from bincount.steps.predict import predict
 
     _print_answer(lambda: predict(Settings.from_env(), **_options(args)))
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    """Prints the findings; 0 if all that is needed is there, else 1."""
+    if args.server:
+        from bincount.server.doctor import server_findings
+
+        findings = server_findings()
+    else:
+        from bincount.local.doctor import machine_findings
+
+        ports = {name: getattr(args, f"{name}_port") for name in PORT_FLAGS}
+        findings = machine_findings(Settings.from_env(), ports)
+    _print_answer(lambda: [asdict(finding) for finding in findings])
+    return 0 if all(finding.ok or not finding.needed for finding in findings) else 1
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

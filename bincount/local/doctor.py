@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 from bincount.edge.settings import Settings
 from bincount.local.finding import Finding
 from bincount.local.ports import is_free
-from bincount.local.stack import PORT_FLAGS, add_port_arguments
 
 TIMEOUT_S = 20
 NEEDED_GB = 5  # Airflow's and MLflow's databases, the sample, features of some thousand bins
@@ -28,40 +24,23 @@ _WEIGHTS = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 _WEIGHTS_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{_WEIGHTS}"
 
 
-def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of `bincount doctor`: the ports that `bincount up` would use, or that the server is meant."""
-    parser.add_argument("--server", action="store_true", help="look at the stack of docker-compose.yml instead")
-    add_port_arguments(parser)
+def machine_findings(settings: Settings, ports: Mapping[str, int]) -> list[Finding]:
+    """Looks at whatever `bincount up` and a training need of this machine.
 
-
-def doctor(args: argparse.Namespace) -> int:
-    """Prints the findings as JSON.
-
-    Returns:
-        The exit status: 0 if all that is needed is there, else 1.
+    Args:
+        settings: Where the workspace is.
+        ports: Those that `bincount up` would use, by the names of `stack.PORT_FLAGS`.
     """
-    if args.server:
-        from bincount.server.doctor import server_findings
-
-        return _tell(server_findings())
-    settings = Settings.from_env()
     checks: list[Callable[[], Finding]] = [
         check_python,
         lambda: check_disk(settings.workspace),
-        *(lambda name=name: check_port(name, getattr(args, f"{name}_port")) for name in PORT_FLAGS),
+        *(lambda name=name, port=port: check_port(name, port) for name, port in ports.items()),
         check_weights,
         check_gpu,
         check_bucket,
     ]
     with ThreadPoolExecutor() as pool:  # two of them may wait for 20 seconds
-        findings = list(pool.map(lambda check: check(), checks))
-    return _tell(findings)
-
-
-def _tell(findings: Sequence[Finding]) -> int:
-    json.dump([asdict(finding) for finding in findings], sys.stdout, indent=2, ensure_ascii=False)
-    print()
-    return 0 if all(finding.ok or not finding.needed for finding in findings) else 1
+        return list(pool.map(lambda check: check(), checks))
 
 
 def check_python() -> Finding:
