@@ -1,9 +1,12 @@
 """The stack of docker-compose.yml under a name, secrets and ports of its own, beside whatever else the engine runs."""
 
 import json
+import logging
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bincount.edge.model_server import Client
@@ -11,6 +14,8 @@ from bincount.local.airflow_api import FINISHED, AirflowApi
 from bincount.server.engine import Engine
 from bincount.server.secrets import read_env, write_secrets
 from tests.local.test_up import free_ports
+
+log = logging.getLogger(__name__)
 
 DAG = "train_bin_counter"
 QUICK = {"source": "s3://bins", "limit": 200, "image_px": 64, "weights": "none", "trials": 1, "max_epochs": 2}
@@ -96,6 +101,19 @@ class Server:
         told = [f"{task.label}: {task.state}, attempt {task.attempt}" for task in tasks]
         failed = [line for task in tasks if task.state == "failed" for line in self.airflow.log_of(run, task)[-25:]]
         return "\n".join(told + failed)
+
+
+@contextmanager
+def started(folder: Path, project: str, **settings: object) -> Iterator[Server]:
+    """A stack from nothing, with images of this code; nothing of it is left afterwards."""
+    server = Server(folder, project, **settings)
+    server.wipe()
+    try:
+        server.engine.compose("build", "--quiet", "airflow-init")
+        log.warning("%s: healthy after %.0f s", project, server.up())
+        yield server
+    finally:
+        server.wipe()
 
 
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

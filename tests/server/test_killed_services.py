@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.server.stack import QUICK, Server, wait_until
+from tests.server.stack import QUICK, started, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("_engine")]
 log = logging.getLogger(__name__)
@@ -13,14 +13,8 @@ log = logging.getLogger(__name__)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, _engine):
-    server = Server(tmp_path_factory.mktemp("killed"), "bincount-killed", TASK_HEARTBEAT_TIMEOUT=60)
-    server.wipe()
-    try:
-        server.engine.compose("build", "--quiet", "airflow-init")
-        server.up()
+    with started(tmp_path_factory.mktemp("killed"), "bincount-killed", TASK_HEARTBEAT_TIMEOUT=60) as server:
         yield server
-    finally:
-        server.wipe()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from bincount.server.backup import back_up, restore
 from bincount.server.doctor import server_findings
-from tests.server.stack import Server, status
+from tests.server.stack import started, status
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("_engine")]
 log = logging.getLogger(__name__)
@@ -18,14 +18,8 @@ log = logging.getLogger(__name__)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, _engine):
-    server = Server(tmp_path_factory.mktemp("server"), "bincount-test")
-    server.wipe()
-    try:
-        server.engine.compose("build", "--quiet", "airflow-init")
-        log.warning("healthy after %.0f s", server.up())
+    with started(tmp_path_factory.mktemp("server"), "bincount-test") as server:
         yield server
-    finally:
-        server.wipe()
 
 
 @pytest.fixture(scope="module")

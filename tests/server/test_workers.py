@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.server.stack import QUICK, Server, wait_until
+from tests.server.stack import QUICK, started, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("_engine")]
 log = logging.getLogger(__name__)
@@ -16,22 +16,14 @@ ASKED = QUICK | {"limit": None, "partitions": 2}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, _engine):
-    files = "docker-compose.yml:docker-compose.celery.yml"
-    server = Server(
-        tmp_path_factory.mktemp("workers"),
-        "bincount-workers",
-        COMPOSE_FILE=files,
-        TASK_HEARTBEAT_TIMEOUT=60,
-        WORKER_TASKS=1,
-        SAMPLE_BINS=BINS,
-    )
-    server.wipe()
-    try:
-        server.engine.compose("build", "--quiet", "airflow-init")
-        log.warning("healthy after %.0f s", server.up())
+    settings = {
+        "COMPOSE_FILE": "docker-compose.yml:docker-compose.celery.yml",
+        "TASK_HEARTBEAT_TIMEOUT": 60,
+        "WORKER_TASKS": 1,
+        "SAMPLE_BINS": BINS,
+    }
+    with started(tmp_path_factory.mktemp("workers"), "bincount-workers", **settings) as server:
         yield server
-    finally:
-        server.wipe()
 
 
 @pytest.fixture(scope="module")
