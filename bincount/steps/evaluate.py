@@ -156,7 +156,8 @@ def _publish(
     probabilities: np.ndarray,
 ) -> None:
     """Writes everything beside its place, logs it, then moves it there: what is there is complete."""
-    from bincount.steps.card import card_of, to_html, to_markdown
+    from bincount.steps.blocks import to_html, to_markdown
+    from bincount.steps.card import card_of
     from bincount.steps.figures import draw
     from bincount.steps.variance_card import variance_blocks
 

@@ -9,7 +9,8 @@ import pytest
 from bincount.core.counts import Counts
 from bincount.core.evaluation import judge
 from bincount.core.manifest import Record
-from bincount.steps.card import Picture, card_of, summary_of, to_html, to_markdown
+from bincount.steps.blocks import Picture, to_html, to_markdown
+from bincount.steps.card import card_of, summary_of
 
 
 def evaluation_of(answers, **facts):
