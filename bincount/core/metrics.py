@@ -15,7 +15,6 @@ from bincount.core.errors import DataError
 
 # Figures that are the mean of a value per bin; rmse is the root of one.
 MEANS = ("exact", "within_one", "mae", "nll", "rps", "largest_class", "prior_nll")
-ECE_BINS = 10
 
 # A probability of 0 for what happened would cost infinitely much; float32 ends here.
 _LEAST = 1e-7
@@ -87,55 +86,12 @@ def values_per_bin(probabilities: np.ndarray, truth: np.ndarray, counts: Counts)
     }
 
 
-def calibration_per_bin(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Puts each bin's confidence minus its being right into the interval its confidence lies in.
-
-    The absolute column means sum up to the expected calibration error (ECE,
-    Guo et al. 2017) over ten equal intervals of confidence.
-
-    Args:
-        probabilities: (N, C) predicted distribution over classes.
-        truth: (N,) class index of each bin.
-
-    Returns:
-        (N, 10), zero but in one column a row.
-
-    Example:
-        >>> gaps = calibration_per_bin(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
-        >>> float(abs(gaps.mean(axis=0)).sum().round(2))  # (|0.9 - 1| + |0.8 - 0|) / 2
-        0.45
-    """
-    confidence = probabilities.max(axis=1)
-    place = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = np.zeros((len(truth), ECE_BINS))
-    gaps[np.arange(len(truth)), place] = confidence - (counted(probabilities) == truth)
-    return gaps
-
-
-def ece_by_chance(probabilities: np.ndarray, *, draws: int = 200, seed: int = 0) -> float:
-    """The ECE that 95 % of perfectly calibrated models with these confidences would stay below.
-
-    Few bins show a calibration error by chance alone: up to 0.16 for 60 bins.
-    Here being right is drawn with the very probability claimed (consistency
-    resampling, Broecker and Smith 2007), so an ECE above this is the model's.
-    """
-    confidence = probabilities.max(axis=1)
-    place = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-    member = np.eye(ECE_BINS)[place]  # (N, 10)
-    rng = np.random.default_rng(seed)
-    found = [
-        abs((confidence - (rng.random(len(confidence)) < confidence)) @ member).sum() / len(confidence)
-        for _ in range(draws)
-    ]
-    return float(np.quantile(found, 0.95))
-
-
 def summary_of(values: Mapping[str, np.ndarray], gaps: np.ndarray) -> dict[str, float]:
     """The figures of all bins from their values: those of `MEANS`, `rmse` and `ece`.
 
     Args:
         values: What `values_per_bin` gave, or means of it over resamples, any shape (..., N).
-        gaps: What `calibration_per_bin` gave.
+        gaps: What `sureness.calibration_per_bin` gave.
     """
     figures = {name: float(values[name].mean()) for name in MEANS}
     return {**figures, "rmse": float(np.sqrt(values["squared"].mean())), "ece": float(abs(gaps.mean(axis=0)).sum())}
