@@ -1,4 +1,4 @@
-"""Asking a running model server, as any client does."""
+"""Asking a running model server to count, as any client does."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import json
 import random
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Sequence
 
-from bincount.core.errors import ConfigError, DataError, StoreError
+from bincount.core.errors import DataError, StoreError
+from bincount.edge.about_server import invocations_url
 from bincount.edge.settings import without_passwords
 
 # Parquet costs about a millisecond at first and next to nothing a photo; base64 in JSON the other way round.
@@ -20,23 +20,6 @@ _PARQUET_FROM = 4
 _MOST_ROWS = 64
 _RETRIED = {429, 502, 503}  # says of itself that it did not count and may soon
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
-
-
-def invocations_url(url: str) -> str:
-    """The address that answers, from a server's address.
-
-    Raises:
-        ConfigError: If it is no http address.
-
-    Example:
-        >>> invocations_url("http://127.0.0.1:5001")
-        'http://127.0.0.1:5001/invocations'
-    """
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(
-            f"model server: must be http://HOST:PORT, got {without_passwords(url)!r}. Set BINCOUNT_SERVING_URL to it."
-        )
-    return f"{url.rstrip('/').removesuffix('/invocations')}/invocations"
 
 
 class Client:
@@ -186,34 +169,6 @@ def count_bins(url: str, photos: Sequence[bytes], *, timeout_s: float = 60, toke
     """
     with Client(url, token=token, timeout_s=timeout_s, retries=0) as client:
         return client.count(photos)
-
-
-def about_server(url: str, *, token: str | None = None, timeout_s: float = 10) -> dict:
-    """What `bincount serve` says of itself; empty where it does not answer, or another server does.
-
-    Args:
-        url: The server, such as "http://127.0.0.1:5001".
-        token: What the server asks of its clients, None for nothing.
-        timeout_s: How long to wait for the answer.
-
-    Returns:
-        `version`, `alias`, `loading`, `refused` and more, as `GET /model` gives it.
-    """
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    address = invocations_url(url).removesuffix("invocations") + "model"
-    request = urllib.request.Request(address, headers=headers)  # noqa: S310  # invocations_url lets http alone pass
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with direct.open(request, timeout=timeout_s) as answer:
-            said = json.load(answer)
-    except (OSError, ValueError, http.client.HTTPException):
-        return {}
-    return said if isinstance(said, dict) else {}
-
-
-def served_version(url: str, *, token: str | None = None, timeout_s: float = 10) -> str | None:
-    """The version that a server says it serves; None where it does not say, or does not answer."""
-    return about_server(url, token=token, timeout_s=timeout_s).get("version")
 
 
 def _request(photos: Sequence[bytes], recorded: Sequence[int | None] | None = None) -> tuple[bytes, str]:

@@ -16,7 +16,7 @@ from importlib import metadata
 
 from bincount.core.errors import StoreError
 from bincount.edge import registry, tracking
-from bincount.edge.model_server import about_server
+from bincount.edge.about_server import about_server
 from bincount.edge.registry import Version
 from bincount.edge.settings import Settings
 from bincount.steps.decision import write_section

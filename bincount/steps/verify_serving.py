@@ -7,7 +7,7 @@ import time
 
 from bincount.core.errors import ConfigError, StoreError
 from bincount.edge import registry
-from bincount.edge.model_server import invocations_url, served_version
+from bincount.edge.about_server import about_server, invocations_url
 from bincount.edge.settings import Settings
 from bincount.steps.golden import read_golden
 from bincount.steps.served import within_of, wrong_with
@@ -58,5 +58,5 @@ def verify_serving(settings: Settings, *, model_version: str, timeout_s: float =
 
 def _other_version(settings: Settings, model_version: str) -> str | None:
     """Says so where the server names another version; plain `mlflow models serve` names none."""
-    served = served_version(str(settings.serving_url), token=settings.serving_token)
+    served = about_server(str(settings.serving_url), token=settings.serving_token).get("version")
     return None if served in (None, model_version) else f"it still serves version {served}."

@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from bincount.core.errors import ConfigError, DataError, StoreError
-from bincount.edge.model_server import Client, count_bins, invocations_url
+from bincount.edge.about_server import invocations_url
+from bincount.edge.model_server import Client, count_bins
 
 
 @pytest.fixture
