@@ -21,7 +21,8 @@ from bincount.core.errors import ConfigError
 from bincount.core.groups import are_siblings, block_of, groups_of, place_of
 from bincount.core.records import parse_metadata
 from bincount.local.bucket import list_objects
-from bincount.local.sample import SAMPLE_BINS, contact_sheet, plan_bins, render_bin, write_sample
+from bincount.local.sample import SAMPLE_BINS, contact_sheet, render_bin, write_sample
+from bincount.local.sample_plan import plan_bins
 
 
 def digest_of(folder: Path) -> str:
