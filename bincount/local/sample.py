@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -32,14 +32,7 @@ def render_bin(planned: SampleBin) -> tuple[bytes, bytes]:
     return render(planned.scene), metadata_of(planned.products)
 
 
-def write_sample(
-    folder: Path,
-    *,
-    bins: int = SAMPLE_BINS,
-    seed: int = 0,
-    workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> None:
+def write_sample(folder: Path, *, bins: int = SAMPLE_BINS, seed: int = 0, workers: int | None = None) -> None:
     """Writes a sample in the bucket's layout: all of it, or nothing under this name.
 
     A folder that holds the same sample is left as it is; another sample in it is
@@ -51,7 +44,6 @@ def write_sample(
         bins: How many bins.
         seed: Seed of all of them; the same gives the same bytes.
         workers: Processes; as many as there are CPU cores where None.
-        progress: Called with the number of bins written and of all.
 
     Raises:
         ConfigError: If `folder` exists and is no sample, or `bins` or `seed` is out of range.
@@ -71,11 +63,9 @@ def write_sample(
     # Spawned, since the caller may hold threads, which a fork would break.
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         rendered = pool.imap(render_bin, planned, chunksize=4)
-        for done, (entry, (photo, metadata)) in enumerate(zip(planned, rendered, strict=True), 1):
+        for entry, (photo, metadata) in zip(planned, rendered, strict=True):
             (beside / "bin-images" / f"{entry.id}.jpg").write_bytes(photo)
             (beside / "metadata" / f"{entry.id}.json").write_bytes(metadata)
-            if progress:
-                progress(done, bins)
     (beside / "sample.json").write_text(json.dumps(made_of))
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
