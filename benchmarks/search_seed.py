@@ -18,7 +18,7 @@ def whole_network(image_px: int, weights: str, seen: np.ndarray) -> object:
     """The seed's extractor: all of ResNet50, its last stage averaged; uint8 photos in."""
     import keras
 
-    from bincount.learn.backbone import Backbone, _normalisation, set_statistics
+    from bincount.learn.backbone import Backbone, normalisation_of, set_statistics
 
     shape = (image_px, image_px, 3)
     kind = None if weights == "none" else weights
@@ -27,7 +27,7 @@ def whole_network(image_px: int, weights: str, seen: np.ndarray) -> object:
         include_top=False, weights=kind, input_shape=shape, pooling="avg", name="network"
     )
     photos = keras.Input(shape, dtype="uint8")
-    inputs = _normalisation(keras.applications.ResNet50)(keras.ops.cast(photos, "float32"))
+    inputs = normalisation_of(keras.applications.ResNet50)(keras.ops.cast(photos, "float32"))
     model = keras.Model(photos, network(inputs))
     model.trainable = False
     if kind is None:

@@ -81,7 +81,7 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
     network = keras.Model(network.input, stages, name="network")
     network.trainable = False
     photos = keras.Input(shape, dtype="uint8", name="photos")
-    outputs = network(_normalisation(application)(ops.cast(photos, "float32")))
+    outputs = network(normalisation_of(application)(ops.cast(photos, "float32")))
     pooled = []
     for stage in keras.tree.flatten(outputs):
         pooled.append(layers.GlobalAveragePooling2D(dtype="float32")(stage))
@@ -153,11 +153,17 @@ def set_statistics(backbone: Backbone, photos: np.ndarray) -> None:
         norm.momentum, norm.trainable = momentum, trainable
 
 
-def _normalisation(application: object) -> layers.Layer:
+def normalisation_of(application: object) -> layers.Layer:
     """The application's own preprocessing as a fixed 1x1 convolution, read off what it does to four colours.
 
     All of them are affine in RGB (mean, scale, channel order), and a
     convolution is a stock layer that any saved model can hold.
+
+    Args:
+        application: A class of `keras.applications`.
+
+    Returns:
+        A layer for float32 RGB (B, H, W, 3), 0 to 255.
     """
     preprocess = sys.modules[application.__module__].preprocess_input  # type: ignore[attr-defined]
     colours = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3)]).astype("float32").reshape(4, 1, 1, 3)
