@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -14,7 +11,6 @@ from bincount.core.calibration import Calibration
 from bincount.core.conformal import ALPHA
 from bincount.core.digest import digest_of
 from bincount.core.errors import BincountError, ConfigError
-from bincount.core.records import is_bin_id
 from bincount.core.reference import Reference
 from bincount.core.variance import ERROR_RATE
 from bincount.edge import registry
@@ -24,14 +20,14 @@ from bincount.edge.table import Table
 from bincount.steps.outcomes.learned import assume
 from bincount.steps.reconciling.judging import judge
 from bincount.steps.reconciling.loading import load_bucket, load_table, read_metadata
+from bincount.steps.reconciling.publishing import make_folder, publish
 from bincount.steps.reconciling.scoring import score_photos
 from bincount.steps.reconciling.watching import watch
 from bincount.steps.reconciling.work import COLUMNS, Work
-from bincount.steps.reconciling.writing import About, figures_of, rows_of, write_lists
+from bincount.steps.reconciling.writing import About, figures_of
 from bincount.steps.scored import digest_of_model
 
 _log = logging.getLogger(__name__)
-_BESIDE = ".worklist-"
 
 
 def reconcile(
@@ -102,7 +98,7 @@ def reconcile(
         reference = Reference.read(fetched)
         with Work(settings.reconciles / f"{digest_of(request)}.db") as work:
             _load(work, store, table)
-            _make(folder)  # before hours of counting
+            make_folder(folder)  # before hours of counting
             from bincount.learn.predict import Predictor
 
             score_photos(work, store, Predictor(fetched, features=True), reference)
@@ -138,7 +134,7 @@ def reconcile(
                 "drift": watch(work, reference, about.counts, settings.drift),
                 **figures,
             }
-            _publish(work, store, about, summary, folder)
+            publish(work, store, about, summary, folder)
             work.remove()
     _log.info("%s: %d bins, %.1f records expected to be wrong", folder, summary["bins"], summary["expected_wrong"])
     return {**{name: value for name, value in summary.items() if name != "curve"}, "out": str(folder)}
@@ -168,45 +164,3 @@ def _load(work: Work, store: Store, table: Table | None) -> None:
             work.remove()  # nothing to go on from
             raise
     read_metadata(work, store)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"--out: {folder} must be a writable folder, got {error.strerror!r}. Name another."
-        ) from error
-
-
-def _publish(work: Work, store: Store, about: About, summary: dict, folder: Path) -> None:
-    """Writes every file beside its place, then moves it there; the summary comes last."""
-    from bincount.steps.reconciling.photos import reduced_photos
-    from bincount.steps.reconciling.report import MOST_PHOTOS, MOST_ROWS, report_of
-
-    for left in folder.glob(f"{_BESIDE}*"):  # by an attempt that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_BESIDE, dir=folder) as place:
-        beside = Path(place)
-        write_lists(work, about, beside)
-        with (beside / "worklist.jsonl").open("rb") as file:  # by this name outcomes find it again
-            summary["worklist"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        asked = summary["to_count"] if summary["blind"] else None
-        rows = list(rows_of(work, about, limit=MOST_ROWS if asked is None else min(MOST_ROWS, asked)))
-        ids = [row["id"] for row in rows[:MOST_PHOTOS] if row["photo"] and is_bin_id(row["id"])]
-        page = report_of(
-            summary,
-            rows,
-            reduced_photos(store, ids),
-            about,
-            records=summary["records"] or "the source's own metadata",
-            error_rate=summary["error_rate"],
-            pooled=summary["pooled"],
-            blind=summary["blind"],
-        )
-        (beside / "report.html").write_text(page, encoding="utf-8")
-        (beside / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-        for name in ("worklist.csv", "worklist.jsonl", "report.html", "summary.json"):
-            os.replace(beside / name, folder / name)

@@ -48,11 +48,11 @@ def row(place):
     }
 
 
-def page_of(folder, *, rows=24, drift=None, error_rate_from=TOLD, **more):
+def page_of(folder, *, rows=24, **said):
     """Writes a report. Returns its path."""
     listed = [row(place) for place in range(rows)]
     probabilities = [each["mismatch_probability"] for each in listed if each["mismatch_probability"]]
-    figures = {
+    summary = {
         "bins": 1234,
         "judged": len(probabilities),
         "verdicts": dict.fromkeys(VERDICTS, 6),
@@ -63,9 +63,13 @@ def page_of(folder, *, rows=24, drift=None, error_rate_from=TOLD, **more):
         "expected_found_at_random": 0.5,
         "learned_from": 3,
         "curve": curve_of(probabilities),
-        "drift": drift,
-        "error_rate_from": error_rate_from,
-    }
+        "records": HOSTILE,
+        "error_rate": 0.02,
+        "error_rate_from": TOLD,
+        "pooled": ["1", "6+"],
+        "drift": None,
+        "blind": False,
+    } | said
     for place in range(3):
         write_bin(folder, f"{10_000 + place}", recorded=1, image=photo(seed=place))
     from bincount.edge.store import FolderStore
@@ -73,9 +77,8 @@ def page_of(folder, *, rows=24, drift=None, error_rate_from=TOLD, **more):
     ids = [each["id"] for each in listed[:4]]
     photos = reduced_photos(FolderStore(str(folder)), ids)
     assert len(photos) == min(3, rows)
-    options = {"records": HOSTILE, "error_rate": 0.02, "pooled": ["1", "6+"], "blind": False} | more
     path = folder / "report.html"
-    path.write_text(report_of(figures, listed, photos, ABOUT, **options), encoding="utf-8")
+    path.write_text(report_of(summary, listed, photos, ABOUT), encoding="utf-8")
     return path
 
 

@@ -24,29 +24,15 @@ _HIDDEN_IF_BLIND = (
 )
 
 
-def report_of(
-    figures: Mapping,
-    rows: Sequence[Mapping],
-    photos: Mapping[str, bytes],
-    about: About,
-    *,
-    records: str,
-    error_rate: float,
-    pooled: Sequence[str],
-    blind: bool,
-) -> str:
+def report_of(summary: Mapping, rows: Sequence[Mapping], photos: Mapping[str, bytes], about: About) -> str:
     """Writes the page; everything from outside is escaped, and the page forbids any other script.
 
     Args:
-        figures: Of `writing.figures_of`, and `drift` of `watching.watch`.
+        summary: What `summary.json` says. If it is `blind`, nothing may show
+            what is recorded or what the model sees: none of it is in the file then, not only out of sight.
         rows: The first rows of the worklist.
         photos: Reduced JPEGs of some of them, by id.
         about: What is the same for all of them.
-        records: Where the records are from, in words.
-        error_rate: Share of records assumed to be wrong.
-        pooled: Counts without bounds of their own.
-        blind: Whether nothing may show what is recorded or what the model
-            sees: none of it is in the file then, not only out of sight.
     """
     style, script = (_HERE / "report.css").read_text(), (_HERE / "report.js").read_text()
     names = dict(zip(about.counts.values, about.counts.names, strict=True))
@@ -58,7 +44,7 @@ def report_of(
         }
         for row in rows
     ]
-    if blind:
+    if summary["blind"]:
         shown = [{name: value for name, value in row.items() if name not in _HIDDEN_IF_BLIND} for row in shown]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
@@ -68,18 +54,12 @@ def report_of(
     )
     environment.filters |= {"number": "{:,}".format, "items": _items, "percent": _percent}
     return environment.get_template("report.html.jinja").render(
-        figures=figures,
+        summary=summary,
         rows=shown,
         photos=len(photos),
         about=asdict(about) | {"counts": str(about.counts)},
-        records=records,
-        error_rate=error_rate,
-        alpha=about.alpha,
-        pooled=pooled,
-        drift=figures["drift"],
-        blind=blind,
-        plot=_plot(figures),
-        yields=_yields(figures),
+        plot=_plot(summary),
+        yields=_yields(summary),
         style=Markup(style),  # noqa: S704 our own file
         script=Markup(script),  # noqa: S704 our own file
         style_hash=_hash(style),
@@ -100,9 +80,9 @@ def _percent(share: float) -> str:
     return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
 
 
-def _plot(figures: Mapping) -> dict:
+def _plot(summary: Mapping) -> dict:
     """Where the curve's points, the cut and the ticks lie."""
-    bins, most = max(1, figures["judged"]), figures["curve"][-1][1]
+    bins, most = max(1, summary["judged"]), summary["curve"][-1][1]
     high = _nice(most)
 
     def x(value: float) -> float:
@@ -112,9 +92,9 @@ def _plot(figures: Mapping) -> dict:
         return round(_BOTTOM - (_BOTTOM - _TOP) * value / high, 1)
 
     anchors = ("start", "middle", "end")
-    cut = figures["to_count"]
+    cut = summary["to_count"]
     return {
-        "points": " ".join(f"{x(at)},{y(found)}" for at, found in figures["curve"]),
+        "points": " ".join(f"{x(at)},{y(found)}" for at, found in summary["curve"]),
         "top": y(most),
         "cut": None if cut is None else min(x(cut), _RIGHT - 120),
         "x_ticks": [
@@ -134,9 +114,9 @@ def _nice(most: float) -> float:
         nice *= 10
 
 
-def _yields(figures: Mapping) -> list[dict]:
+def _yields(summary: Mapping) -> list[dict]:
     """What counting some shares of the bins is expected to find; between points the curve is straight."""
-    curve, judged = figures["curve"], figures["judged"]
+    curve, judged = summary["curve"], summary["judged"]
     wanted = {max(1, round(share * judged)) for share in _SHARES} if judged else set()
     rows = []
     for bins in sorted(wanted):
