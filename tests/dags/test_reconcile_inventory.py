@@ -1,13 +1,10 @@
 """The DAG that reconciles: its shape, its form, and when it runs by itself."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
-from tests.dags.test_train_bin_counter import READ, ROOT
+from tests.dags.reading import read_bag, read_dag
 
 BAD = {
     "source": ["", "/etc", "sample", "s3://a b", "file:///etc"],
@@ -41,7 +38,7 @@ GOOD = {
     "alpha": [0.1],
     "blind": [True],
 }
-# As READ, and what each DAG waits for and publishes.
+# What each DAG waits for and publishes.
 SCHEDULES = """
 from airflow.sdk import Asset
 
@@ -63,20 +60,6 @@ print(json.dumps({
 """
 
 
-def read(home, source, *arguments, **env):
-    known = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    answer = subprocess.run(
-        [sys.executable, "-c", source, *arguments],
-        env=known | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"} | env,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr[-3000:]
-    return json.loads(answer.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     return tmp_path_factory.mktemp("airflow")
@@ -84,13 +67,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dag(home):
-    source = READ.format(dags=str(ROOT / "dags")).replace("train_bin_counter", "reconcile_inventory")
-    return read(home, source, json.dumps({name: BAD[name] + GOOD[name] for name in BAD}))
-
-
-def schedules(home, **env):
-    top = READ.format(dags=str(ROOT / "dags")).split("dag = bag.dags")[0]
-    return read(home, top + SCHEDULES, **env)
+    return read_dag(home, "reconcile_inventory", {name: BAD[name] + GOOD[name] for name in BAD})
 
 
 def test_it_reconciles_then_reports_drift(dag):
@@ -128,7 +105,7 @@ def test_the_form_refuses_what_is_wrong_and_nothing_else(dag, name):
 
 
 def test_who_publishes_and_who_listens(home):
-    found = schedules(home)
+    found = read_bag(home, SCHEDULES)
     assert found["errors"] == {}
     champion, drift = ["bincount_champion"], ["bincount_drift"]
     assert found["listens"] == {"train_bin_counter": [], "rollback_bin_counter": [], "reconcile_inventory": champion}
@@ -142,8 +119,9 @@ def test_who_publishes_and_who_listens(home):
 
 def test_a_setting_fills_the_form_and_sets_the_clock(home):
     form = {"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *"}
-    found = schedules(
+    found = read_bag(
         home,
+        SCHEDULES,
         AIRFLOW__BINCOUNT__RECONCILE_INVENTORY=json.dumps(form),
         AIRFLOW__BINCOUNT__TRAIN_BIN_COUNTER='{"source": "s3://stock", "limit": 5000}',
     )
@@ -167,6 +145,6 @@ def test_a_setting_fills_the_form_and_sets_the_clock(home):
     ],
 )
 def test_a_wrong_setting_is_an_import_error(home, form, words):
-    errors = schedules(home, AIRFLOW__BINCOUNT__RECONCILE_INVENTORY=form)["errors"]
+    errors = read_bag(home, SCHEDULES, AIRFLOW__BINCOUNT__RECONCILE_INVENTORY=form)["errors"]
     assert [path.rsplit("/", 1)[-1] for path in errors] == ["reconcile_inventory.py"]
     assert words in next(iter(errors.values()))

@@ -1,68 +1,15 @@
 """The DAG's shape, its form, and what reading it costs."""
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import fields
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.dags.reading import read_bag, read_dag
+
 SHARING = ["plan", "fetch"]
 CHAIN = ["ingest", "prepare", "tune", "train", "evaluate", "register", "ask_gate"]
 CHAIN += ["check_serving", "approve", "promote", "verify_serving"]
-
-# Airflow writes its configuration on import and warns at will, so it is read in a process and a home of its own.
-READ = """
-import json, socket, sys
-
-def refuse(*_):
-    raise AssertionError("reading the DAG opened a connection")
-
-socket.socket.connect = refuse
-from pathlib import Path
-from airflow.dag_processing.dagbag import BundleDagBag
-
-before = set(sys.modules)
-bag = BundleDagBag({dags!r}, bundle_path=Path({dags!r}))
-loaded = {{name.split(".")[0] for name in set(sys.modules) - before}}
-dag = bag.dags["train_bin_counter"]
-
-def refusals(name, values):
-    refused = []
-    for value in values:
-        param = dag.params.get_param(name)
-        try:
-            param.resolve(value)
-        except Exception as error:
-            refused.append(value)
-    return refused
-
-print(json.dumps({{
-    "errors": bag.import_errors,
-    "dags": list(bag.dags),
-    "loaded": sorted(loaded),
-    "edges": sorted((task.task_id, after) for task in dag.tasks for after in task.downstream_task_ids),
-    "pools": {{task.task_id: task.pool for task in dag.tasks}},
-    "mapped": [task.task_id for task in dag.tasks if task.is_mapped],
-    "retries": {{task.task_id: task.retries for task in dag.tasks}},
-    "waits_s": {{task.task_id: task.retry_delay.total_seconds() for task in dag.tasks}},
-    "rules": {{task.task_id: task.trigger_rule for task in dag.tasks}},
-    "told": dag.has_on_failure_callback,
-    "links": {{task.task_id: [link.name for link in task.operator_extra_links] for task in dag.tasks}},
-    "params": {{name: param.resolve() for name, param in dag.params.items()}},
-    "shown": {{
-        name: [param.schema.get("title"), param.schema.get("section"), param.description]
-        for name in dag.params
-        for param in [dag.params.get_param(name)]
-    }},
-    "docs": dag.doc_md, "tags": sorted(dag.tags), "max_active_runs": dag.max_active_runs,
-    "refused": {{name: refusals(name, values) for name, values in json.loads(sys.argv[1]).items()}},
-}}))
-"""
 
 # What the form refuses, and what it takes besides the defaults.
 BAD = {
@@ -96,24 +43,10 @@ GOOD = {
 }
 
 
-def read_dag(home, source, values):
-    """What a program that reads a DAG prints of it, in a home of its own."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    answer = subprocess.run(
-        [sys.executable, "-c", source.format(dags=str(ROOT / "dags")), json.dumps(values)],
-        env=env | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr[-3000:]
-    return json.loads(answer.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
 def dag(tmp_path_factory):
-    return read_dag(tmp_path_factory.mktemp("airflow"), READ, {name: BAD[name] + GOOD.get(name, []) for name in BAD})
+    values = {name: BAD[name] + GOOD.get(name, []) for name in BAD}
+    return read_dag(tmp_path_factory.mktemp("airflow"), "train_bin_counter", values)
 
 
 def test_it_can_be_read(dag):
@@ -177,9 +110,4 @@ def test_the_bite_of_the_loading_check(tmp_path):
     (tmp_path / "heavy.py").write_text(
         "import bincount\nfrom airflow.sdk import dag\n@dag\ndef train_bin_counter(): ...\ntrain_bin_counter()\n"
     )
-    source = READ.format(dags=str(tmp_path)).split("dag = bag.dags")[0] + "print('bincount' in loaded)"
-    env = os.environ | {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PYTHONPATH": str(ROOT)}
-    answer = subprocess.run(
-        [sys.executable, "-c", source], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.splitlines()[-1] == "True"
+    assert read_bag(tmp_path, "print(json.dumps('bincount' in loaded))", folder=tmp_path)
