@@ -93,7 +93,7 @@ def extract_features(
                 fresh += len(batch_ids)
                 done += len(batch_ids)
                 on_progress(done, total, fresh / (time.monotonic() - started))
-        _publish(np.fromfile(partial, np.float16).reshape(len(ids[shard]), VIEWS, -1), ids[shard], final)
+        write_features(np.fromfile(partial, np.float16).reshape(len(ids[shard]), VIEWS, -1), ids[shard], final)
         partial.unlink()
 
 
@@ -149,7 +149,14 @@ def _note_of(path: Path) -> dict:
     return read_json(path.with_suffix(".json")) or {}
 
 
-def _publish(array: np.ndarray, ids: list[str], path: Path) -> None:
+def write_features(array: np.ndarray, ids: list[str], path: Path) -> None:
+    """Writes a shard's features, whole or not at all.
+
+    Args:
+        array: float16 (N, views, D).
+        ids: (N,) the bin of each row.
+        path: The array; beside it stands a note of its ids and digest.
+    """
     beside = path.with_suffix(".beside.npy")
     np.save(beside, array)
     note = {"ids": ids, "sha256": _sha256(beside)}

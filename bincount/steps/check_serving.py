@@ -59,8 +59,15 @@ def check_serving(settings: Settings, *, model_version: str, timeout_s: float = 
         wrong = wrong or wrong_with(url, golden, token=settings.serving_token, timeout_s=60, within=within_of(version))
     found = f"served, it is refused: {wrong.rstrip('.')}" if wrong else f"served, it answers {_asked(golden)} right"
     _log.info("version %s: %s (%.0f s)", model_version, found, time.monotonic() - began)
-    _write(settings, model_version, servable=wrong is None, found=found)
+    keep_check(settings, model_version, servable=wrong is None, found=found)
     return {"servable": wrong is None, "found": found}
+
+
+def keep_check(settings: Settings, model_version: str, *, servable: bool, found: str) -> None:
+    """Keeps on a version what a check found, for `kept_check` and for people."""
+    kept = {"servable": servable, "found": found, "code": _code()}
+    text = f"- {'met' if servable else '**not met**'}: {found}"
+    write_section(settings, model_version, "Serving check", text, tags={_SERVING: json.dumps(kept)})
 
 
 def kept_check(version: Version) -> dict | None:
@@ -122,12 +129,6 @@ def _refusal(
 
 def _asked(golden: Golden) -> str:
     return f"{len(golden)} golden bins and something that is no photo"
-
-
-def _write(settings: Settings, model_version: str, *, servable: bool, found: str) -> None:
-    kept = {"servable": servable, "found": found, "code": _code()}
-    text = f"- {'met' if servable else '**not met**'}: {found}"
-    write_section(settings, model_version, "Serving check", text, tags={_SERVING: json.dumps(kept)})
 
 
 def _code() -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from bincount.core.manifest import Manifest
 from bincount.edge import tracking
-from bincount.learn.features import _publish
+from bincount.learn.features import write_features
 from tests.learn.bins import write_bins
 
 
@@ -23,7 +23,9 @@ def open_prepared_run(settings, *, bins=200, width=8, noise=0.3):
         records = [record for record in manifest.records if record.shard == index]
         features = rng.normal(size=(len(records), 2, width)) * noise
         features[:, :, 0] += np.array([record.recorded for record in records])[:, None]
-        _publish(features.astype(np.float16), [record.id for record in records], folder / f"{shard.sha256[:16]}.npy")
+        write_features(
+            features.astype(np.float16), [record.id for record in records], folder / f"{shard.sha256[:16]}.npy"
+        )
     photos = keras.Input((32, 32, 3), dtype="uint8")
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(width, 3)(keras.layers.Rescaling(0.01)(photos)))
     keras.Model(photos, pooled).save(folder / "backbone.keras")

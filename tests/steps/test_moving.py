@@ -182,11 +182,11 @@ def test_the_limits_come_from_the_environment():
 
 
 def test_a_version_that_failed_its_serving_check_is_not_promoted(registered):
-    from bincount.steps.check_serving import _write
+    from bincount.steps.check_serving import keep_check
 
     settings, register = registered
     version = register()
-    _write(settings, version, servable=False, found="served, it is refused: bin 3 should be 2")
+    keep_check(settings, version, servable=False, found="served, it is refused: bin 3 should be 2")
     assert (
         promote(settings, model_version=version)["reason"] == "Not promoted: served, it is refused: bin 3 should be 2."
     )

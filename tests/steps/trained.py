@@ -68,6 +68,6 @@ def cheat(settings, run_id, ids_right, *, sure=0.999):
 
 def as_if_served(settings, version):
     """Notes what `check_serving` notes when it has found nothing wrong, without the 15 seconds."""
-    from bincount.steps.check_serving import _write
+    from bincount.steps.check_serving import keep_check
 
-    _write(settings, version, servable=True, found="served, it answers right")
+    keep_check(settings, version, servable=True, found="served, it answers right")
