@@ -40,7 +40,7 @@ class Refit:
         return self.low > 0
 
 
-def refit(bins: Counted, groups: Sequence[str], *, seed: int = 0) -> Refit:
+def refit(bins: Counted, groups: Sequence[str]) -> Refit:
     """Finds the temperature under which what was counted is most probable.
 
     What is made probable is the count *given photo and record*, with the error
@@ -51,7 +51,6 @@ def refit(bins: Counted, groups: Sequence[str], *, seed: int = 0) -> Refit:
     Args:
         bins: Bins that the model did not learn from, at least two groups.
         groups: (N,) names of groups of bins that resemble each other.
-        seed: What folds and draws follow from.
 
     Returns:
         The temperature from all of them; its gain over 1 is that of bins left
@@ -59,7 +58,7 @@ def refit(bins: Counted, groups: Sequence[str], *, seed: int = 0) -> Refit:
         folds), and so is the interval (bootstrap over groups).
     """
     names, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    fold = np.random.default_rng(seed).permutation(len(names))[member] % _FOLDS
+    fold = np.random.default_rng(0).permutation(len(names))[member] % _FOLDS
     gains = np.zeros(len(bins))
     for left_out in np.unique(fold):
         others, held = bins.part(fold != left_out), bins.part(fold == left_out)
@@ -67,7 +66,7 @@ def refit(bins: Counted, groups: Sequence[str], *, seed: int = 0) -> Refit:
         # The rate belongs to the fit: each of the two temperatures has its own.
         at_fitted, at_one = (held.log_likelihood(each, _log_odds(others, each)) for each in (fitted, 1.0))
         gains[fold == left_out] = at_fitted - at_one
-    low, high = interval(bootstrap(groups, gains[:, None], seed=seed)[:, 0])
+    low, high = interval(bootstrap(groups, gains[:, None])[:, 0])
     return Refit(round(_best(bins), 4), float(gains.mean()), low, high)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from bincount.core.errors import ConfigError, DataError
+from bincount.core.errors import DataError
 from bincount.core.groups import block_of
 
 SHARES: Mapping[str, float] = {"train": 0.65, "validation": 0.10, "calibration": 0.10, "test": 0.15}
@@ -16,11 +15,11 @@ STRATUM = 20
 """Blocks drawn together. The shares hold exactly in each full stratum, so a few hundred bins fill every part."""
 
 
-def part_of(bin_id: str, *, shares: Mapping[str, float] = SHARES) -> str:
+def part_of(bin_id: str) -> str:
     """Assigns a bin to one part of the data from its id alone.
 
     Of every 20 consecutive blocks of 20 ids, hashing draws which belong to
-    which part, in the very shares wanted. So photos of one bin stay together
+    which part, in exactly the shares of `SHARES`. So photos of one bin stay together
     (but at a block's border), and a bin stays where it is when others are
     added, listed in another order or ingested twice. No random state is
     involved.
@@ -28,23 +27,17 @@ def part_of(bin_id: str, *, shares: Mapping[str, float] = SHARES) -> str:
     Args:
         bin_id: Stem shared by a bin's photo and metadata, such as "104721".
             A string: "523" and "00523" are different bins.
-        shares: Share of all blocks per part; positive, summing to 1.
 
     Returns:
-        One of the keys of `shares`.
-
-    Raises:
-        ConfigError: If a share is not positive or they do not sum to 1.
+        One of the keys of `SHARES`.
 
     Example:
         >>> part_of("00001") == part_of("00019")
         True
     """
-    if min(shares.values()) <= 0 or not math.isclose(sum(shares.values()), 1):
-        raise ConfigError(f"shares: must be positive and sum to 1, got {dict(shares)!r}. Change a share.")
     family, number = block_of(bin_id).rsplit("/", 1)
     place = (_rank(family, int(number)) + 0.5) / STRATUM
-    for part, share in shares.items():
+    for part, share in SHARES.items():
         place -= share
         if place < 0:
             return part

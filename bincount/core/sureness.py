@@ -6,7 +6,7 @@ import numpy as np
 
 from bincount.core.metrics import counted
 
-_INTERVALS = 10
+_INTERVALS, _DRAWS = 10, 200
 
 
 def calibration_per_bin(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -33,7 +33,7 @@ def calibration_per_bin(probabilities: np.ndarray, truth: np.ndarray) -> np.ndar
     return gaps
 
 
-def ece_by_chance(probabilities: np.ndarray, *, draws: int = 200, seed: int = 0) -> float:
+def ece_by_chance(probabilities: np.ndarray) -> float:
     """The ECE that 95 % of perfectly calibrated models with these confidences would stay below.
 
     Few bins show a calibration error by chance alone: up to 0.16 for 60 bins.
@@ -42,10 +42,10 @@ def ece_by_chance(probabilities: np.ndarray, *, draws: int = 200, seed: int = 0)
     """
     confidence = probabilities.max(axis=1)
     member = np.eye(_INTERVALS)[_interval_of(confidence)]  # (N, 10)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     found = [
         abs((confidence - (rng.random(len(confidence)) < confidence)) @ member).sum() / len(confidence)
-        for _ in range(draws)
+        for _ in range(_DRAWS)
     ]
     return float(np.quantile(found, 0.95))
 

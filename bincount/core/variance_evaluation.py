@@ -53,7 +53,6 @@ def judge_variance(
     prior: np.ndarray,
     *,
     error_rate: float = ERROR_RATE,
-    seed: int = 0,
 ) -> dict:
     """Ranks right and wrong records and says what the ranking is worth.
 
@@ -63,7 +62,6 @@ def judge_variance(
         counts: The C classes.
         prior: (C,) frequencies of the classes among the bins it learned from.
         error_rate: Share of records that are wrong.
-        seed: What the intervals' draws follow from.
 
     Returns:
         `error_rate`, `miss_cost` and, by kind of error (`KINDS`, those that can be made of these bins), `bins`
@@ -86,7 +84,7 @@ def judge_variance(
             "model": _figures(seen, planted, planted.weight),
             "image_blind": _figures(blind, planted, planted.weight),
             "random": _figures(np.full(len(seen), error_rate), planted, planted.weight),
-            "intervals": _intervals(seen, blind, planted, member[planted.row], seed),
+            "intervals": _intervals(seen, blind, planted, member[planted.row]),
         }
     return answer
 
@@ -175,9 +173,9 @@ def _auroc(place: np.ndarray, planted: _Planted, weight: np.ndarray) -> float:
     return float((wrong * (after + right / 2)).sum() / (wrong.sum() * right.sum()))
 
 
-def _intervals(seen: np.ndarray, blind: np.ndarray, planted: _Planted, member: np.ndarray, seed: int) -> dict:
+def _intervals(seen: np.ndarray, blind: np.ndarray, planted: _Planted, member: np.ndarray) -> dict:
     """Groups drawn anew; both rankings share the draws."""
-    groups, rng = np.unique(member, return_inverse=True)[1], np.random.default_rng(seed)
+    groups, rng = np.unique(member, return_inverse=True)[1], np.random.default_rng(0)
     places = _ranked(seen), _ranked(blind)
     count = int(groups.max()) + 1
     drawn = np.empty((_DRAWS, 2))

@@ -14,6 +14,7 @@ COLUMNS = (
 )
 """Of the worklist, in order."""
 
+_POINTS = 200  # of a curve, at the most
 _ASKS_TO_BE_RUN = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -73,15 +74,14 @@ def neutral(text: str) -> str:
     return f"'{text}" if text.startswith(_ASKS_TO_BE_RUN) else text
 
 
-def curve_of(probabilities: Sequence[float] | np.ndarray, *, points: int = 200) -> list[tuple[int, float]]:
+def curve_of(probabilities: Sequence[float] | np.ndarray) -> list[tuple[int, float]]:
     """How many wrong records are expected to be found by counting the first bins of a list.
 
     Args:
         probabilities: (N,) of each bin's record being wrong, in the list's order.
-        points: Most points.
 
     Returns:
-        Rising numbers of bins with the records expected to be found, from (0, 0) to all.
+        Rising numbers of bins with the records expected to be found, from (0, 0) to all; 200 at the most.
 
     Example:
         >>> curve_of([0.5, 0.25, 0.25])
@@ -89,6 +89,6 @@ def curve_of(probabilities: Sequence[float] | np.ndarray, *, points: int = 200) 
     """
     found = np.concatenate([[0.0], np.cumsum(probabilities)])
     # Near the start, where the curve bends and people count, the points lie closest.
-    places = np.unique(np.round((len(found) - 1) * np.linspace(0, 1, points) ** 2).astype(int))
-    places = places if len(found) > points else np.arange(len(found))
+    places = np.unique(np.round((len(found) - 1) * np.linspace(0, 1, _POINTS) ** 2).astype(int))
+    places = places if len(found) > _POINTS else np.arange(len(found))
     return [(int(place), round(float(found[place]), 6)) for place in places]

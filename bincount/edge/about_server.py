@@ -9,6 +9,8 @@ import urllib.request
 from bincount.core.errors import ConfigError
 from bincount.edge.settings import without_passwords
 
+_PATIENCE_S = 10
+
 
 def invocations_url(url: str) -> str:
     """The address that answers, from a server's address.
@@ -27,13 +29,12 @@ def invocations_url(url: str) -> str:
     return f"{url.rstrip('/').removesuffix('/invocations')}/invocations"
 
 
-def about_server(url: str, *, token: str | None = None, timeout_s: float = 10) -> dict:
+def about_server(url: str, *, token: str | None = None) -> dict:
     """What `bincount serve` says of itself; empty where it does not answer, or another server does.
 
     Args:
         url: The server, such as "http://127.0.0.1:5001".
         token: What the server asks of its clients, None for nothing.
-        timeout_s: How long to wait for the answer.
 
     Returns:
         `version`, `alias`, `loading`, `refused` and more, as `GET /model` gives it.
@@ -43,7 +44,7 @@ def about_server(url: str, *, token: str | None = None, timeout_s: float = 10) -
     request = urllib.request.Request(address, headers=headers)  # noqa: S310  # invocations_url lets http alone pass
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(request, timeout=timeout_s) as answer:
+        with direct.open(request, timeout=_PATIENCE_S) as answer:
             said = json.load(answer)
     except (OSError, ValueError, http.client.HTTPException):
         return {}

@@ -31,12 +31,11 @@ class ImageHeader(NamedTuple):
     format: str
 
 
-def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+def check_image(data: bytes) -> ImageHeader:
     """Reads a photo's header without decoding it and without TensorFlow.
 
     Args:
         data: The file's bytes.
-        max_pixels: Most pixels (width x height) that may be decoded.
 
     Raises:
         DataError: If the bytes are neither JPEG nor PNG, end within the
@@ -51,9 +50,9 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
         header = ImageHeader(*_jpeg_size(data), "jpeg")
     else:
         raise DataError(f"image: must be a JPEG or PNG file, got {_shown(data)}. Send a photo as JPEG or PNG.")
-    if not 0 < header.width_px * header.height_px <= max_pixels:
+    if not 0 < header.width_px * header.height_px <= MAX_PIXELS:
         raise DataError(
-            f"image: must have 1 to {max_pixels:,} pixels, got {header.width_px} x {header.height_px}. "
+            f"image: must have 1 to {MAX_PIXELS:,} pixels, got {header.width_px} x {header.height_px}. "
             "Send a smaller photo."
         )
     return header

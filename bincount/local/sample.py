@@ -25,6 +25,7 @@ from bincount.local.scene import render
 
 SAMPLE_BINS = 1000
 VERSION = 2  # of what is rendered: raise it when pixels or records change, so that old folders are made anew
+_COLUMNS, _CELL_PX = 6, 220  # of a contact sheet
 
 
 def render_bin(planned: SampleBin) -> tuple[bytes, bytes]:
@@ -71,17 +72,17 @@ def write_sample(folder: Path, *, bins: int = SAMPLE_BINS, seed: int = 0, worker
     beside.rename(folder)
 
 
-def contact_sheet(*, bins: int = 24, seed: int = 0, columns: int = 6, cell_px: int = 220) -> Image.Image:
+def contact_sheet(*, bins: int, seed: int) -> Image.Image:
     """Draws bins in a grid, each with its count below."""
-    rows = -(-bins // columns)
-    sheet = Image.new("RGB", (columns * cell_px, rows * (cell_px + 24)), "white")
+    rows = -(-bins // _COLUMNS)
+    sheet = Image.new("RGB", (_COLUMNS * _CELL_PX, rows * (_CELL_PX + 24)), "white")
     draw = ImageDraw.Draw(sheet)
     for number, planned in enumerate(plan_bins(bins, seed=seed)):
         photo = Image.open(io.BytesIO(render(planned.scene)))
-        photo.thumbnail((cell_px - 8, cell_px - 8))
-        left, top = number % columns * cell_px, number // columns * (cell_px + 24)
-        sheet.paste(photo, (left + (cell_px - photo.width) // 2, top + cell_px - photo.height))
-        middle = (left + cell_px // 2, top + cell_px + 11)
+        photo.thumbnail((_CELL_PX - 8, _CELL_PX - 8))
+        left, top = number % _COLUMNS * _CELL_PX, number // _COLUMNS * (_CELL_PX + 24)
+        sheet.paste(photo, (left + (_CELL_PX - photo.width) // 2, top + _CELL_PX - photo.height))
+        middle = (left + _CELL_PX // 2, top + _CELL_PX + 11)
         draw.text(middle, str(len(planned.products)), fill="black", anchor="mm", font_size=16)
     return sheet
 

@@ -15,7 +15,8 @@ from typing import IO, Any
 from bincount.core.errors import ConfigError, StoreError
 from bincount.server.secrets import CHECKOUT, ENV_FILE
 
-READY_S = 600  # most seconds until all services are healthy; on two busy cores the first start takes 150
+_LOG_LINES = 30
+_READY_S = 600  # most seconds until all services are healthy; on two busy cores the first start takes 150
 
 
 def engine_problem() -> str:
@@ -74,14 +75,14 @@ class Engine:
     project: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
 
-    def compose(self, *arguments: str, check: bool = True, timeout_s: float = 3600) -> str:
+    def compose(self, *arguments: str, timeout_s: float = 3600) -> str:
         """Runs Compose and gives what it printed on stdout.
 
         Raises:
             StoreError: If it ends with an error, or not in time.
         """
         command = [*compose_command(), "--project-directory", str(CHECKOUT), "--env-file", str(self.env_file)]
-        return self._run([*command, *arguments], check=check, timeout_s=timeout_s)
+        return self._run([*command, *arguments], timeout_s=timeout_s)
 
     def docker(self, *arguments: str, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> str:
         """Runs docker; with `stdout` its output goes there and nothing is given back.
@@ -110,12 +111,11 @@ class Engine:
                 return service
         raise ConfigError(f"{name}: must have a container, got none. Run make server-up.")
 
-    def wait_ready(self, wanted: Sequence[str] = (), timeout_s: float = READY_S) -> float:
+    def wait_ready(self, wanted: Sequence[str] = ()) -> float:
         """Waits until services are healthy or have done their work.
 
         Args:
             wanted: Their names; all if empty.
-            timeout_s: How long to wait.
 
         Returns:
             The seconds it took.
@@ -129,15 +129,15 @@ class Engine:
             took = time.monotonic() - began
             if not late:
                 return took
-            if took > timeout_s:
+            if took > _READY_S:
                 told = "\n".join(self.log_of(one) for one in late)
                 names = ", ".join(f"{one.name} ({one.state}, {one.health})" for one in late)
-                raise StoreError(f"server: all services must be healthy within {timeout_s:.0f} s, got {names}.\n{told}")
+                raise StoreError(f"server: all services must be healthy within {_READY_S} s, got {names}.\n{told}")
             time.sleep(2)
 
-    def log_of(self, service: Service, lines: int = 30) -> str:
+    def log_of(self, service: Service) -> str:
         """The last lines that a service has logged."""
-        command = ["docker", "logs", "--tail", str(lines), service.container]
+        command = ["docker", "logs", "--tail", str(_LOG_LINES), service.container]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return f"--- {service.name}\n{done.stdout}{done.stderr}"
 

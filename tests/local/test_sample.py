@@ -203,4 +203,4 @@ def test_a_number_of_bins_or_seed_that_will_not_do_is_refused(tmp_path: Path, bi
 
 
 def test_the_sheet_shows_a_grid() -> None:
-    assert contact_sheet(bins=5, columns=3, cell_px=100).size == (300, 248)
+    assert contact_sheet(bins=7, seed=0).size == (6 * 220, 2 * 244)
