@@ -140,7 +140,7 @@ def test_promote(broken):
     assert registry.alias(broken.settings, registry.CHAMPION) == version
 
 
-def test_the_tracking_database(tmp_path, monkeypatch, capsys):
+def test_the_tracking_database(tmp_path):
     """MLflow's own disk: a full one is named, and the step goes on once there is room."""
     with small_disk(tmp_path / "disk", size_mb=8) as disk:
         settings = dataclasses.replace(make_settings(disk.folder), workspace=tmp_path / "data")

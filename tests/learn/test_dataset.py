@@ -18,7 +18,7 @@ def test_every_record_comes_exactly_once_in_order(manifest, shard_files):
     assert seen == [bin_id for path in shard_files.values() for bin_id in ids_of(path)]
 
 
-def test_reading_on_after_a_stop_gives_the_rest(manifest, shard_files):
+def test_reading_on_after_a_stop_gives_the_rest(shard_files):
     path = next(iter(shard_files.values()))
     rest = [bin_id for ids, _ in read_photos(path, image_px=32, fit="pad", batch=8, skip=13) for bin_id in ids]
     assert rest == ids_of(path)[13:]

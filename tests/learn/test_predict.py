@@ -125,7 +125,7 @@ def test_a_model_that_runs_code_is_refused(tmp_path):
         Predictor(tmp_path)
 
 
-def test_observing_gives_the_same_counts_and_the_head_s_features(parts, predictor, images, extractor):
+def test_observing_gives_the_same_counts_and_the_head_s_features(parts, predictor, images):
     """The features are those that training cached: the mean of both views."""
     folder, head = parts
     seen = Predictor(folder, features=True).observe(images)

@@ -262,7 +262,7 @@ def test_register_keeps_what_the_calibration_part_says_with_the_model(settings, 
     assert 1 <= metrics["test_set_size"] <= 5
 
 
-def test_a_version_carries_what_its_test_photos_were_like(settings, manifest, run_id, tmp_path):
+def test_a_version_carries_what_its_test_photos_were_like(settings, run_id, tmp_path):
     """One registered before there was a reference gets none by itself; evaluated again it is registered anew."""
     from bincount.core.reference import FILE, Reference
 

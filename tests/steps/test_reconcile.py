@@ -285,7 +285,7 @@ def test_wrong_settings_are_told_before_anything_is_done(settings, model, source
     assert not out.exists()
 
 
-def test_blind_shows_neither_records_nor_predictions(settings, model, source, out, tmp_path):
+def test_blind_shows_neither_records_nor_predictions(settings, model, out, tmp_path):
     """Not in the page at all, whoever reads its source; the lists keep them."""
     folder = tmp_path / "copy"
     write_bin(folder, "30000", recorded=4, image=photo())
@@ -301,7 +301,7 @@ def test_blind_shows_neither_records_nor_predictions(settings, model, source, ou
     assert "recorded" in (out / "worklist.csv").read_text()
 
 
-def test_two_processes_cannot_do_the_same_work(settings, tmp_path):
+def test_two_processes_cannot_do_the_same_work(tmp_path):
     with Work(tmp_path / "work.db"), pytest.raises(ConfigError, match="only one process"):
         Work(tmp_path / "work.db")
 
