@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from bincount.core.errors import ConfigError, StoreError
 from bincount.edge.settings import Settings
 from bincount.local.airflow_api import FINISHED, AirflowApi, TaskState
+from bincount.local.http import ask
 from bincount.local.patience import Patience
 from bincount.local.progress import Progress
 from bincount.local.request import curl_of, write_request
@@ -148,7 +148,6 @@ class ChainRun:
 def _answer(url: str) -> bytes | None:
     """What one of our own servers answers, None while it does not."""
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  # our own server
-            return answer.read()
+        return ask(url, timeout_s=30)
     except OSError:
         return None

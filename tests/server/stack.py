@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bincount.edge.model_server import Client
 from bincount.local.airflow_api import FINISHED, AirflowApi
+from bincount.local.http import ask
 from bincount.server.engine import Engine
 from bincount.server.secrets import read_env, write_secrets
 from tests.local.test_up import free_ports
@@ -66,8 +67,7 @@ class Server:
     def model(self) -> dict:
         token = {"Authorization": f"Bearer {self.secrets['BINCOUNT_SERVING_TOKEN']}"}
         request = urllib.request.Request(self.url("MODEL") + "/model", headers=token)  # noqa: S310
-        with opener.open(request, timeout=10) as answer:
-            return json.loads(answer.read())
+        return json.loads(ask(request, timeout_s=10))
 
     def photo(self) -> bytes:
         """One of the sample's photos, as the bucket holds it."""
@@ -114,9 +114,6 @@ def started(folder: Path, project: str, **settings: object) -> Iterator[Server]:
         yield server
     finally:
         server.wipe()
-
-
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def status(url: str, **headers: str) -> int:
