@@ -12,7 +12,7 @@ from bincount.core.drift import DriftLimits
 from bincount.core.errors import ConfigError
 from bincount.core.gate import Limits
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Settings:
         Raises:
             ConfigError: If BINCOUNT_BUCKETS, BINCOUNT_GATE or BINCOUNT_DRIFT has another form.
         """
-        mlruns = _CHECKOUT / "mlruns"
+        mlruns = CHECKOUT / "mlruns"
         return cls(
-            workspace=Path(environ.get("BINCOUNT_WORKSPACE") or _CHECKOUT / "data").absolute(),
+            workspace=Path(environ.get("BINCOUNT_WORKSPACE") or CHECKOUT / "data").absolute(),
             tracking_uri=environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{mlruns / 'mlflow.db'}",
             artifacts=mlruns / "artifacts",
             buckets=_parse_buckets(environ.get("BINCOUNT_BUCKETS", "")),

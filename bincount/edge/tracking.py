@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bincount.core.errors import ConfigError
 from bincount.edge.mlflow_door import EXPERIMENT, door, experiment_id_of, short_waits
-from bincount.edge.settings import Settings
+from bincount.edge.settings import CHECKOUT, Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -206,10 +206,9 @@ def run_tags(settings: Settings, run_id: str) -> dict[str, str]:
 @lru_cache(maxsize=1)
 def commit() -> str | None:
     """The commit of the checkout that runs, None for an installed package."""
-    checkout = Path(__file__).resolve().parents[2]
-    if not (checkout / ".git").exists():
+    if not (CHECKOUT / ".git").exists():
         return None
-    asked = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    asked = ["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from bincount.core.errors import StoreError
 from bincount.core.files import read_json
 from bincount.core.manifest import Manifest
-from bincount.edge.settings import Settings
-from bincount.local.stack import CHECKOUT
+from bincount.edge.settings import CHECKOUT, Settings
 
 _log = logging.getLogger(__name__)
 

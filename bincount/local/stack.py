@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bincount.edge.settings import CHECKOUT
 from bincount.local.supervise import Part
 
 HOST = "127.0.0.1"
-CHECKOUT = Path(__file__).resolve().parents[2]
 USER = "admin"
 
 
