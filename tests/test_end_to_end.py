@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.test_up import free_ports
+from tests.processes import free_ports
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,7 +15,7 @@ from bincount.local.stack import USER, Ports, Stack
 from bincount.local.supervise import Supervisor
 from bincount.steps.decision import new_decision, write_decision
 from bincount.steps.history import history
-from tests.local.test_up import free_ports
+from tests.processes import free_ports
 from tests.serving.versions import register_version
 
 ROOT = Path(__file__).parents[2]

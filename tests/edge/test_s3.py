@@ -1,6 +1,5 @@
 """What a bucket does when something is wrong with it."""
 
-import socket
 import threading
 import time
 
@@ -11,6 +10,7 @@ from bincount.core.errors import ConfigError, StoreError
 from bincount.edge import patience
 from bincount.edge.settings import Settings
 from bincount.edge.store import open_store
+from tests.processes import free_ports
 
 pytestmark = pytest.mark.usefixtures("no_credentials")
 
@@ -85,12 +85,10 @@ def test_an_absent_bucket_is_named(moto_endpoint, tmp_path):
 
 @pytest.mark.slow
 def test_an_address_without_a_server_is_given_up_within_15_seconds(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
-        started_s = time.monotonic()
-        with pytest.raises(StoreError, match=r"s3://bins at http.*: must answer"):
-            list(open_at(endpoint, tmp_path).fetch(photos(), workers=32))
+    endpoint = f"http://127.0.0.1:{free_ports(1)[0]}"
+    started_s = time.monotonic()
+    with pytest.raises(StoreError, match=r"s3://bins at http.*: must answer"):
+        list(open_at(endpoint, tmp_path).fetch(photos(), workers=32))
     assert time.monotonic() - started_s < 15
 
 

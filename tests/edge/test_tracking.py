@@ -12,6 +12,7 @@ from bincount.core.errors import ConfigError, StoreError
 from bincount.edge import tracking
 from bincount.edge.mlflow_door import door
 from bincount.edge.settings import Settings
+from tests.processes import free_ports
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +129,7 @@ def test_a_database_that_cannot_be_made_is_a_store_error(tmp_path):
 
 
 def test_a_server_that_refuses_is_given_up_at_once(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+    uri = f"http://127.0.0.1:{free_ports(1)[0]}"
     start = time.monotonic()
     with pytest.raises(StoreError, match=f"the tracking server at {uri} must answer"):
         tracking.open_run(Settings(tmp_path, uri, tmp_path))

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 import bincount.serving
 from bincount.edge import champion, packaging, registry, tracking
 from bincount.edge.settings import Settings
+from tests.processes import free_ports
 from tests.stores import make_settings
 from tests.tiny import photo, write_model
 
@@ -25,9 +25,7 @@ pytestmark = pytest.mark.slow
 def settings(tmp_path):
     """Settings that name a server, which keeps and serves the artifacts itself."""
     database = make_settings(tmp_path).tracking_uri
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports(1)[0]
     command = [Path(sys.executable).with_name("mlflow"), "server", "--backend-store-uri", database, "--workers", "1"]
     command += ["--artifacts-destination", tmp_path / "served", "--host", "127.0.0.1", "--port", str(port)]
     quiet = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -18,7 +18,8 @@ from bincount.local.http import ask
 from bincount.local.stack import USER, Ports, Stack
 from bincount.local.supervise import Supervisor
 from bincount.steps.tune import tune
-from tests.local.test_up import Checkout, free_ports, is_running, wait_until
+from tests.local.test_up import Checkout
+from tests.processes import free_ports, is_running, wait_until
 from tests.steps.featured import open_prepared_run
 from tests.steps.test_tune import trials_of
 from tests.stores import make_settings

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -28,6 +27,7 @@ from bincount.core.records import parse_metadata
 from bincount.local.bucket import list_objects
 from bincount.local.sample import SAMPLE_BINS, contact_sheet, render_bin, write_sample
 from bincount.local.sample_plan import plan_bins
+from tests.processes import wait_until
 
 
 def digest_of(folder: Path) -> str:
@@ -168,11 +168,7 @@ def test_a_finished_sample_stays_and_a_killed_one_starts_again(tmp_path: Path) -
 
     command = [sys.executable, "-m", "bincount.local.sample", f"--folder={folder}", "--bins=4000"]
     rendering = subprocess.Popen(command, start_new_session=True)
-    until = time.monotonic() + 100
-    while not [*(tmp_path / "sample.partial").glob("bin-images/*.jpg")]:
-        assert rendering.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_until(lambda: [*(tmp_path / "sample.partial").glob("bin-images/*.jpg")], "the first photo is there", 100)
     os.killpg(rendering.pid, signal.SIGKILL)
     rendering.wait()
     assert not folder.exists()

@@ -15,6 +15,7 @@ from bincount.core.errors import ConfigError, StoreError
 from bincount.local.ports import check_ports
 from bincount.local.stack import Ports, Stack
 from bincount.local.supervise import Part, Supervisor
+from tests.processes import is_running, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,20 +42,6 @@ def pids_of(tmp_path: Path, name: str = "stubborn") -> list[int]:
     path = tmp_path / name
     wait_until(path.exists, f"{name} starts")
     return [int(pid) for pid in path.read_text().split()]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_until(condition, what: str, timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from bincount.local.progress import Progress
 from bincount.local.request import write_request
 from bincount.local.up import add_up_arguments, up
 from bincount.steps.tied import session_members
+from tests.processes import free_ports, is_running, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,28 +61,6 @@ def main():
         raise SystemExit(3)
     print(json.dumps(ANSWERS[verb]))
 """
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def wait_until(condition, what: str, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.1)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class Checkout:

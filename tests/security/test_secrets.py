@@ -12,7 +12,7 @@ from bincount.edge import patience, registry
 from bincount.edge.model_server import Client
 from bincount.edge.settings import Settings, without_passwords
 from bincount.steps.ingest import collect
-from tests.local.test_up import free_ports
+from tests.processes import free_ports
 
 SECRET = "pl4nted-S3cret"
 

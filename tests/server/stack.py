@@ -14,7 +14,7 @@ from bincount.local.airflow_api import FINISHED, AirflowApi
 from bincount.local.http import ask
 from bincount.server.engine import Engine
 from bincount.server.secrets import read_env, write_secrets
-from tests.local.test_up import free_ports
+from tests.processes import free_ports, wait_until
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Server:
         return copy.read_bytes()
 
     def trigger(self, **params: object) -> str:
-        wait_until(self.airflow.has_dag, 120, "the DAG must be read")
+        wait_until(self.airflow.has_dag, "the DAG is read", 120)
         return self.airflow.trigger({"source": "s3://bins", **params})
 
     def follow(self, run: str, timeout_s: float = 1800) -> str:
@@ -129,10 +129,3 @@ def status(url: str, **headers: str) -> int:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
-
-
-def wait_until(condition, timeout_s, what):
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(1)

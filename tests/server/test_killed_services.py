@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from tests.server.stack import QUICK, started, wait_until
+from tests.processes import wait_until
+from tests.server.stack import QUICK, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("_engine")]
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def server(tmp_path_factory, _engine):
 )
 def test_a_run_outlives_a_killed_service(server, service, during):
     run = server.trigger(**QUICK, seed=len(service) + sum(map(ord, service)))  # each run fetches bins of its own
-    wait_until(lambda: state_of(server, run, during) == "running", 600, f"{during} must begin")
+    wait_until(lambda: state_of(server, run, during) == "running", f"{during} begins", 600)
     began = time.monotonic()
     container = server.engine.service(service).container
     server.engine.docker("kill", container)
@@ -51,7 +52,7 @@ def test_a_run_outlives_a_killed_service(server, service, during):
 def test_what_dies_by_itself_is_started_again(server):
     model = server.engine.service("model-server")
     server.engine.docker("exec", model.container, "sh", "-c", "kill -9 $(pgrep -o -f 'bincount serve')")
-    wait_until(lambda: server.engine.service("model-server").health == "healthy", 180, "it must come back")
+    wait_until(lambda: server.engine.service("model-server").health == "healthy", "it comes back", 180)
 
 
 def state_of(server, run, name):

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from tests.server.stack import QUICK, started, wait_until
+from tests.processes import wait_until
+from tests.server.stack import QUICK, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("_engine")]
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def undisturbed(server):
     """The manifest of a run in which nothing was killed, and where its tasks ran."""
     run = server.trigger(**ASKED)
     manifest = manifest_of(server, run)
-    wait_until(lambda: ("prepare", "-1") in hosts_of(server, run), 300, "prepare must begin")
+    wait_until(lambda: ("prepare", "-1") in hosts_of(server, run), "prepare begins", 300)
     hosts = hosts_of(server, run)
     server.airflow.fail(run)
     return manifest, hosts
@@ -58,7 +59,7 @@ def test_a_worker_killed_in_its_task_changes_nothing_of_the_manifest(server, und
         "exec", server.engine.service("worker-gpu").container, "sh", "-c", "rm -rf /srv/workspace/[!k]*"
     )
     run = server.trigger(**ASKED)
-    wait_until(lambda: states_of(server, run, "fetch") == ["running", "running"], 600, "both must fetch")
+    wait_until(lambda: states_of(server, run, "fetch") == ["running", "running"], "both fetch", 600)
     victim = hosts_of(server, run)["fetch", "1"]
     server.engine.docker("kill", victim)
     began = time.monotonic()
@@ -70,7 +71,7 @@ def test_a_worker_killed_in_its_task_changes_nothing_of_the_manifest(server, und
 
 
 def manifest_of(server, run):
-    wait_until(lambda: states_of(server, run, "ingest") == ["success"], 1200, "the ingest must be green")
+    wait_until(lambda: states_of(server, run, "ingest") == ["success"], "the ingest is green", 1200)
     return server.airflow.answer_of(run, "ingest")["manifest"]
 
 

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -24,6 +23,7 @@ from bincount.steps.golden import read_golden
 from bincount.steps.promote import promote
 from bincount.steps.register import register
 from bincount.steps.verify_serving import verify_serving
+from tests.processes import free_ports
 from tests.steps.trained import cheat, open_trained_run, write_manifest
 from tests.stores import make_settings
 from tests.tiny import photo
@@ -40,9 +40,7 @@ def served(tmp_path_factory):
     cheat(settings, run_id, lambda record: True)
     assert promote(settings, model_version=version)["promoted"]  # after `bincount serve` has answered right
     assert "met: served, it answers 5 golden bins" in registry.version_of(settings, version).description
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports(1)[0]
     # Not the directory of the checkout: the installed package must do.
     command = [Path(sys.executable).with_name("mlflow"), "models", "serve", "-m", "models:/bincount@champion"]
     command += ["--env-manager", "local", "--port", str(port)]

@@ -13,7 +13,8 @@ import pytest
 from bincount.client import Client
 from bincount.core.answers import same_answer
 from bincount.edge.settings import Settings
-from tests.serving.versions import PHOTOS, about, free_port, get, name, register_version, serving, wait_until
+from tests.processes import free_ports
+from tests.serving.versions import PHOTOS, about, get, name, register_version, serving, wait_until
 from tests.stores import make_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -42,7 +43,7 @@ def signal_all(process, signum):
 
 
 def test_an_outage_changes_nothing_and_its_end_is_noticed(tmp_path):
-    database, port = make_settings(tmp_path).tracking_uri, free_port()
+    database, port = make_settings(tmp_path).tracking_uri, free_ports(1)[0]
     settings = Settings(tmp_path / "data", f"http://127.0.0.1:{port}", tmp_path / "unused")
     registry = start_registry(tmp_path, port, database)
     try:

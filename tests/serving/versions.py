@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from bincount.core.calibration import Calibration
 from bincount.core.counts import Counts
 from bincount.edge import packaging, registry, tracking
 from bincount.edge.mlflow_door import door
+from tests.processes import free_ports
 from tests.tiny import photo, write_model
 
 CODE = Path(bincount.serving.__file__).with_name("model.py")
@@ -58,16 +58,10 @@ def name(settings, version, alias=registry.CHAMPION):
         client.set_registered_model_alias(registry.MODEL, alias, version)
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @contextlib.contextmanager
 def serving(settings, *flags, **env):
     """`bincount serve` as anyone starts it: its address and its process. Its log is printed when a test fails."""
-    port = free_port()
+    port = free_ports(1)[0]
     named = {"MLFLOW_TRACKING_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true", **env}
     with tempfile.NamedTemporaryFile("r") as log, open(log.name, "w") as written:
         process = subprocess.Popen(

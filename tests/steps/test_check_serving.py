@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from bincount.core.errors import StoreError
 from bincount.edge import registry
 from bincount.steps.check_serving import check_serving, kept_check
+from tests.processes import wait_until
 from tests.serving.versions import register_version
 from tests.stores import make_settings
 
@@ -34,13 +34,6 @@ def servers(version, settings):
             if f"--model-version={version}" in words or "bincount.serving.worker" in words:
                 found.append(int(pid))
     return found
-
-
-def wait_until(condition, timeout_s=60):
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +58,7 @@ def test_a_version_is_asked_and_its_server_ended(tmp_path, golden, words):
     assert kept_check(found) == answer
     assert words in found.description
     assert registry.alias(settings, "champion") is None
-    wait_until(lambda: not servers(version, settings), 5)
+    wait_until(lambda: not servers(version, settings), "its servers end", 5)
 
 
 def test_a_server_that_does_not_come_up_is_no_verdict(tmp_path):
@@ -74,7 +67,7 @@ def test_a_server_that_does_not_come_up_is_no_verdict(tmp_path):
     with pytest.raises(StoreError, match=f"bincount serve: must serve version {version} within 0 s, got no answer"):
         check_serving(settings, model_version=version, timeout_s=0.1)
     assert kept_check(registry.version_of(settings, version)) is None
-    wait_until(lambda: not servers(version, settings), 5)
+    wait_until(lambda: not servers(version, settings), "its servers end", 5)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
@@ -89,10 +82,10 @@ def test_the_server_ends_with_the_step(tmp_path, sent):
     )
     try:
         # The listener and the version's own process, which has a session of its own.
-        wait_until(lambda: len(servers(version, settings)) >= 2, 120)
+        wait_until(lambda: len(servers(version, settings)) >= 2, "its servers start", 120)
         step.send_signal(sent)
         assert step.wait(10) != 0
-        wait_until(lambda: not servers(version, settings), 5)
+        wait_until(lambda: not servers(version, settings), "its servers end", 5)
     finally:
         step.kill()
         step.communicate()

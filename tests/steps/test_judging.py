@@ -15,6 +15,7 @@ from bincount.steps.figures import FIGURES
 from bincount.steps.golden import read_golden
 from bincount.steps.promote import promote
 from bincount.steps.register import register
+from tests.processes import free_ports
 from tests.steps.trained import as_if_served, cheat, open_trained_run, write_manifest
 from tests.stores import make_settings
 
@@ -229,16 +230,13 @@ def test_predictions_are_saved_without_pickle(settings, run_id):
 
 
 def test_verify_serving_says_what_it_saw(settings, run_id):
-    import socket
 
     from bincount.steps.verify_serving import verify_serving
 
     version = register(settings, run_id=run_id)["model_version"]
     with pytest.raises(ConfigError, match="BINCOUNT_SERVING_URL: must name the model server"):
         verify_serving(settings, model_version=version)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
     nobody = dataclasses.replace(settings, serving_url=url)
     with pytest.raises(StoreError, match=f"{url}/invocations: must serve version {version} within 1 s, got: .*refused"):
         verify_serving(nobody, model_version=version, timeout_s=1)

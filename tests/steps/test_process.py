@@ -13,6 +13,7 @@ import pytest
 
 from bincount.core.errors import BincountError, ConfigError, DataError, StoreError
 from bincount.steps.process import run_step
+from tests.processes import is_running, wait_until
 
 
 def program(tmp_path: Path, source: str) -> list[str]:
@@ -20,22 +21,6 @@ def program(tmp_path: Path, source: str) -> list[str]:
     path = tmp_path / "program.py"
     path.write_text(textwrap.dedent(source))
     return [sys.executable, str(path)]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def wait_until(condition, what: str, timeout_s: float = 10) -> float:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < timeout_s, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
-    return time.monotonic() - started
 
 
 def test_answer_and_arguments(tmp_path):
