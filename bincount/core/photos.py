@@ -21,8 +21,8 @@ from bincount.core.jpeg import (
 )
 from bincount.core.rejected import BadObject
 
-# A photo of the bucket has at most 1 megapixel; a decoder needs 3 bytes a pixel and more.
-MOST_PIXELS = 50_000_000
+MOST_PIXELS = 25_000_000
+"""Refused above this before a pixel is decoded, by steps and server alike; bins' photos have 0.8 million at most."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Baseline, extended and progressive Huffman: what decoders everywhere read.
@@ -41,7 +41,7 @@ def size_of_photo(bin_id: str, data: bytes) -> tuple[int, int]:
 
     Raises:
         BadObject: If the file is empty, no JPEG, cut short, damaged before its
-            first scan, of a rare kind that decoders refuse, or larger than 50 megapixels.
+            first scan, of a rare kind that decoders refuse, or larger than 25 megapixels.
     """
     if not data:
         raise _bad(bin_id, "photo is empty", "0 bytes")

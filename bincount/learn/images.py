@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bincount.core.config import FITS
 from bincount.core.errors import ConfigError, DataError
+from bincount.core.jpeg import FRAMES, START, frame_of, segments_of
+from bincount.core.photos import MOST_PIXELS
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-MAX_PIXELS = 25_000_000
-"""Refused above this before a pixel is decoded; the largest known bin photo has 0.8 million."""
 
 PAD_VALUE = 127
 """Grey of the padding: near zero after any network's normalisation, so the border draws no edge."""
 
 _RATIOS = (1, 2, 4)
 _PNG = b"\x89PNG\r\n\x1a\n"
-_NO_FRAME = {0xC4, 0xC8, 0xCC}  # marker codes among the frame headers' that say something else
-_BARE = {0x01, *range(0xD0, 0xD9)}  # JPEG markers that no length follows
 
 
 class ImageHeader(NamedTuple):
@@ -46,13 +43,13 @@ def check_image(data: bytes) -> ImageHeader:
             raise DataError(f"image: a PNG must start with a whole header, got {len(data)} bytes. Send the whole file.")
         width, height = struct.unpack(">II", data[16:24])
         header = ImageHeader(width, height, "png")
-    elif data.startswith(b"\xff\xd8"):
+    elif data.startswith(START):
         header = ImageHeader(*_jpeg_size(data), "jpeg")
     else:
         raise DataError(f"image: must be a JPEG or PNG file, got {_shown(data)}. Send a photo as JPEG or PNG.")
-    if not 0 < header.width_px * header.height_px <= MAX_PIXELS:
+    if not 0 < header.width_px * header.height_px <= MOST_PIXELS:
         raise DataError(
-            f"image: must have 1 to {MAX_PIXELS:,} pixels, got {header.width_px} x {header.height_px}. "
+            f"image: must have 1 to {MOST_PIXELS:,} pixels, got {header.width_px} x {header.height_px}. "
             "Send a smaller photo."
         )
     return header
@@ -145,23 +142,12 @@ def _reduction(size: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            break
-        code = data[at + 1]
-        if code == 0xFF or code in _BARE:
-            at += 1 if code == 0xFF else 2
-            continue
-        if 0xC0 <= code <= 0xCF and code not in _NO_FRAME:
-            if at + 9 > len(data):
-                break
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return width, height
-        if code in {0xD9, 0xDA}:  # pixels, or the end, before any frame header
-            break
-        at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
-    raise DataError(f"image: a JPEG must have a whole header, got {len(data)} bytes without one. Send the whole file.")
+    frame = next((frame_of(segment) for segment in segments_of(data) if segment.marker in FRAMES), None)
+    if frame is None:
+        raise DataError(
+            f"image: a JPEG must have a whole header, got {len(data)} bytes without one. Send the whole file."
+        )
+    return frame.width_px, frame.height_px
 
 
 def _shown(data: bytes) -> str:

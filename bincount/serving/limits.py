@@ -18,7 +18,7 @@ class Limits:
     Attributes:
         body_mb: Largest body of a request; a bin's photo has 0.05 MB.
         rows: Most photos in one request.
-        megapixels: Most pixels of one request's photos together; one photo's own limit is `learn.images.MAX_PIXELS`.
+        megapixels: Most pixels of one request's photos together; one photo's own limit is `core.photos.MOST_PIXELS`.
         waiting: Most requests at a time, counted or waiting.
         time_s: Longest time for one request.
     """

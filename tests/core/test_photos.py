@@ -52,6 +52,7 @@ def test_reads_the_size_of_a_whole_photo(options):
         (saved(kind="GIF"), "photo is no JPEG"),
         (saved(mode="CMYK"), "photo is a JPEG of a rare kind"),
         (resized(saved(), 60_000, 60_000), "photo is too large"),
+        (resized(saved(), 6_000, 5_000), "photo is too large"),  # for the model too
         (resized(saved(), 0, 48), "photo is too large"),
         (saved()[:-2], "photo is cut short"),
         (saved()[:400], "photo is cut short"),
