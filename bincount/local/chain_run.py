@@ -12,8 +12,8 @@ from typing import Any
 from bincount.core.errors import ConfigError, StoreError
 from bincount.edge.settings import Settings
 from bincount.local.airflow_api import FINISHED, AirflowApi, TaskState
+from bincount.local.forbearance import Forbearance
 from bincount.local.http import ask
-from bincount.local.patience import Patience
 from bincount.local.progress import Progress
 from bincount.local.request import curl_of, write_request
 from bincount.local.stack import USER, Stack
@@ -42,7 +42,7 @@ class ChainRun:
         self._stack = stack
         self._settings = settings
         self._api = AirflowApi(stack.airflow_url, USER, stack.password(), _DAG)
-        self._patience = Patience(_START_S)
+        self._forbearance = Forbearance(_START_S)
         self.source = ""
 
     def start(self, source: str) -> None:
@@ -97,7 +97,7 @@ class ChainRun:
             while not failed and state not in FINISHED:
                 self._supervisor.check()
                 time.sleep(0.5)
-                with self._patience:
+                with self._forbearance:
                     tasks = self._api.tasks(run)
                     progress.show(tasks)
                     failed = [task for task in tasks if task.state == "failed"]

@@ -20,7 +20,7 @@ from bincount.core.manifest import Manifest, Record, Shard
 from bincount.core.shards import encode_example, frame
 from bincount.edge.settings import Settings
 from bincount.local.airflow_api import AirflowApi, TaskState
-from bincount.local.patience import Patience
+from bincount.local.forbearance import Forbearance
 from bincount.local.progress import Progress
 from bincount.local.request import write_request
 from bincount.local.up import add_up_arguments, up
@@ -210,10 +210,10 @@ def test_too_many_partitions_are_refused_before_anything_starts():
 
 
 def test_a_silent_server_is_borne_with_for_a_while():
-    patience = Patience(0.3)
+    forbearance = Forbearance(0.3)
 
     def ask(error):
-        with patience:
+        with forbearance:
             if error:
                 raise error
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from bincount.core.errors import StoreError
 
 
-class Patience:
+class Forbearance:
     """A context that swallows StoreErrors until nothing else has happened for a while.
 
     Args:
