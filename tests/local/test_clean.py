@@ -14,9 +14,6 @@ from bincount.edge.settings import Settings
 from bincount.local import clean as module
 from bincount.local.clean import clean, find_items
 
-# MLflow 3.17 on SQLAlchemy 2.1, which deprecates what MLflow's tables are declared with.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-
 OLD = time.time() - 3 * 86_400
 
 

@@ -20,9 +20,6 @@ from tests.steps.test_reconcile import FILES
 from tests.stores import make_settings
 from tests.tiny import photo
 
-# MLflow 3.17 on SQLAlchemy 2.1, which deprecates what MLflow's tables are declared with.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-
 ATTEMPT = "manual__2026-11-22T05:00:00+00:00"
 
 
