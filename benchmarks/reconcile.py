@@ -19,7 +19,19 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import SMALL, Ratio, Spent, machine, paired, parser_of, publish, run_process, spread, timed
+from benchmarks.measure import (
+    SMALL,
+    Ratio,
+    Spent,
+    bins_at,
+    machine,
+    paired,
+    parser_of,
+    publish,
+    run_process,
+    spread,
+    timed,
+)
 from benchmarks.stage import learning, run_stages, write_records
 
 OURS, LOOP, ARRAY = "bincount reconcile", "model.predict a photo, pandas", "all photos in one array, pandas"
@@ -106,8 +118,7 @@ def report(found: dict) -> str:
 
 
 def main() -> None:
-    parser = parser_of(__doc__)
-    parser.add_argument("--source", type=Path, default=SMALL, help="real bins (default: the ones beside the checkout)")
+    parser = parser_of(__doc__, SMALL)
     parser.add_argument("--bins", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--image-px", type=int, default=224)
@@ -116,14 +127,15 @@ def main() -> None:
     if options.role:
         contender, *paths = options.role
         return take_part(contender, *map(Path, paths))
-    if not (options.source / "bin-images").is_dir():
-        raise SystemExit(f"{options.source}: no bins there, nothing measured. Name a folder with --source.")
     here, learned = machine(), 200
     if options.quick:
         options.bins, options.repeats, options.image_px = 60, 1, 64
-    with tempfile.TemporaryDirectory(prefix="bench-reconcile-") as folder:
+    with (
+        bins_at(options.source, max(learned, options.bins), here) as source,
+        tempfile.TemporaryDirectory(prefix="bench-reconcile-") as folder,
+    ):
         asked = {"bins": options.bins, "repeats": options.repeats, "image_px": options.image_px}
-        found = compare(options.source.resolve(), Path(folder), learned=learned, **asked)
+        found = compare(source, Path(folder), learned=learned, **asked)
     return publish(options, ratios_of(found), report(found), found, here)
 
 
