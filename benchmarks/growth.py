@@ -1,8 +1,8 @@
 """How time and memory grow with the number of bins, and what that means for the whole bucket.
 
-    python -m benchmarks.growth [--base 125] [--image-px 224] [--quick] [--json FILE]
+    python -m benchmarks.growth [--base 100] [--image-px 224] [--quick] [--json FILE]
 
-Ingest reads 4,000, 16,000 and 64,000 bins from a simulated bucket. The other steps run one after the other on 1, 4 and
+Ingest reads 2,500, 10,000 and 40,000 bins from a simulated bucket. The other steps run one after the other on 1, 4 and
 16 times as many real bins, each in a process of its own; imports are not counted in its time. The exponent is the slope
 of a line through the logarithms: 1 is "twice the bins, twice the time", below 1 something is paid once. A projection
 goes on from the largest size with what a bin has cost between the last two sizes; it is no measurement.
@@ -108,12 +108,12 @@ def report(found: dict[str, Sizes]) -> str:
 
 def main() -> None:
     parser = parser_of(__doc__, SMALL)
-    parser.add_argument("--base", type=int, default=125, help="bins of the smallest size; the largest is 16 times that")
+    parser.add_argument("--base", type=int, default=100, help="bins of the smallest size; the largest is 16 times that")
     parser.add_argument("--image-px", type=int, default=224)
     options = parser.parse_args()
-    here, sizes, max_epochs = machine(), (4_000, 16_000, 64_000), 20
+    here, sizes, max_epochs = machine(), (2_500, 10_000, 40_000), 20
     if options.quick:
-        options.base, options.image_px, sizes, max_epochs = 100, 32, (1_000, 2_000), 5
+        options.image_px, sizes, max_epochs = 32, (1_000, 2_000), 5
     found = {"ingest": {run.photos: Spent(run.wall_s, run.cpu_s, run.peak_mb) for run in grow(sizes)}}
     bins = [options.base * times for times in ((1, 4) if options.quick else (1, 4, 16))]
     with bins_at(options.source, bins[-1], here) as source:

@@ -1,6 +1,6 @@
 """What Airflow adds to a task.
 
-    python -m benchmarks.orchestration [--bins 200] [--repeats 2] [--quick] [--json FILE]
+    python -m benchmarks.orchestration [--bins 100] [--repeats 2] [--quick] [--json FILE]
 
 The first six steps of the chain, from `ingest` to `register`, on rendered bins from the same kind of bucket and with an
 MLflow server each time, in an order that alternates between repeats: as tasks of `bincount up --once`; by hand, one
@@ -188,12 +188,12 @@ def report(found: dict[str, list[dict]], bins: int) -> str:
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--bins", type=int, default=200)
+    parser.add_argument("--bins", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=2)
     options = parser.parse_args()
     here = machine()
     if options.quick:
-        options.bins, options.repeats = 100, 1
+        options.repeats = 1
     found = measure(options.bins, options.repeats)
     publish(options, ratios_of(found), report(found, options.bins), found, here)
 
