@@ -4,19 +4,24 @@
 
 Each runs in a process of its own and writes `benchmarks/results/NAME.json`; docs/benchmarks.md is made of those files,
 so one can be run again on its own. With `--quick` both lie in `benchmarks/results/quick/` instead: a check that all of
-them work, whose figures mean little. One that fails is told, and the others go on.
+them work, whose figures mean little. One that fails is told, and the others go on. When this is stopped or killed, so
+is all that it has started; only a SIGKILL leaves temporary files behind.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from benchmarks.measure import CHECKOUT, Ratio, table_of
+from bincount.steps.tied import kill_session, tie
 
 RESULTS = CHECKOUT / "benchmarks" / "results"
 QUESTIONS = {
@@ -39,10 +44,21 @@ def run(names: list[str], results: Path, *, quick: bool) -> list[str]:
         flags = [f"--json={results / name}.json", *(["--quick"] if quick else [])]
         print(f"\n== {name}: {QUESTIONS[name]}", flush=True)
         began = time.monotonic()
-        done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *flags], cwd=CHECKOUT, check=False)
-        print(f"== {name}: {'failed' if done.returncode else 'done'} in {time.monotonic() - began:.0f} s", flush=True)
-        failed += [name] * bool(done.returncode)
+        status = run_alone([sys.executable, "-m", f"benchmarks.{name}", *flags])
+        print(f"== {name}: {'failed' if status else 'done'} in {time.monotonic() - began:.0f} s", flush=True)
+        failed += [name] * bool(status)
     return failed
+
+
+def run_alone(command: list[str]) -> int:
+    """Runs a process to its end, or to ours, and leaves nothing of it behind; gives its exit status."""
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as place:
+        env = os.environ | {"TMPDIR": place}
+        with subprocess.Popen(tie(command), cwd=CHECKOUT, env=env, start_new_session=True) as process:
+            try:
+                return process.wait()
+            finally:
+                kill_session(process.pid)
 
 
 def page_of(results: Path) -> str:
@@ -63,7 +79,8 @@ def page_of(results: Path) -> str:
         here = found["machine"]
         where = (
             f"{here['date']}, commit {here['commit']}, {here['cores']} cores ({here['processor']}), "
-            f"{here['memory_gb']} GB, {here['gpu'] or 'no GPU'}, load {here['load']} before it."
+            f"{here['memory_gb']} GB, {here['gpu'] or 'no GPU'}, load {here['load']} before it"
+            f"{', on rendered bins' if here.get('rendered') else ''}."
         )
         lines += ["", f"## {question}", "", f"`python -m benchmarks.{name}`: {where}", ""]
         if found["ratios"]:
@@ -78,6 +95,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=QUESTIONS, default=list(QUESTIONS), metavar="NAME",
                         help="these alone; without a name, only the page")  # fmt: skip
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     results = RESULTS / "quick" if options.quick else RESULTS
     failed = run(options.only, results, quick=options.quick)
     page = results / "benchmarks.md" if options.quick else CHECKOUT / "docs" / "benchmarks.md"

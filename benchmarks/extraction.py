@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.measure import ORIGINALS, Ratio, machine, paired, parser_of, publish, spread
+from benchmarks.measure import ORIGINALS, Ratio, bins_at, machine, paired, parser_of, publish, spread
 
 _BATCH = 32
 
@@ -64,19 +64,19 @@ def compare_extraction(source: Path, place: Path, photos: int, repeats: int, ima
 
 
 def main() -> None:
-    parser = parser_of(__doc__)
-    parser.add_argument("--source", type=Path, default=ORIGINALS, help="original photos (default: beside the checkout)")
+    parser = parser_of(__doc__, ORIGINALS)
     parser.add_argument("--photos", type=int, default=320, help="of each extraction")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--image-px", type=int, default=224)
     options = parser.parse_args()
-    if not (options.source / "bin-images").is_dir():
-        raise SystemExit(f"{options.source}: no photos there, nothing measured. Name a folder with --source.")
     here = machine()
     if options.quick:
         options.photos, options.repeats, options.image_px = 96, 1, 64
-    with tempfile.TemporaryDirectory(prefix="bench-extraction-") as folder:
-        runs = compare_extraction(options.source, Path(folder), options.photos, options.repeats, options.image_px)
+    with (
+        bins_at(options.source, options.photos, here) as source,
+        tempfile.TemporaryDirectory(prefix="bench-extraction-") as folder,
+    ):
+        runs = compare_extraction(source, Path(folder), options.photos, options.repeats, options.image_px)
     rates = {name: [run["rate"] for run in runs if run["what"] == name] for name in ("extraction", "bare")}
     shares = paired(rates["extraction"], rates["bare"])
     report = (

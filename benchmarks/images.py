@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import ORIGINALS, Ratio, machine, paired, parser_of, publish, spread
+from benchmarks.measure import ORIGINALS, Ratio, bins_at, machine, paired, parser_of, publish, spread
 
 OURS, KERAS, PILLOW, PILLOW_DRAFT, TORCH = (
     "bincount", "Keras image_dataset_from_directory", "Pillow", "Pillow, reduced decoding", "torchvision"
@@ -140,8 +140,7 @@ def report(readers: dict[str, list[list[float]]]) -> str:
 
 
 def main() -> None:
-    parser = parser_of(__doc__)
-    parser.add_argument("--source", type=Path, default=ORIGINALS, help="original photos (default: beside the checkout)")
+    parser = parser_of(__doc__, ORIGINALS)
     parser.add_argument("--photos", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--image-px", type=int, default=224)
@@ -150,12 +149,11 @@ def main() -> None:
     if options.role:
         reader, source, photos = options.role
         return take_part(reader, Path(source), int(photos), options.image_px)
-    if not (options.source / "bin-images").is_dir():
-        raise SystemExit(f"{options.source}: no photos there, nothing measured. Name a folder with --source.")
     here = machine()
     if options.quick:
         options.photos, options.repeats = 96, 1
-    readers = compare_readers(options.source, options.photos, options.repeats, options.image_px)
+    with bins_at(options.source, options.photos + _BATCH, here) as source:
+        readers = compare_readers(source, options.photos, options.repeats, options.image_px)
     return publish(options, ratios_of(readers), report(readers), readers, here)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import math
@@ -11,9 +12,10 @@ import platform
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,12 +110,40 @@ def machine() -> dict[str, Any]:
     }
 
 
-def parser_of(doc: str | None) -> argparse.ArgumentParser:
-    """A benchmark's flags, with those that all have."""
+def parser_of(doc: str | None, source: Path | None = None) -> argparse.ArgumentParser:
+    """A benchmark's flags, with those that all have; one that needs bins names where they are by default."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="to see that it works; its figures mean little")
     parser.add_argument("--json", type=Path, help="where to write all that was measured")
+    if source:
+        what = "folder of bins (default: real ones beside the checkout; where there are none, as many rendered ones)"
+        parser.add_argument("--source", type=Path, default=source, help=what)
     return parser
+
+
+@contextlib.contextmanager
+def bins_at(source: Path, number: int, here: dict) -> Iterator[Path]:
+    """A folder of bins in the bucket's layout.
+
+    Args:
+        source: Where they are asked for.
+        number: How many are needed.
+        here: What `machine` said; notes if they are rendered.
+
+    Raises:
+        SystemExit: If a folder that was named holds none.
+    """
+    if (source / "bin-images").is_dir():
+        yield source.resolve()
+    elif source not in (SMALL, ORIGINALS):
+        raise SystemExit(f"{source}: no bins there, nothing measured. Name a folder with --source.")
+    else:
+        drawn = min(4999, number * 6 // 5)  # one in nine has a count that is not among 1 to 5
+        print(f"  no real bins at {source}: rendering {drawn:,} ...", flush=True)
+        here["rendered"] = True
+        with tempfile.TemporaryDirectory(prefix="bench-bins-") as folder:
+            run_process([sys.executable, "-m", "bincount.local.sample", f"--folder={folder}/bins", f"--bins={drawn}"])
+            yield Path(folder) / "bins"
 
 
 def publish(options: argparse.Namespace, ratios: Sequence[Ratio], report: str, measured: object, here: dict) -> None:

@@ -1,11 +1,12 @@
 """What Airflow adds to a task.
 
-    python -m benchmarks.orchestration [--bins 400] [--repeats 3] [--quick] [--json FILE]
+    python -m benchmarks.orchestration [--bins 100] [--repeats 2] [--quick] [--json FILE]
 
 The first six steps of the chain, from `ingest` to `register`, on rendered bins from the same kind of bucket and with an
 MLflow server each time, in an order that alternates between repeats: as tasks of `bincount up --once`; by hand, one
 `bincount STEP` after the other, which is what a task runs; and as `bincount run`, one process for all. All in a copy of
-the checkout, so that the state of this one is left alone. Starting Airflow itself is not counted.
+the checkout, so that the state of this one is left alone. Starting Airflow itself is not counted. Bins are few: what
+Airflow adds to a task does not depend on what the task does.
 """
 
 from __future__ import annotations
@@ -37,13 +38,12 @@ AIRFLOW, BY_HAND, RUN = "tasks in Airflow", "bincount STEP by hand", "bincount r
 class Copy:
     """A copy of the checkout with an empty state."""
 
-    def __init__(self, place: Path, sample: Path | None) -> None:
+    def __init__(self, place: Path, source: Path) -> None:
         self.place = place
+        self.source = source
         for folder in ("bincount", "dags"):
             shutil.copytree(CHECKOUT / folder, place / folder, ignore=shutil.ignore_patterns("__pycache__"))
         (place / "mlruns").mkdir()
-        if sample:
-            shutil.copytree(sample, place / "data" / "sample")
         kept = ("PATH", "HOME", "LANG", "SSL_CERT_FILE")
         self.env = {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONPATH": str(place)}
         self.env |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -62,7 +62,7 @@ class Copy:
 
         ports = Ports(*free_ports())
         stack = Stack(ports, self.place / ".airflow", self.place / "mlruns", self.place / "data")
-        parts = [stack.bucket(self.place / "data" / "sample", "bins"), stack.mlflow()]
+        parts = [stack.bucket(self.source, "bins"), stack.mlflow()]
         with Supervisor(stack.home) as supervisor:
             for part in parts:
                 supervisor.start(part)
@@ -71,11 +71,11 @@ class Copy:
             yield {"MLFLOW_TRACKING_URI": stack.mlflow_url, "BINCOUNT_BUCKETS": f"bins={stack.bucket_url}"}
 
 
-def in_airflow(copy: Copy, bins: int) -> dict[str, Any]:
+def in_airflow(copy: Copy) -> dict[str, Any]:
     """The tasks' own times and the gaps between them, from Airflow's database."""
     names = ("airflow", "mlflow", "model", "bucket")
     flags = [f"--{name}-port={port}" for name, port in zip(names, free_ports(), strict=True)]
-    copy.bincount("up", "--once", f"--limit={bins}", *flags)
+    copy.bincount("up", "--once", f"--source={copy.source}", *flags)
     with contextlib.closing(sqlite3.connect(copy.place / ".airflow" / "airflow.db")) as database:
         rows = database.execute("SELECT task_id, start_date, end_date FROM task_instance").fetchall()
         queued, began = database.execute("SELECT queued_at, start_date FROM dag_run").fetchone()
@@ -89,23 +89,23 @@ def in_airflow(copy: Copy, bins: int) -> dict[str, Any]:
     }
 
 
-def by_hand(copy: Copy, bins: int) -> dict[str, Any]:
+def by_hand(copy: Copy) -> dict[str, Any]:
     """One process a step."""
     so_far: dict[str, Any] = {}
     tasks = {}
     with copy.servers() as env:
         for step in STEPS:
             flags = [f"--{name.replace('_', '-')}={so_far[name]}" for name in NEEDS.get(step, ())]
-            flags += ["--source=s3://bins", f"--limit={bins}"] if step == "ingest" else []
+            flags += ["--source=s3://bins"] if step == "ingest" else []
             tasks[step], said = copy.bincount(step, *flags, **env)
             so_far |= json.loads(said)
     return {"total_s": sum(tasks.values()), "tasks_s": tasks}
 
 
-def in_one(copy: Copy, bins: int) -> dict[str, Any]:
+def in_one(copy: Copy) -> dict[str, Any]:
     """All steps in one process, without the promotion at its end."""
     with copy.servers() as env:
-        command = [sys.executable, "-m", "bincount", "run", "--source=s3://bins", f"--limit={bins}"]
+        command = [sys.executable, "-m", "bincount", "run", "--source=s3://bins"]
         began = time.monotonic()
         done = subprocess.run(command, env=copy.env | env, cwd=copy.place, capture_output=True, text=True, check=False)
         total_s = time.monotonic() - began
@@ -144,12 +144,14 @@ def measure(bins: int, repeats: int) -> dict[str, list[dict]]:
     ways = {AIRFLOW: in_airflow, BY_HAND: by_hand, RUN: in_one}
     with tempfile.TemporaryDirectory(prefix="bench-orchestration-") as folder:
         sample = Path(folder) / "sample"
-        run_process([sys.executable, "-m", "bincount.local.sample", f"--folder={sample}"])
+        print(f"  rendering {bins} bins ...", flush=True)
+        run_process([sys.executable, "-m", "bincount.local.sample", f"--folder={sample}", f"--bins={bins}"])
         for repeat in range(repeats):
             for name in [*ways][::-1] if repeat % 2 else [*ways]:
                 place = Path(folder) / f"{repeat}-{len(found[name])}-{name.replace(' ', '-')}"
                 place.mkdir()
-                found[name].append(ways[name](Copy(place, sample), bins))
+                print(f"  {name} ...", flush=True)
+                found[name].append(ways[name](Copy(place, sample)))
                 shutil.rmtree(place)
                 print(f"  {name:24} {found[name][-1]['total_s']:6.1f} s", flush=True)
     return found
@@ -186,12 +188,12 @@ def report(found: dict[str, list[dict]], bins: int) -> str:
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--bins", type=int, default=400)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--bins", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=2)
     options = parser.parse_args()
     here = machine()
     if options.quick:
-        options.bins, options.repeats = 150, 1
+        options.repeats = 1
     found = measure(options.bins, options.repeats)
     publish(options, ratios_of(found), report(found, options.bins), found, here)
 

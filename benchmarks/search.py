@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import SMALL, Ratio, Spent, machine, parser_of, publish, timed
+from benchmarks.measure import SMALL, Ratio, Spent, bins_at, machine, parser_of, publish, timed
 from benchmarks.search_seed import seed_head, seed_slices, whole_network
 
 
@@ -161,22 +161,22 @@ def report(found: dict) -> str:
 
 
 def main() -> None:
-    parser = parser_of(__doc__)
-    parser.add_argument("--source", type=Path, default=SMALL, help="real bins (default: the ones beside the checkout)")
+    parser = parser_of(__doc__, SMALL)
     parser.add_argument("--bins", type=int, default=2000)
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--max-epochs", type=int, default=50)
     parser.add_argument("--image-px", type=int, default=224)
     parser.add_argument("--weights", choices=["none", "imagenet"], default="none")
     options = parser.parse_args()
-    if not (options.source / "bin-images").is_dir():
-        raise SystemExit(f"{options.source}: no bins there, nothing measured. Name a folder with --source.")
     here = machine()
     if options.quick:
         options.bins, options.trials, options.max_epochs, options.image_px = 200, 2, 5, 64
-    with tempfile.TemporaryDirectory(prefix="bench-search-") as folder:
+    with (
+        bins_at(options.source, options.bins, here) as source,
+        tempfile.TemporaryDirectory(prefix="bench-search-") as folder,
+    ):
         found = compare(
-            options.source,
+            source,
             Path(folder),
             bins=options.bins,
             trials=options.trials,

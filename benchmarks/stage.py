@@ -70,7 +70,8 @@ def main() -> None:
     from bincount.edge import tracking
     from bincount.edge.settings import Settings
 
-    for module in ["mlflow", *(["keras", "keras_tuner", "tensorflow"] if [*asked] != ["ingest"] else [])]:
+    learns, searches = [*asked] != ["ingest"], "tune" in asked
+    for module in ["mlflow", *["keras", "tensorflow"] * learns, *["keras_tuner"] * searches]:
         importlib.import_module(module)
     settings = Settings(place / "data", f"sqlite:///{place / 'mlflow.db'}", place / "artifacts")
     tracking.open_run(settings, attempt="benchmark")  # makes the database

@@ -5,12 +5,15 @@ import importlib.util
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import QUESTIONS, page_of
+import benchmarks.measure
+from benchmarks.__main__ import QUESTIONS, page_of, run_alone
 from benchmarks.growth import exponent_of, projected
-from benchmarks.measure import Ratio, machine, paired, publish, run_process, spread, table_of
+from benchmarks.measure import Ratio, bins_at, machine, paired, publish, run_process, spread, table_of
+from bincount.steps.tied import session_members
 
 
 def test_every_question_has_a_benchmark():
@@ -60,3 +63,32 @@ def test_the_page_says_where_and_when_and_what_was_not_run(tmp_path, capsys):
     assert f"{here['cores']} cores" in page
     assert "| times faster | **100** |  |  |" in page
     assert page.count("Not run.") == len(QUESTIONS) - 1
+
+
+def test_a_benchmark_leaves_no_process_and_no_file(tmp_path):
+    told = tmp_path / "told"
+    code = (
+        "import os, pathlib, subprocess, sys, tempfile;"
+        "subprocess.Popen(['sleep', '100']);"
+        f"pathlib.Path({str(told)!r}).write_text(f'{{os.getsid(0)}} {{tempfile.mkdtemp()}}');"
+        "sys.exit(3)"
+    )
+    assert run_alone([sys.executable, "-c", code]) == 3
+    session, folder = told.read_text().split()
+    assert session_members(int(session)) == []
+    assert not Path(folder).exists()
+
+
+def test_bins_are_those_named_or_rendered_where_the_usual_ones_are_missing(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "bin-images").mkdir(parents=True)
+    here = {}
+    with bins_at(tmp_path / "mine", 5, here) as found:
+        assert found == (tmp_path / "mine").resolve()
+    assert not here
+    with pytest.raises(SystemExit, match="no bins there"), bins_at(tmp_path / "typo", 5, here):
+        pass
+    monkeypatch.setattr(benchmarks.measure, "SMALL", tmp_path / "absent")
+    with bins_at(tmp_path / "absent", 5, here) as found:
+        assert len([*(found / "bin-images").glob("*.jpg")]) == 6
+        assert here == {"rendered": True}
+    assert not found.exists()

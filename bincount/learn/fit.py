@@ -69,8 +69,11 @@ def fit_head(
     head = build_head(mean, variance, classes, units=units, dropout=dropout)
     order = np.random.default_rng(seed)
     steps = math.ceil(len(labels) / hyperparameters.batch_size) * hyperparameters.epochs
-    training.start(head, features, labels, mean, variance, rate=hyperparameters.learning_rate, steps=steps)
-    judged = mean_of_views(validation.features) if validation else None
+    # Once, not in every step.
+    standard = mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+    features = ((features - standard[0]) / standard[1]).astype(np.float16)
+    training.start(head, features, labels, rate=hyperparameters.learning_rate, steps=steps)
+    judged = (mean_of_views(validation.features) - standard[0]) / standard[1] if validation else None
     best, costs = training.weights(), []
     for epoch in range(hyperparameters.epochs):
         loss, nll = training.run_epoch(order.permutation(len(labels)), hyperparameters.batch_size)

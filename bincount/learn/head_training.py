@@ -46,41 +46,27 @@ class HeadTraining:
         self._rate, self._steps = keras.Variable(1.0), keras.Variable(1.0)
         self._adam = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(self._rate, self._steps))
         self._adam.build(self._head.trainable_variables)
-        row, rows = tf.TensorSpec((width,)), tf.TensorSpec((None, width), tf.float16)
+        rows = tf.TensorSpec((None, width), tf.float16)
         indices, number = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64)
         self._epoch = tf.function(
-            self._trace_epoch, input_signature=[rows, tf.TensorSpec((None,), tf.int32), row, row, indices, number]
+            self._trace_epoch, input_signature=[rows, tf.TensorSpec((None,), tf.int32), indices, number]
         )
         self._update = tf.function(self._trace_update, jit_compile=True)
         self._logits = tf.function(
-            lambda examples, mean, scale: self._head((examples - mean) * scale, training=False),
-            input_signature=[tf.TensorSpec((None, width)), row, row],
+            lambda examples: self._head(examples, training=False), input_signature=[tf.TensorSpec((None, width))]
         )
 
-    def start(
-        self,
-        head: keras.Model,
-        features: np.ndarray,
-        labels: np.ndarray,
-        mean: np.ndarray,
-        variance: np.ndarray,
-        *,
-        rate: float,
-        steps: int,
-    ) -> None:
+    def start(self, head: keras.Model, features: np.ndarray, labels: np.ndarray, *, rate: float, steps: int) -> None:
         """Begins a training.
 
         Args:
             head: Whose weights it starts from; they stay as they are.
-            features: (N, D) float16.
+            features: (N, D) float16, standardised.
             labels: (N,) int32.
-            mean: (D,) what the features are standardised with.
-            variance: (D,) likewise, > 0.
             rate: Adam's learning rate, at the start of a cosine that ends at zero.
             steps: Steps until then.
         """
         self._examples = tf.constant(features), tf.constant(labels)
-        self._standard = tf.constant(mean, tf.float32), tf.constant(1 / np.sqrt(variance), tf.float32)
         for own, first in zip(self._head.variables, head.variables, strict=True):
             own.assign(first)
         for variable in self._adam.variables:
@@ -89,29 +75,24 @@ class HeadTraining:
         self._steps.assign(steps)
 
     def run_epoch(self, order: np.ndarray, batch_size: int) -> tuple[float, float]:
-        """Learns from every example once, in an order of their indices; the mean loss and NLL while it did."""
-        loss, nll = self._epoch(*self._examples, *self._standard, tf.constant(order), tf.constant(batch_size, tf.int64))
+        """Learns from every example once, in an order of their indices; the mean loss and NLL while it did.
+
+        The loss holds the weight decay at the epoch's end.
+        """
+        loss, nll = self._epoch(*self._examples, tf.constant(order), tf.constant(batch_size, tf.int64))
         return float(loss), float(nll)
 
     def logits_of(self, features: np.ndarray) -> np.ndarray:
-        """Logits (N, classes) of features (N, D) float32."""
+        """Logits (N, classes) of standardised features (N, D) float32."""
         parts = range(0, len(features), _JUDGED)
-        return np.concatenate(
-            [self._logits(features[start : start + _JUDGED], *self._standard).numpy() for start in parts]
-        )
+        return np.concatenate([self._logits(features[start : start + _JUDGED]).numpy() for start in parts])
 
     def weights(self) -> list[np.ndarray]:
         """The weights by now, as `set_weights` of a head takes them."""
         return self._head.get_weights()
 
     def _trace_epoch(
-        self,
-        features: tf.Tensor,
-        labels: tf.Tensor,
-        mean: tf.Tensor,
-        scale: tf.Tensor,
-        order: tf.Tensor,
-        batch_size: tf.Tensor,
+        self, features: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         examples = tf.size(order, tf.int64)
         losses, nlls = tf.constant(0.0), tf.constant(0.0)
@@ -119,18 +100,23 @@ class HeadTraining:
             at = order[start : start + batch_size]
             wanted = tf.gather(labels, at)
             with tf.GradientTape() as tape:
-                logits = self._head((tf.cast(tf.gather(features, at), tf.float32) - mean) * scale, training=True)
-                loss = ops.mean(self._loss(wanted, logits)) + sum(self._head.losses)
-            variables = self._head.trainable_variables
-            self._update(*tape.gradient(loss, variables))
-            nll = ops.sparse_categorical_crossentropy(wanted, logits, from_logits=True)
-            losses += loss * tf.cast(tf.size(at), tf.float32)
-            nlls += ops.sum(nll)
-        return losses / tf.cast(examples, tf.float32), nlls / tf.cast(examples, tf.float32)
+                logits = self._head(tf.cast(tf.gather(features, at), tf.float32), training=True)
+                loss = self._loss(wanted, logits)
+                mean = ops.mean(loss)
+            self._update(*tape.gradient(mean, self._head.trainable_variables))
+            losses += ops.sum(loss)
+            nlls += ops.sum(ops.sparse_categorical_crossentropy(wanted, logits, from_logits=True))
+        n = tf.cast(examples, tf.float32)
+        return losses / n + sum(self._head.losses), nlls / n
 
     def _trace_update(self, *gradients: tf.Tensor) -> None:
-        # Fused, all that Adam does to a variable is one pass.
-        self._adam.apply(gradients, self._head.trainable_variables)
+        # Compiled, weight decay and all that Adam does to a variable is one pass; the decay's own sum is never taken.
+        variables = self._head.trainable_variables
+        with tf.GradientTape() as tape:
+            decay = sum(self._head.losses)
+        pulls = tape.gradient(decay, variables)
+        both = [one if pull is None else one + pull for one, pull in zip(gradients, pulls, strict=True)]
+        self._adam.apply(both, variables)
 
 
 def _loss(classes: int, mix: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
