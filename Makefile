@@ -48,6 +48,7 @@ lock: setup  ## pin every dependency anew
 	    --generate-hashes --no-emit-index-url --no-header --quiet --upgrade --output-file requirements-server.lock
 
 # The stack on a server (docs/server.md). These need Docker, Compose and any Python 3.11 or 3.12, but no .venv.
+export COMPOSE_HTTP_TIMEOUT ?= 300
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 secrets:  ## write random secrets to .env; those it has stay

@@ -143,11 +143,12 @@ class Engine:
 
     def _run(self, command: Sequence[str], *, check: bool = True, timeout_s: float = 3600, **files: Any) -> str:
         named = {"COMPOSE_PROJECT_NAME": self.project} if self.project else {}
+        patient = {"COMPOSE_HTTP_TIMEOUT": "300"}  # Compose 1.29 gives up after a minute what takes a busy engine two
         output = files.pop("stdout", None) or subprocess.PIPE
         try:
             done = subprocess.run(
                 command,
-                env={**os.environ, **named, **self.environ},
+                env={**patient, **os.environ, **named, **self.environ},
                 cwd=CHECKOUT,
                 stdout=output,
                 stderr=subprocess.PIPE,
