@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import keras
 import numpy as np
@@ -48,13 +48,12 @@ class HeadTraining:
         self._adam.build(self._head.trainable_variables)
         rows = tf.TensorSpec((None, width), tf.float16)
         indices, number = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64)
-        self._epoch = tf.function(
-            self._trace_epoch, input_signature=[rows, tf.TensorSpec((None,), tf.int32), indices, number]
-        )
-        self._update = tf.function(self._trace_update, jit_compile=True)
-        self._logits = tf.function(
-            lambda examples: self._head(examples, training=False), input_signature=[tf.TensorSpec((None, width))]
-        )
+        signature = [rows, tf.TensorSpec((None,), tf.int32), indices, number]
+        # What AutoGraph reads and rewrites of the code takes longer than an epoch.
+        graph = partial(tf.function, autograph=False)
+        self._epoch = graph(self._trace_epoch, input_signature=signature)
+        self._update = graph(self._trace_update, jit_compile=True)
+        self._logits = graph(partial(self._head, training=False), input_signature=[tf.TensorSpec((None, width))])
 
     def start(self, head: keras.Model, features: np.ndarray, labels: np.ndarray, *, rate: float, steps: int) -> None:
         """Begins a training.
@@ -95,8 +94,8 @@ class HeadTraining:
         self, features: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         examples = tf.size(order, tf.int64)
-        losses, nlls = tf.constant(0.0), tf.constant(0.0)
-        for start in tf.range(0, examples, batch_size):
+
+        def step(start: tf.Tensor, losses: tf.Tensor, nlls: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             at = order[start : start + batch_size]
             wanted = tf.gather(labels, at)
             with tf.GradientTape() as tape:
@@ -104,8 +103,11 @@ class HeadTraining:
                 loss = self._loss(wanted, logits)
                 mean = ops.mean(loss)
             self._update(*tape.gradient(mean, self._head.trainable_variables))
-            losses += ops.sum(loss)
-            nlls += ops.sum(ops.sparse_categorical_crossentropy(wanted, logits, from_logits=True))
+            nll = ops.sparse_categorical_crossentropy(wanted, logits, from_logits=True)
+            return start + batch_size, losses + ops.sum(loss), nlls + ops.sum(nll)
+
+        first = tf.constant(0, tf.int64), tf.constant(0.0), tf.constant(0.0)
+        _, losses, nlls = tf.while_loop(lambda start, *sums: start < examples, step, first)
         n = tf.cast(examples, tf.float32)
         return losses / n + sum(self._head.losses), nlls / n
 
