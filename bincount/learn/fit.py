@@ -17,6 +17,8 @@ from bincount.learn.model import Hyperparameters, build_head
 PATIENCE = 10
 """Epochs without a better validation NLL after which a training ends."""
 
+_ROWS = 4096  # standardised at a time: the whole bucket's features in float32 are 4 GB
+
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 """Told the epoch, from 0, and its metrics."""
 
@@ -69,11 +71,12 @@ def fit_head(
     head = build_head(mean, variance, classes, units=units, dropout=dropout)
     order = np.random.default_rng(seed)
     steps = math.ceil(len(labels) / hyperparameters.batch_size) * hyperparameters.epochs
-    # Once, not in every step.
-    standard = mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
-    features = ((features - standard[0]) / standard[1]).astype(np.float16)
-    training.start(head, features, labels, rate=hyperparameters.learning_rate, steps=steps)
-    judged = (mean_of_views(validation.features) - standard[0]) / standard[1] if validation else None
+    centre, scale = mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+    standardised = np.empty(features.shape, np.float16)  # once, not in every step
+    for start in range(0, len(features), _ROWS):
+        standardised[start : start + _ROWS] = (features[start : start + _ROWS] - centre) / scale
+    training.start(head, standardised, labels, rate=hyperparameters.learning_rate, steps=steps)
+    judged = (mean_of_views(validation.features) - centre) / scale if validation else None
     best, costs = training.weights(), []
     for epoch in range(hyperparameters.epochs):
         loss, nll = training.run_epoch(order.permutation(len(labels)), hyperparameters.batch_size)
