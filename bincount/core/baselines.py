@@ -6,7 +6,7 @@ import numpy as np
 
 from bincount.core.counts import Counts
 from bincount.core.metrics import summary_of, values_per_bin
-from bincount.core.sureness import calibration_per_bin
+from bincount.core.reliability import calibration_per_bin
 
 FIGURES = ("exact", "within_one", "mae", "rmse", "nll", "rps", "ece")
 """What a model is judged by."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from bincount.core import metrics, sureness
+from bincount.core import metrics, reliability
 from bincount.core.baselines import baselines_of
 from bincount.core.bootstrap import bootstrap, interval
 from bincount.core.counts import Counts
@@ -71,7 +71,7 @@ def judge(
     """
     truth = truth_of(records, counts)
     values = metrics.values_per_bin(probabilities, truth, counts)
-    gaps = sureness.calibration_per_bin(probabilities, truth)
+    gaps = reliability.calibration_per_bin(probabilities, truth)
     names = list(values)
     groups = [record.group for record in records]
     means = bootstrap(groups, np.column_stack([*values.values(), gaps]))
@@ -81,7 +81,7 @@ def judge(
     return {
         "metrics": {
             **metrics.summary_of(values, gaps),
-            "ece_by_chance": sureness.ece_by_chance(probabilities),
+            "ece_by_chance": reliability.ece_by_chance(probabilities),
             "bins": len(records),
             "groups": len(set(groups)),
         },
@@ -93,7 +93,7 @@ def judge(
         },
         "per_count": metrics.table_per_count(probabilities, truth, counts),
         "confusion": metrics.confusion_of(probabilities, truth, counts).tolist(),
-        "reliability": sureness.reliability_of(probabilities, truth),
+        "reliability": reliability.diagram_of(probabilities, truth),
         "coverage": _coverage(probabilities, values),
         "slices": _slices(records, values, sharpness),
     }

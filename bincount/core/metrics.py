@@ -91,7 +91,7 @@ def summary_of(values: Mapping[str, np.ndarray], gaps: np.ndarray) -> dict[str, 
 
     Args:
         values: What `values_per_bin` gave, or means of it over resamples, any shape (..., N).
-        gaps: What `sureness.calibration_per_bin` gave.
+        gaps: What `reliability.calibration_per_bin` gave.
     """
     figures = {name: float(values[name].mean()) for name in MEANS}
     return {**figures, "rmse": float(np.sqrt(values["squared"].mean())), "ece": float(abs(gaps.mean(axis=0)).sum())}

@@ -1,4 +1,4 @@
-"""Whether a model is as sure as it is right."""
+"""Whether a model is as sure as it is right: reliability diagram and calibration error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ece_by_chance(probabilities: np.ndarray) -> float:
     return float(np.quantile(found, 0.95))
 
 
-def reliability_of(probabilities: np.ndarray, truth: np.ndarray) -> list[dict]:
+def diagram_of(probabilities: np.ndarray, truth: np.ndarray) -> list[dict]:
     """The reliability diagram: a row for each interval of confidence that holds bins.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bincount.core.evaluation import scores_of
 from bincount.core.gate import decide
-from bincount.steps.blocks import Block, Heading, Picture, Table
+from bincount.steps.card_format import Block, Heading, Picture, Table
 
 LICENCE = (
     "Photos of the Amazon Bin Image Dataset are licensed CC BY-NC-SA 3.0 US: attribution, no commercial use, "

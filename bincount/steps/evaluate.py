@@ -156,8 +156,8 @@ def _publish(
     probabilities: np.ndarray,
 ) -> None:
     """Writes everything beside its place, logs it, then moves it there: what is there is complete."""
-    from bincount.steps.blocks import to_html, to_markdown
     from bincount.steps.card import card_of
+    from bincount.steps.card_format import to_html, to_markdown
     from bincount.steps.figures import draw
     from bincount.steps.variance_card import variance_blocks
 

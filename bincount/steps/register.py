@@ -12,9 +12,9 @@ from bincount.core.manifest import Manifest
 from bincount.core.reference import Reference
 from bincount.edge import packaging, registry, tracking
 from bincount.edge.settings import Settings
-from bincount.steps.blocks import to_markdown
 from bincount.steps.calibrated import calibrate, coverage_of
 from bincount.steps.card import summary_of
+from bincount.steps.card_format import to_markdown
 from bincount.steps.decision import DESCRIPTION_CHARACTERS, is_decided
 from bincount.steps.evaluate import read_evaluation
 from bincount.steps.golden import read_golden, write_golden

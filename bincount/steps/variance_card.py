@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bincount.core.variance_evaluation import KINDS
-from bincount.steps.blocks import Block, Heading, Table
+from bincount.steps.card_format import Block, Heading, Table
 
 
 def variance_blocks(evaluation: dict) -> list[Block]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bincount.core import metrics, sureness
+from bincount.core import metrics, reliability
 from bincount.core.counts import Counts
 from bincount.core.errors import DataError
 
@@ -20,7 +20,7 @@ TRUTH = np.array([0, 0, 1, 2])
 
 def figures_of(probabilities, truth, counts):
     return metrics.summary_of(
-        metrics.values_per_bin(probabilities, truth, counts), sureness.calibration_per_bin(probabilities, truth)
+        metrics.values_per_bin(probabilities, truth, counts), reliability.calibration_per_bin(probabilities, truth)
     )
 
 
@@ -127,7 +127,7 @@ def test_few_bins_show_a_calibration_error_by_chance():
     probabilities = rng.dirichlet(np.ones(5), size=3000)
     truth = (probabilities.cumsum(axis=1) < rng.random((3000, 1))).sum(axis=1)  # perfectly calibrated
     for bins, least, most in ((60, 0.06, 0.2), (3000, 0.0, 0.03)):
-        chance = sureness.ece_by_chance(probabilities[:bins])
+        chance = reliability.ece_by_chance(probabilities[:bins])
         assert least < chance < most
-        found = abs(sureness.calibration_per_bin(probabilities[:bins], truth[:bins]).mean(axis=0)).sum()
+        found = abs(reliability.calibration_per_bin(probabilities[:bins], truth[:bins]).mean(axis=0)).sum()
         assert found - chance < 0.05

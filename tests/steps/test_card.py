@@ -9,8 +9,8 @@ import pytest
 from bincount.core.counts import Counts
 from bincount.core.evaluation import judge
 from bincount.core.manifest import Record
-from bincount.steps.blocks import Picture, to_html, to_markdown
 from bincount.steps.card import card_of, summary_of
+from bincount.steps.card_format import Picture, to_html, to_markdown
 
 
 def evaluation_of(answers, **facts):
