@@ -5,8 +5,7 @@
 The first six steps of the chain, from `ingest` to `register`, on rendered bins from the same kind of bucket and with an
 MLflow server each time, in an order that alternates between repeats: as tasks of `bincount up --once`; by hand, one
 `bincount STEP` after the other, which is what a task runs; and as `bincount run`, one process for all. All in a copy of
-the checkout, so that the state of this one is left alone. Starting Airflow itself is not counted. Bins are few: what
-Airflow adds to a task does not depend on what the task does.
+the checkout; starting Airflow itself is not counted. Bins are few: what Airflow adds does not depend on them.
 """
 
 from __future__ import annotations
@@ -183,6 +182,7 @@ def report(found: dict[str, list[dict]], bins: int) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} | {spread([run['total_s'] for run in runs])} |")
     gaps = [spread([run["gaps_s"][step] for run in found[AIRFLOW]]) for step in STEPS]
     lines.append(f"| Airflow, before the task | {' | '.join(gaps)} | |")
+    lines += ["", "Before `ingest` Airflow skips `plan` and `fetch`, which are for several workers."]
     return "\n".join(lines)
 
 
