@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ KINDS = {
     "neighbour": "the record of another photo of the group",
     "one": "one item off",
     "two": "two items off",
+    "mixed": "one item off in 7 of 10, two in 3",
     "any": "any other count",
 }
 MISS_COST = 20.0
@@ -104,26 +105,33 @@ def _plant(kind: str, records: Sequence[Record], counts: Counts, error_rate: flo
     for row, wrong in _errors(kind, records, counts):
         if wrong:
             rows.append((row, records[row].recorded, False, 1 - error_rate))
-            rows += [(row, count, True, error_rate / len(wrong)) for count in wrong]
+            rows += [(row, count, True, error_rate * part) for count, part in wrong.items()]
     if not rows:
         return None
     return _Planted(*(np.asarray(column) for column in zip(*rows, strict=True)))
 
 
-def _errors(kind: str, records: Sequence[Record], counts: Counts) -> Iterator[tuple[int, list[int]]]:
-    """Each bin with the wrong records it may get; those that no class holds cannot be judged and are left out."""
+def _errors(kind: str, records: Sequence[Record], counts: Counts) -> Iterator[tuple[int, dict[int, float]]]:
+    """Each bin with the wrong records it may get and their parts of one; those that no class holds are left out."""
     members = defaultdict(set)
     for record in records:
         members[record.group].add(record.recorded)
+
+    def shared(wrong: Iterable[int], part: float = 1.0) -> dict[int, float]:
+        held = [count for count in wrong if count >= 0 and counts.index_of(count) is not None]
+        return {count: part / len(held) for count in held}
+
     for row, record in enumerate(records):
         right = record.recorded
+        one, two = (right - 1, right + 1), (right - 2, right + 2)
         wrong = {
-            "neighbour": sorted(members[record.group] - {right}),
-            "one": [right - 1, right + 1],
-            "two": [right - 2, right + 2],
-            "any": [value for value in counts.values if counts.index_of(right) != counts.index_of(value)],
+            "neighbour": shared(sorted(members[record.group] - {right})),
+            "one": shared(one),
+            "two": shared(two),
+            "mixed": shared(one, 0.7) | shared(two, 0.3),
+            "any": shared(value for value in counts.values if counts.index_of(right) != counts.index_of(value)),
         }[kind]
-        yield row, [count for count in wrong if count >= 0 and counts.index_of(count) is not None]
+        yield row, {count: part / sum(wrong.values()) for count, part in wrong.items()}
 
 
 def _blind(planted: _Planted, counts: Counts) -> np.ndarray:

@@ -36,7 +36,7 @@ def test_a_model_that_knows_finds_them_and_one_that_does_not_does_no_better_than
     even = np.full(5, 0.2)
     knows = judge_variance(seen(records, FIVE, 0.97, rng), records, FIVE, even)
     guesses = judge_variance(np.tile(even, (300, 1)), records, FIVE, even)
-    assert set(knows["kinds"]) == {"neighbour", "one", "two", "any"}
+    assert set(knows["kinds"]) == {"neighbour", "one", "two", "mixed", "any"}
     for kind, found in knows["kinds"].items():
         assert found["model"]["auroc"] > 0.95, kind
         assert found["model"]["at"]["0.02"]["lift"] > 20
@@ -82,6 +82,16 @@ def test_a_cost_by_hand():
     assert found["model"]["expected_cost"] == pytest.approx(0.1)
     assert found["random"]["expected_cost"] == pytest.approx(1)  # 20 x 0.1 is more than 1: count all
     assert found["model"]["auroc"] == 1
+
+
+def test_mixed_errors_by_hand():
+    """Bins of 3: recorded as 2 or 4 in 7 of 10 errors, as 1 or 5 in 3."""
+    records = [record(i, 3) for i in range(10)]
+    one_or_five = np.tile([0.5, 0.0, 0.0, 0.0, 0.5], (10, 1))
+    found = judge_variance(one_or_five, records, FIVE, np.full(5, 0.2), error_rate=0.1)["kinds"]["mixed"]
+    # Records of 2 and 4 are as impossible as the right ones of 3, those of 1 and 5 are believed.
+    assert found["model"]["auroc"] == pytest.approx(0.7 / 2)
+    assert found["image_blind"]["auroc"] == pytest.approx(1)
 
 
 def test_a_record_alone_tells_something():
