@@ -11,7 +11,6 @@ from bincount.edge.settings import without_passwords
 _LATER = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"})
 # An answer that is no S3 server's.
 _NO_SERVER = frozenset({"SSLError", "ProxyConnectionError", "ResponseParserError"})
-_NO_NAME = ("Name or service not known", "nodename nor servname", "No address associated")
 
 
 def translate(error: Exception, source: str, endpoint: str | None) -> BincountError:
@@ -44,10 +43,9 @@ def translate(error: Exception, source: str, endpoint: str | None) -> BincountEr
     name = type(error).__name__
     if "Credential" in name or "Profile" in name or "ConfigNotFound" in name:
         return ConfigError(f"{where}: credentials must be whole, got {_line(error)!r}. Complete or remove them.")
-    # botocore's message hides what the connection said.
-    said = f"{error} {getattr(error, 'kwargs', {}).get('error', '')}"
-    if name in _NO_SERVER or any(text in said for text in _NO_NAME):
+    if name in _NO_SERVER:
         return ConfigError(f"{where}: must be the address of an S3 server, got {_line(error)!r}. Check the endpoint.")
+    # A name that nobody knows too: a container's goes with it and comes back.
     return StoreError(
         f"{where}: must answer, got {_line(error)!r}. Check the endpoint and the network; if they are right, run again."
     )

@@ -50,7 +50,7 @@ def files(folder):
     "moment",
     [
         "bincount.steps.prepare:_save_network",
-        "bincount.learn.features:_publish",
+        "bincount.learn.features:write_features",
         "bincount.steps.prepare:write_json",
     ],
 )

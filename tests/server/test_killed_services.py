@@ -51,7 +51,7 @@ def test_a_run_outlives_a_killed_service(server, service, during):
 
 def test_what_dies_by_itself_is_started_again(server):
     model = server.engine.service("model-server")
-    server.engine.docker("exec", model.container, "sh", "-c", "kill -9 $(pgrep -o -f 'bincount serve')")
+    server.engine.docker("exec", model.container, "sh", "-c", "kill -9 $(cat /proc/1/task/1/children)")
     wait_until(lambda: server.engine.service("model-server").health == "healthy", "it comes back", 180)
 
 
