@@ -39,3 +39,13 @@ def write_bins(folder, bins=400, step=5):
     for number in range(0, bins * step, step):
         write_bin(folder, f"{number:05d}")
     return folder
+
+
+def undecodable(jpeg):
+    """A JPEG less its quantisation tables: all that a header needs, and nothing to decode it by."""
+    kept, at = jpeg[:2], 2
+    while jpeg[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        kept += b"" if jpeg[at + 1] == 0xDB else jpeg[at:end]
+        at = end
+    return kept + jpeg[at:]

@@ -12,7 +12,7 @@ from bincount.core.errors import ConfigError, DataError
 from bincount.core.manifest import Manifest
 from bincount.steps.evaluate import evaluate
 from bincount.steps.register import register
-from tests.bins import photo, write_bin
+from tests.bins import photo, undecodable, write_bin
 from tests.steps.trained import open_trained_run, write_manifest
 from tests.stores import make_settings
 
@@ -77,14 +77,16 @@ def test_hostile_photos_and_metadata_are_set_aside_and_counted(registered, tmp_p
     (metadata / "02012.json").write_bytes(b"{")
     (metadata / "02014.json").unlink()
     write_bin(source, "02016", recorded=40)
+    (images / "02018.jpg").write_bytes(undecodable(whole))
     found = evaluate(settings, model=uri, source=str(source))
-    assert found["bins"] == 40 - 9
+    assert found["bins"] == 40 - 10
     assert found["set_aside"] == {
         "photo is missing": 1,
         "photo is empty": 1,
         "photo is a PNG": 1,
         "photo is cut short": 1,
         "photo is no JPEG": 1,
+        "photo is too large": 1,
         "photo cannot be decoded": 1,
         "metadata is missing": 1,
         "metadata is no JSON": 1,

@@ -284,7 +284,8 @@ def test_a_version_carries_what_its_test_photos_were_like(settings, run_id, tmp_
 
 def test_evaluate_says_how_well_wrong_records_are_found(settings, run_id):
     evaluation, _, _ = read_evaluation(settings, run_id)
-    assert set(evaluation["variance"]["kinds"]) == {"one", "two", "any"}  # no two photos of one bin among these
+    kinds = set(evaluation["variance"]["kinds"])
+    assert kinds == {"one", "two", "mixed", "any"}  # no two photos of one bin among these
     for kind, row in evaluation["variance"]["kinds"].items():
         assert evaluation["metrics"][f"variance_auroc_{kind}"] == row["model"]["auroc"]
         assert set(row["model"]["at"]) == {"0.01", "0.02", "0.05", "0.1", "0.2"}

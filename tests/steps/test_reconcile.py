@@ -21,7 +21,7 @@ from bincount.core.worklist import COLUMNS
 from bincount.local.bucket import open_bucket
 from bincount.steps.reconcile import reconcile
 from bincount.steps.reconciling.work import Work
-from tests.bins import write_bin
+from tests.bins import undecodable, write_bin
 from tests.steps.reconciled import read_lists, registered, write_records, write_source
 from tests.stores import make_settings
 from tests.tiny import photo
@@ -48,16 +48,6 @@ def source(tmp_path_factory):
 @pytest.fixture
 def out(tmp_path):
     return tmp_path / "out"
-
-
-def without_segments(jpeg, marker):
-    """A JPEG less its segments of one kind."""
-    kept, at = jpeg[:2], 2
-    while jpeg[at + 1] != 0xDA:
-        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        kept += b"" if jpeg[at + 1] == marker else jpeg[at:end]
-        at = end
-    return kept + jpeg[at:]
 
 
 def test_every_bin_is_listed_worst_first(settings, model, source, out, tmp_path):
@@ -141,7 +131,7 @@ def test_photos_and_records_that_are_none_keep_their_row(settings, model, source
     (images / "10001.jpg").write_bytes(b"<html>")
     (images / "10002.jpg").write_bytes((images / "10003.jpg").read_bytes()[:400])
     (images / "10004.jpg").write_bytes(b"")
-    (images / "10006.jpg").write_bytes(without_segments(photo(), 0xDB))  # all a header needs, and cannot be decoded
+    (images / "10006.jpg").write_bytes(undecodable(photo()))
     hostile = [
         ("../../x", 3, "B-1"),
         ("=HYPERLINK(1)", 3, "+cmd|' /C calc'!A0"),
