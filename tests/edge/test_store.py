@@ -25,7 +25,10 @@ def settings(tmp_path, **buckets):
     return Settings(tmp_path / "data", "sqlite://", tmp_path, buckets=buckets)
 
 
-@pytest.fixture(params=["folder", "moto", pytest.param("server", marks=pytest.mark.skipif(not SERVER, reason="unset"))])
+_needs_server = pytest.mark.skipif(not SERVER, reason="BINCOUNT_TEST_S3_URL names no S3 server of another make")
+
+
+@pytest.fixture(params=["folder", "moto", pytest.param("server", marks=_needs_server)])
 def opened(request, tmp_path):
     """A store that holds OBJECTS, and a function that puts another object into it."""
     if request.param == "folder":
