@@ -36,7 +36,8 @@ import json, logging, pathlib, signal, subprocess, sys, time
 ANSWERS = {
     "plan": {"request": "r", "shards": 5}, "fetch": {"shards": 3},
     "ingest": {"run_id": "abc", "manifest": "m"}, "prepare": {"prepared": "p"}, "tune": {}, "train": {},
-    "evaluate": {}, "register": {"model_version": "1"}, "promote": {"promoted": False, "reason": "it guesses."},
+    "evaluate": {}, "register": {"model_version": "1"}, "ask_gate": {"agreed": False, "reason": "it guesses."},
+    "promote": {"promoted": False, "reason": "it guesses."},
 }
 
 def main():
