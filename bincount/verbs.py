@@ -32,6 +32,10 @@ _BINS: list[Flag] = [
     _LIMIT,
     _SEED,
 ]
+_SHARE: list[Flag] = [
+    ("--index", {"type": int, "default": 0, "metavar": "I", "help": "which share, from 0 on (default: 0)"}),
+    ("--of", {"type": int, "default": 1, "metavar": "N", "help": "how many shares there are (default: 1)"}),
+]
 _BOUNDS: list[Flag] = [
     ("--workers", {"type": int, "default": 256, "metavar": "W", "help": "requests at a time (default: 256)"}),
     (
@@ -91,8 +95,7 @@ STEPS: dict[str, tuple[str, list[Flag], str]] = {
         "Fetch one worker's share of a plan; `bincount ingest`, asked as the plan was, then joins all shares.",
         [
             ("--request", {"required": True, "metavar": "NAME", "help": "the plan, as `bincount plan` names it"}),
-            ("--index", {"type": int, "default": 0, "metavar": "I", "help": "which share, from 0 on (default: 0)"}),
-            ("--of", {"type": int, "default": 1, "metavar": "N", "help": "how many shares there are (default: 1)"}),
+            *_SHARE,
             *_BOUNDS,
         ],
         "bincount fetch --request NAME --index 0 --of 3",
@@ -103,8 +106,14 @@ STEPS: dict[str, tuple[str, list[Flag], str]] = {
         "bincount ingest --source s3://aft-vbi-pds --limit 400",
     ),
     "prepare": (
-        "Compute the backbone's features of a manifest's photos once.",
-        [_RUN_ID, ("--manifest", {"required": True, "help": "the digest that ingest printed"}), *_NETWORK, _SEED],
+        "Compute the backbone's features of a manifest's photos once, or one worker's share of them.",
+        [
+            _RUN_ID,
+            ("--manifest", {"required": True, "help": "the digest that ingest printed"}),
+            *_NETWORK,
+            _SEED,
+            *_SHARE,
+        ],
         "bincount prepare --run-id RUN --manifest DIGEST",
     ),
     "tune": (

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import BaseOperatorLink, get_current_context
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 from notices import run_failed
 
@@ -13,6 +14,9 @@ MLFLOW_RUN = "mlflow_run_url"
 
 # Steps that use the accelerator: one at a time, says the pool; by a worker that has it, says the queue.
 GPU = {"pool": "gpu", "queue": "gpu"}
+# Shares of an extraction: there too, unless [bincount] extract_queue says that many workers without one are faster.
+_QUEUE = conf.get("bincount", "extract_queue", fallback="gpu")
+EXTRACTION = GPU if _QUEUE == "gpu" else {"queue": _QUEUE}
 
 ALIKE: dict[str, Any] = {
     "schedule": None,

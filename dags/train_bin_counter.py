@@ -6,11 +6,13 @@ task, **MLflow run** leads to the run it works on. A version that is not better
 than guessing, that is worse than the champion or that cannot be served is
 registered but not promoted, and then serving is not verified.
 
-With one partition, `ingest` fetches alone; `plan` and `fetch` are skipped. With
-more, `plan` reads all metadata and cuts the bins into shards, one `fetch` for
-each partition writes its share of them, wherever there is a worker that sees
-the workspace, and `ingest` joins the shares into the same manifest. A `fetch`
-that failed can be cleared on its own.
+With one partition, `ingest` fetches and `prepare` computes alone; `plan`,
+`fetch` and `extract` are skipped. With more, `plan` reads all metadata and cuts
+the bins into shards, one `fetch` for each partition writes its share of them,
+wherever there is a worker that sees the workspace, and `ingest` joins the shares
+into the same manifest. Then one `extract` for each partition computes the
+features of its share, and `prepare` what is left. A `fetch` or an `extract` that
+failed can be cleared on its own.
 
 It runs when somebody fills in its form. If the operator names a source in
 AIRFLOW__BINCOUNT__TRAIN_BIN_COUNTER (see `unattended.py`), it also runs when
@@ -24,7 +26,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from promotion import APPROVAL, promotion_of
-from step_tasks import ALIKE, GPU, MlflowRunLink, params_of, run_step
+from step_tasks import ALIKE, EXTRACTION, GPU, MlflowRunLink, params_of, run_step
 from unattended import DRIFT, filled, form_of
 
 NAME = "train_bin_counter"
@@ -112,7 +114,8 @@ PARAMS = {
         minimum=1,
         maximum=64,
         title="Partitions",
-        description="How many workers share the fetching, each at least one shard of 100 MB; the manifest is the same.",
+        description="How many workers share fetching and features, each at least one shard of 100 MB; "
+        "manifest and features are the same.",
         examples=[1, 4, 16],
         section=EFFORT,
     ),
@@ -183,13 +186,15 @@ def plan() -> list[dict[str, Any]]:
         raise AirflowSkipException("one partition: ingest fetches all")
     planned = run_step("plan", {}, **params_of(*BINS))
     of = min(partitions, planned["shards"])
-    return [{"request": planned["request"], "index": index, "of": of} for index in range(of)]
+    return [{"index": index, "of": of, **planned} for index in range(of)]
 
 
 @task
 def fetch(share: dict[str, Any]) -> dict[str, Any]:
-    """Fetches the shards of one partition."""
-    return run_step("fetch", {}, **share)
+    """Fetches the shards of one partition; skipped if all are there."""
+    if share["finished"]:
+        raise AirflowSkipException("the manifest is there already")
+    return run_step("fetch", {}, request=share["request"], index=share["index"], of=share["of"])
 
 
 @task(trigger_rule="none_failed")  # nothing to share is no reason not to ingest
@@ -199,11 +204,22 @@ def ingest() -> dict[str, Any]:
     return run_step("ingest", {}, attempt=attempt, **params_of(*BINS))
 
 
-@task(**GPU)
+@task(**EXTRACTION)
+def extract(so_far: dict[str, Any], share: dict[str, Any]) -> dict[str, Any]:
+    """Computes the features of one partition."""
+    return run_prepare(so_far, index=share["index"], of=share["of"])
+
+
+@task(**GPU, trigger_rule="none_failed")  # nothing to share is no reason not to prepare
 def prepare(so_far: dict[str, Any]) -> dict[str, Any]:
-    """Computes the backbone's features of every photo once."""
+    """Computes the backbone's features of every photo that has none yet."""
+    return run_prepare(so_far)
+
+
+def run_prepare(so_far: dict[str, Any], **share: int) -> dict[str, Any]:
+    """Runs prepare, asked alike by whoever computes a share and by whoever computes what is left."""
     network = params_of("backbone", "weights", "fit", "image_px", "seed")
-    return run_step("prepare", so_far, run_id=so_far["run_id"], manifest=so_far["manifest"], **network)
+    return run_step("prepare", so_far, run_id=so_far["run_id"], manifest=so_far["manifest"], **network, **share)
 
 
 @task(**GPU)
@@ -235,10 +251,12 @@ def register(so_far: dict[str, Any]) -> dict[str, Any]:
 @dag(**ALIKE | {"schedule": [DRIFT] if "source" in FORM else None}, params=filled(NAME, PARAMS, FORM), doc_md=__doc__)
 def train_bin_counter() -> None:
     """From bins in a bucket to a prediction that is served."""
-    done = ingest()
-    fetch.expand(share=plan()) >> done
-    tasks = [done]
-    for step in (prepare, tune, train, evaluate, register):
+    shares, bins = plan(), ingest()
+    fetch.expand(share=shares) >> bins
+    extracted = extract.partial(so_far=bins).expand(share=shares)
+    extracted >> (done := prepare(bins))
+    tasks = [bins, extracted, done]
+    for step in (tune, train, evaluate, register):
         tasks.append(done := step(done))
     for result in (*tasks, *promotion_of(done)):
         getattr(result, "operator", result).operator_extra_links = (MlflowRunLink(),)

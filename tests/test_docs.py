@@ -37,6 +37,7 @@ CHECKED = {
     ".venv/bin/bincount plan --source s3://aft-vbi-pds": "needs the network; as fetch, on a bucket at hand",
     ".venv/bin/bincount fetch --request NAME --index 0 --of 3": "tests/steps/test_ingest_faults.py",
     ".venv/bin/bincount ingest --source s3://aft-vbi-pds": "needs the network; as fetch, on a bucket at hand",
+    ".venv/bin/bincount prepare --run-id RUN --manifest DIGEST --index 0 --of 3": "tests/faults/test_at_once.py",
     ".venv/bin/bincount run --source s3://aft-vbi-pds --counts 0-5 --weights imagenet --max-epochs 10 "
     "--fine-tune-epochs 10": "needs the network and a GPU; its steps are in tests/steps",
     ".venv/bin/bincount predict photo.jpg": "tests/test_end_to_end.py",

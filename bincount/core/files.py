@@ -10,13 +10,14 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 _log = logging.getLogger(__name__)
 
 
 def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
     """Writes a file whole or not at all, and for good: a machine that loses its power keeps it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{uuid4().hex[:8]}")  # the same process id is in every container
     try:
         with beside.open("wb") as file:
             file.writelines(chunks)

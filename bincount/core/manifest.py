@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
+from uuid import uuid4
 
 from bincount.core.counts import Counts
 from bincount.core.errors import DataError
@@ -107,7 +108,7 @@ class Manifest:
             The digest.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / f".manifest.{os.getpid()}"
+        beside = folder / f".manifest.{uuid4().hex[:8]}"
         hashed = hashlib.sha256()
         with beside.open("wb") as file:
             for line in self.lines():

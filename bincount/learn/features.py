@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,9 +42,9 @@ class Examples(NamedTuple):
     classes: np.ndarray
 
 
-def missing_features(folder: Path, manifest: Manifest) -> list[Shard]:
-    """The shards whose features are absent from the cache; what is not what was written is set aside."""
-    return [shard for shard in manifest.shards if not _is_whole(_array_path(folder, shard))]
+def missing_features(folder: Path, shards: Iterable[Shard]) -> list[Shard]:
+    """The shards whose features are absent from the cache, or not what was written."""
+    return [shard for shard in shards if not _is_whole(_array_path(folder, shard))]
 
 
 def extract_features(
@@ -53,12 +54,14 @@ def extract_features(
     *,
     image_px: int,
     fit: str,
+    alone: Callable[[Path], AbstractContextManager[None]] = lambda path: contextlib.nullcontext(),
     on_progress: Progress = lambda done, total, rate: None,
 ) -> None:
     """Computes the features of all photos of some shards, in order.
 
-    Each shard's file appears whole, under its final name, when it is done.
-    What a killed run had computed of a shard is used.
+    Each shard's file appears whole, under its final name, when it is done; one
+    that is not what was written is set aside. What a killed run had computed of
+    a shard is used.
 
     Args:
         folder: The cache of this network with these weights and image settings.
@@ -66,6 +69,7 @@ def extract_features(
         model: Photos (B, image_px, image_px, 3) uint8 to features (B, D).
         image_px: Side of the square photos.
         fit: "pad" or "squash".
+        alone: Keeps others from a shard's file meanwhile; what they did before is used.
         on_progress: Told of every batch.
 
     Raises:
@@ -79,22 +83,29 @@ def extract_features(
     for shard, path in shards.items():
         final = _array_path(folder, shard)
         partial = final.with_suffix(".partial")
-        rows = partial.stat().st_size // row_bytes if partial.exists() else 0
-        done += rows
-        with partial.open("ab") as file:
-            file.truncate(rows * row_bytes)
-            for batch_ids, photos in read_photos(path, image_px=image_px, fit=fit, batch=_BATCH, skip=rows):
-                if batch_ids != ids[shard][rows : rows + len(batch_ids)]:
-                    raise DataError(
-                        f"shards/{path.name}: must stay as it is while it is read, got other bins. Run prepare again."
-                    )
-                file.write(forward(photos).tobytes())
-                rows += len(batch_ids)
-                fresh += len(batch_ids)
-                done += len(batch_ids)
-                on_progress(done, total, fresh / (time.monotonic() - started))
-        write_features(np.fromfile(partial, np.float16).reshape(len(ids[shard]), VIEWS, -1), ids[shard], final)
-        partial.unlink()
+        with alone(final):
+            if _is_whole(final):
+                done += len(ids[shard])
+                continue
+            if _note_of(final):
+                set_aside(final)
+            rows = partial.stat().st_size // row_bytes if partial.exists() else 0
+            done += rows
+            with partial.open("ab") as file:
+                file.truncate(rows * row_bytes)
+                for batch_ids, photos in read_photos(path, image_px=image_px, fit=fit, batch=_BATCH, skip=rows):
+                    if batch_ids != ids[shard][rows : rows + len(batch_ids)]:
+                        raise DataError(
+                            f"shards/{path.name}: must stay as it is while it is read, got other bins. "
+                            "Run prepare again."
+                        )
+                    file.write(forward(photos).tobytes())
+                    rows += len(batch_ids)
+                    fresh += len(batch_ids)
+                    done += len(batch_ids)
+                    on_progress(done, total, fresh / (time.monotonic() - started))
+            write_features(np.fromfile(partial, np.float16).reshape(len(ids[shard]), VIEWS, -1), ids[shard], final)
+            partial.unlink()
 
 
 def read_examples(folder: Path, manifest: Manifest, part: str) -> Examples:
@@ -166,12 +177,7 @@ def write_features(array: np.ndarray, ids: list[str], path: Path) -> None:
 
 def _is_whole(path: Path) -> bool:
     digest = _note_of(path).get("sha256")
-    if digest is None or not path.is_file():
-        return False
-    if digest == _sha256(path):
-        return True
-    set_aside(path)
-    return False
+    return digest is not None and path.is_file() and digest == _sha256(path)
 
 
 def _sha256(path: Path) -> str:

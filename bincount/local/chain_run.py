@@ -20,9 +20,9 @@ from bincount.local.stack import USER, Stack
 from bincount.local.supervise import Part, Supervisor
 
 _DAG = "train_bin_counter"
-_SHARING = ("plan", "fetch")  # with one partition they are skipped
+_SHARING = ("plan", "fetch", "extract")  # with one partition they are skipped
 _TASKS = (
-    *("ingest", "prepare", "tune", "train", "evaluate", "register"),
+    *("plan", "fetch", "ingest", "extract", "prepare", "tune", "train", "evaluate", "register"),
     *("ask_gate", "check_serving", "approve", "promote", "verify_serving"),
 )
 _BUCKET = "bins"
@@ -90,7 +90,8 @@ class ChainRun:
     def follow(self, params: Mapping[str, Any]) -> int:
         """Triggers the DAG, shows its tasks until the last has ended and says what came of it."""
         run = self._api.trigger(params)
-        progress = Progress(_TASKS if params["partitions"] == 1 else _SHARING + _TASKS)
+        alone = params["partitions"] == 1
+        progress = Progress([task for task in _TASKS if not (alone and task in _SHARING)])
         failed: list[TaskState] = []
         state = "queued"
         with progress.context():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bincount.core.errors import ConfigError
+from bincount.core.share import Share
 from bincount.edge.settings import Settings
 from bincount.edge.store import Store, open_store
 from bincount.steps.ingesting.asked import Bounds
@@ -36,15 +36,11 @@ def fetch(
         DataError: If so many photos are faulty that nothing can be published.
         StoreError: If the source does not answer; finished shards are kept.
     """
-    within = Bounds(**bounds)
-    if of < 1:
-        raise ConfigError(f"--of: must be 1 or more, got {of!r}. Name how many shares there are.")
-    if not 0 <= index < of:
-        raise ConfigError(f"--index: must be a share from 0 to {of - 1}, got {index!r}. Check --index and --of.")
+    within, share = Bounds(**bounds), Share(index, of)
     work = Work.of(settings, request)
     asked = work.read_request()
     with work.doing(f"fetch {index} of {of}"):
         if find_finished(settings, request, within.max_rejected):
             return {"shards": 0}
         store = store or open_store(asked.source, settings)
-        return {"shards": write_shards(store, settings, asked, within, index=index, of=of)}
+        return {"shards": write_shards(store, settings, asked, within, share)}

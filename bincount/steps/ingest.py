@@ -57,7 +57,7 @@ def collect(settings: Settings, **asked: Any) -> dict[str, Any]:
     store = open_store(wanted.source, settings)
     planned = plan(settings, store=store, **asked)
     request, max_rejected = planned["request"], wanted.max_rejected
-    if planned["shards"]:
+    if not planned["finished"]:
         fetch(settings, request=request, store=store, workers=wanted.workers, max_rejected=max_rejected)
     return join(settings, request, max_rejected)
 

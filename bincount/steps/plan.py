@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bincount.core.counts import Counts
+from bincount.core.manifest import Manifest
 from bincount.edge.settings import Settings
 from bincount.edge.store import Store, open_store
 from bincount.steps.ingesting.asked import Asked
@@ -23,8 +24,8 @@ def plan(settings: Settings, *, store: Store | None = None, **asked: Any) -> dic
         **asked: What `Asked` takes: `ingest`'s arguments.
 
     Returns:
-        {"request": the name by which `fetch` finds the plan, "shards": how many there are to
-        fetch, 0 where the manifest is there already}.
+        {"request": the name by which `fetch` finds the plan, "shards": how many there are,
+        "finished": whether the manifest is there already, so that there is nothing to fetch}.
 
     Raises:
         ConfigError: If a setting is wrong, or the source is absent or denied.
@@ -42,6 +43,8 @@ def plan(settings: Settings, *, store: Store | None = None, **asked: Any) -> dic
         seed=None if wanted.limit is None else wanted.seed,
     )
     with Work.of(settings, request.name).doing("plan"):
-        if find_finished(settings, request.name, wanted.max_rejected):
-            return {"request": request.name, "shards": 0}
-        return {"request": request.name, "shards": len(make_plan(store, settings, request, candidates, wanted).shards)}
+        if done := find_finished(settings, request.name, wanted.max_rejected):
+            shards = len(Manifest.read(settings.manifests, done["manifest"]).shards)
+        else:
+            shards = len(make_plan(store, settings, request, candidates, wanted).shards)
+        return {"request": request.name, "shards": shards, "finished": done is not None}

@@ -1,7 +1,8 @@
-"""Features of a manifest's photos, computed once."""
+"""Features of a manifest's photos, computed once, by one worker or by several."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ from bincount.core.digest import digest_of
 from bincount.core.errors import DataError
 from bincount.core.files import is_whole_zip, read_json, set_aside, write_json
 from bincount.core.manifest import Manifest, Record
+from bincount.core.share import ALL, Share
 from bincount.edge import tracking
+from bincount.edge.disk import alone
 from bincount.edge.settings import Settings
 from bincount.steps.prepared import NETWORK, Prepared, compute_missing, shard_paths
 
@@ -30,11 +33,15 @@ def prepare(
     fit: str = "pad",
     image_px: int = 224,
     seed: int = 0,
+    index: int = 0,
+    of: int = 1,
 ) -> dict:
     """Computes the backbone's features of every bin of a manifest, once.
 
     Features are shared between runs: what is in the cache is not computed
-    again. Where the weights come from is decided once a run.
+    again. Where the weights come from is decided once a run. Several workers
+    that share the workspace may compute a share of the shards each, at the same
+    time; asked for all of them, it computes what they have left.
 
     Args:
         settings: Where things are on this machine.
@@ -45,16 +52,19 @@ def prepare(
         fit: "pad" or "squash".
         image_px: Side of the square photos, in pixels.
         seed: What random weights are drawn from.
+        index: Which share to compute, 0 to `of` - 1.
+        of: How many shares there are.
 
     Returns:
         `prepared`, the key of the features, and `weights`: "imagenet", "none"
         or the digest of the file.
 
     Raises:
-        ConfigError: If the backbone, its weights' file or the image settings are wrong.
+        ConfigError: If the backbone, its weights' file, the image settings or the share are wrong.
         DataError: If a shard or a photo is damaged.
         StoreError: If ImageNet weights are asked for and cannot be had.
     """
+    share = Share(index, of)
     asked: dict[str, Any] = {
         "manifest": manifest,
         "backbone": backbone,
@@ -63,25 +73,30 @@ def prepare(
         "image_px": image_px,
         "seed": seed,
     }
+    with alone(settings.run(run_id) / "prepare.lock", "network of this run"):
+        prepared = _network_of(settings, run_id, asked)
+    with tracking.watch_machine(settings, run_id) if share == ALL else contextlib.nullcontext():
+        rate = compute_missing(settings, prepared, share)
+    if rate is None:
+        _log.info("prepare: nothing is left to compute")
+    else:
+        tracking.log_metrics(settings, run_id, {"prepare/photos_per_s": rate}, step=index)
+    write_json(prepared.folder / f"{manifest}.json", prepared.facts)
+    return {"prepared": f"{prepared.folder.name}-{manifest}", "weights": prepared.facts["weights"]}
+
+
+def _network_of(settings: Settings, run_id: str, asked: dict[str, Any]) -> Prepared:
+    """The network that the run decided for, or decides for now."""
     tracking.log_params(settings, run_id, asked)
     note = settings.run(run_id) / "prepare.json"
     before = read_json(note)
     if before and before["asked"] == asked and is_whole_zip(settings.features / before["folder"] / NETWORK):
-        bins = Manifest.read(settings.manifests, manifest)
-        prepared = Prepared(settings.features / before["folder"], bins, before["facts"])
-    else:
-        prepared = _resolve(settings, **asked)
-        note.parent.mkdir(parents=True, exist_ok=True)
-        write_json(note, {"asked": asked, "folder": prepared.folder.name, "facts": prepared.facts})
-    tracking.log_tags(settings, run_id, {"weights": prepared.facts["weights"], "manifest": manifest})
-    with tracking.watch_machine(settings, run_id):
-        rate = compute_missing(settings, prepared)
-    if rate is None:
-        _log.info("prepare: nothing is left to compute")
-    else:
-        tracking.log_metrics(settings, run_id, {"prepare/photos_per_s": rate})
-    write_json(prepared.folder / f"{manifest}.json", prepared.facts)
-    return {"prepared": f"{prepared.folder.name}-{manifest}", "weights": prepared.facts["weights"]}
+        bins = Manifest.read(settings.manifests, asked["manifest"])
+        return Prepared(settings.features / before["folder"], bins, before["facts"])
+    prepared = _resolve(settings, **asked)
+    tracking.log_tags(settings, run_id, {"weights": prepared.facts["weights"], "manifest": asked["manifest"]})
+    write_json(note, {"asked": asked, "folder": prepared.folder.name, "facts": prepared.facts})
+    return prepared
 
 
 def _resolve(
@@ -105,7 +120,7 @@ def _resolve(
     }
     del made_of["manifest"]  # features are a matter of photo and network: other bins may share them
     prepared = Prepared(settings.features / digest_of(made_of), bins, facts)
-    with prepared.alone():
+    with alone(prepared.folder / "backbone.lock", "network"):
         if not is_whole_zip(prepared.backbone_path):
             _save_network(settings, prepared, network, photographed)
     return prepared

@@ -6,7 +6,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bincount.core.errors import ConfigError
 from bincount.core.files import read_json
 from bincount.core.manifest import Manifest, Shard
+from bincount.core.share import ALL, Share
 from bincount.edge.disk import alone
 from bincount.edge.settings import Settings
 
@@ -51,10 +51,6 @@ class Prepared:
         """Whether the network is trained whole, on photos: there are no features then."""
         return self.facts["backbone"] == "compact"
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Keeps other processes from writing to the same cache meanwhile: they wait."""
-        return alone(self.folder / "features.lock", "features")
-
     def photos(self, settings: Settings, *parts: str) -> Photos:
         """Photos and classes of some parts."""
         from bincount.learn.photos import Photos
@@ -87,8 +83,10 @@ def read_prepared(settings: Settings, key: str) -> Prepared:
     return prepared
 
 
-def compute_missing(settings: Settings, prepared: Prepared) -> float | None:
-    """Computes what the cache lacks, logging as it goes.
+def compute_missing(settings: Settings, prepared: Prepared, share: Share = ALL) -> float | None:
+    """Computes what the cache lacks of a share of the shards, logging as it goes.
+
+    Whoever computes the same shard at the same time is waited for.
 
     Returns:
         Photos a second, None if nothing was missing.
@@ -99,16 +97,16 @@ def compute_missing(settings: Settings, prepared: Prepared) -> float | None:
     from bincount.learn.features import extract_features, missing_features
 
     rates: list[float] = []
-    with prepared.alone():
-        if missing := missing_features(prepared.folder, prepared.manifest):
-            extract_features(
-                prepared.folder,
-                dict(zip(missing, shard_paths(settings, missing), strict=True)),
-                load_backbone(prepared.backbone_path),
-                image_px=prepared.facts["image_px"],
-                fit=prepared.facts["fit"],
-                on_progress=_progress(rates),
-            )
+    if missing := missing_features(prepared.folder, share.pick(prepared.manifest.shards)):
+        extract_features(
+            prepared.folder,
+            dict(zip(missing, shard_paths(settings, missing), strict=True)),
+            load_backbone(prepared.backbone_path),
+            image_px=prepared.facts["image_px"],
+            fit=prepared.facts["fit"],
+            alone=lambda path: alone(path.with_suffix(".lock"), f"features {path.stem}"),
+            on_progress=_progress(rates),
+        )
     return rates[-1] if rates else None
 
 

@@ -44,6 +44,7 @@ print(json.dumps({
     "loaded": sorted(loaded),
     "edges": sorted((task.task_id, after) for task in dag.tasks for after in task.downstream_task_ids),
     "pools": {task.task_id: task.pool for task in dag.tasks},
+    "queues": {task.task_id: task.queue for task in dag.tasks},
     "mapped": [task.task_id for task in dag.tasks if task.is_mapped],
     "retries": {task.task_id: task.retries for task in dag.tasks},
     "waits_s": {task.task_id: task.retry_delay.total_seconds() for task in dag.tasks},
@@ -78,6 +79,6 @@ def read_bag(home, program, *arguments, folder=ROOT / "dags", **env):
     return json.loads(answer.stdout.splitlines()[-1])
 
 
-def read_dag(home, dag_id, values):
+def read_dag(home, dag_id, values, **env):
     """What there is to know of a DAG, and which of some values its form refuses."""
-    return read_bag(home, _ONE, dag_id, json.dumps(values))
+    return read_bag(home, _ONE, dag_id, json.dumps(values), **env)

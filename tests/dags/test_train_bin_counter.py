@@ -7,7 +7,7 @@ import pytest
 
 from tests.dags.reading import read_bag, read_dag
 
-SHARING = ["plan", "fetch"]
+SHARING = ["plan", "fetch", "extract"]
 CHAIN = ["ingest", "prepare", "tune", "train", "evaluate", "register", "ask_gate"]
 CHAIN += ["check_serving", "approve", "promote", "verify_serving"]
 
@@ -60,22 +60,38 @@ def test_it_can_be_read(dag):
 def test_the_tasks_are_one_chain(dag):
     # Promotion goes on with what the gate said, whether or not there was anything to check and to approve.
     said = [["ask_gate", "approve"], ["ask_gate", "promote"]]
-    assert dag["edges"] == sorted([*map(list, pairwise(SHARING + CHAIN)), *said])
+    shared = [
+        ["plan", "fetch"],
+        ["fetch", "ingest"],
+        ["plan", "extract"],
+        ["ingest", "extract"],
+        ["extract", "prepare"],
+    ]
+    assert dag["edges"] == sorted([*map(list, pairwise(CHAIN)), *said, *shared])
 
 
 def test_what_may_be_skipped_holds_up_nothing(dag):
-    assert dag["mapped"] == ["fetch"]
-    # With one partition plan and fetch are skipped; without a need, check and approval are.
+    assert dag["mapped"] == ["fetch", "extract"]
+    # With one partition plan, fetch and extract are skipped; without a need, check and approval are.
     lenient = {task: rule for task, rule in dag["rules"].items() if rule != "all_success"}
-    assert lenient == {"ingest": "none_failed", "promote": "none_failed"}
+    assert lenient == {"ingest": "none_failed", "prepare": "none_failed", "promote": "none_failed"}
 
 
 def test_one_slot_guards_what_trains(dag):
-    assert [task for task in CHAIN if dag["pools"][task] == "gpu"] == ["prepare", "tune", "train"]
+    assert {task for task, pool in dag["pools"].items() if pool == "gpu"} == {"extract", "prepare", "tune", "train"}
+
+
+def test_an_extraction_is_shared_by_the_workers_that_the_operator_names(dag, tmp_path):
+    assert dag["queues"]["extract"] == dag["queues"]["prepare"] == "gpu"
+    shared = read_dag(tmp_path, "train_bin_counter", {}, AIRFLOW__BINCOUNT__EXTRACT_QUEUE="cpu")
+    assert shared["queues"]["extract"] == "cpu"
+    assert shared["pools"]["extract"] == "default_pool"
+    assert shared["queues"]["prepare"] == "gpu"
 
 
 def test_each_task_links_to_its_mlflow_run(dag):
-    assert dag["links"] == {task: ["MLflow run"] if task in CHAIN else [] for task in SHARING + CHAIN}
+    linked = ["extract", *CHAIN]
+    assert dag["links"] == {task: ["MLflow run"] if task in linked else [] for task in SHARING + CHAIN}
     assert dag["retries"] == {task: 0 if task == "approve" else 2 for task in SHARING + CHAIN}
     assert set(dag["waits_s"].values()) == {30}, "with them a minute without a server is borne"
     assert dag["told"]

@@ -6,6 +6,7 @@ reconciliations: tests/steps/test_reconcile.py; two runs of a DAG: tests/faults/
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,10 +16,12 @@ import numpy as np
 import pytest
 
 from bincount.core.errors import StoreError
+from bincount.core.manifest import Manifest
 from bincount.edge import tracking
 from bincount.edge.disk import alone
 from bincount.steps.prepared import read_prepared
 from tests.learn.bins import write_bins
+from tests.processes import wait_until
 from tests.stores import make_settings
 
 
@@ -49,22 +52,23 @@ def test_patience_ends(tmp_path):
         pass
 
 
+def extraction(settings, manifest, run_id, *flags):
+    """Starts `bincount prepare` of a manifest's bins."""
+    network = ["--backbone=MobileNetV3Small", "--weights=none", "--image-px=32"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "bincount", "prepare", f"--run-id={run_id}", f"--manifest={manifest}", *network, *flags],
+        env={**os.environ, **settings.environment()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.mark.slow
 def test_two_extractions_of_the_same_features(tmp_path):
     settings = make_settings(tmp_path)
     manifest = write_bins(settings.workspace, bins=400)
-    runs = [tracking.open_run(settings) for _ in range(2)]
-    flags = [f"--manifest={manifest}", "--backbone=MobileNetV3Small", "--weights=none", "--image-px=32"]
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-m", "bincount", "prepare", f"--run-id={run_id}", *flags],
-            env={**os.environ, **settings.environment()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for run_id in runs
-    ]
+    both = [extraction(settings, manifest, tracking.open_run(settings)) for _ in range(2)]
     said = [one.communicate(timeout=1200) for one in both]
     assert [one.returncode for one in both] == [0, 0], said
     answers = [json.loads(answer) for answer, _ in said]
@@ -74,3 +78,32 @@ def test_two_extractions_of_the_same_features(tmp_path):
     features = read_prepared(settings, answers[0]["prepared"]).examples("train").features
     assert np.isfinite(features).all()
     assert not list(settings.features.rglob("*.partial"))
+
+
+@pytest.mark.slow
+def test_shares_of_an_extraction_one_of_them_killed(tmp_path):
+    settings = make_settings(tmp_path)
+    manifest, run_id = write_bins(settings.workspace, bins=3000, shards=4), tracking.open_run(settings)
+    shares = [extraction(settings, manifest, run_id, f"--index={index}", "--of=2") for index in range(2)]
+    victim = Manifest.read(settings.manifests, manifest).shards[1].sha256[:16]
+    wait_until(lambda: any(settings.features.glob(f"*/{victim}.partial")), "the second share computes", 300)
+    shares[1].kill()
+    said = [one.communicate(timeout=1200) for one in shares]
+    assert shares[0].returncode == 0, said
+    assert shares[1].returncode == -signal.SIGKILL
+    again = extraction(settings, manifest, run_id, "--index=1", "--of=2")
+    answer, log = again.communicate(timeout=1200)
+    assert again.returncode == 0, log
+    assert json.loads(answer) == json.loads(said[0][0])
+    assert "building" not in log, "which network it is was decided once"
+
+    (tmp_path / "calm").mkdir()
+    calm = make_settings(tmp_path / "calm")
+    write_bins(calm.workspace, bins=3000, shards=4)
+    alone_, log = extraction(calm, manifest, tracking.open_run(calm)).communicate(timeout=1200)
+    assert json.loads(alone_) == json.loads(answer), log
+    arrays = sorted(path.relative_to(settings.features) for path in settings.features.glob("*/*.npy"))
+    assert arrays == sorted(path.relative_to(calm.features) for path in calm.features.glob("*/*.npy"))
+    assert len(arrays) == 4
+    for path in arrays:
+        np.testing.assert_array_equal(np.load(settings.features / path), np.load(calm.features / path))

@@ -43,7 +43,7 @@ def test_each_record_has_its_own_features_in_both_views(cache, manifest, shard_f
 
 
 def test_nothing_is_missing_afterwards_and_nothing_else_is_left(cache, manifest):
-    assert missing_features(cache, manifest) == []
+    assert missing_features(cache, manifest.shards) == []
     assert {path.suffix for path in cache.iterdir()} == {".npy", ".json"}
 
 
@@ -62,7 +62,7 @@ def test_a_damaged_file_is_noticed_and_rebuilt_alike(damage, cache, manifest, sh
         path.unlink()
     else:
         path.with_suffix(".json").write_text("" if damage == "empty note" else "{}")
-    assert missing_features(tmp_path, manifest) == [shard]
+    assert missing_features(tmp_path, manifest.shards) == [shard]
     extract_features(tmp_path, {shard: shard_files[shard]}, extractor, image_px=32, fit="pad")
     asides = [aside.name for aside in tmp_path.glob("*.damaged")]
     expected = {"truncated": [path.name], "changed": [path.name], "empty note": [f"{path.stem}.json"]}.get(damage, [])
@@ -118,7 +118,7 @@ def test_kill_9_and_again_gives_the_same_features(cache, manifest, workspace, sh
         assert process.stdout.readline() == "40\n"
         time.sleep(0.2)
         process.send_signal(signal.SIGKILL)
-    missing = missing_features(tmp_path / "features", manifest)
+    missing = missing_features(tmp_path / "features", manifest.shards)
     assert missing
     extract_features(
         tmp_path / "features",

@@ -34,7 +34,7 @@ STEPS = """
 import json, logging, pathlib, signal, subprocess, sys, time
 
 ANSWERS = {
-    "plan": {"request": "r", "shards": 5}, "fetch": {"shards": 3},
+    "plan": {"request": "r", "shards": 5, "finished": False}, "fetch": {"shards": 3},
     "ingest": {"run_id": "abc", "manifest": "m"}, "prepare": {"prepared": "p"}, "tune": {}, "train": {},
     "evaluate": {}, "register": {"model_version": "1"}, "ask_gate": {"agreed": False, "reason": "it guesses."},
     "promote": {"promoted": False, "reason": "it guesses."},
@@ -165,11 +165,11 @@ def test_a_crash_a_stop_from_the_ui_and_a_run_that_promotes_nothing(checkout):
     assert "now marked as failed" in output, "the killed stack's run"
     assert checkout.parts() == []
 
-    # Nothing promoted: green, and says why; two tasks share the fetching.
+    # Nothing promoted: green, and says why; two tasks share fetching and features.
     process = checkout.up("go", "--once", "--partitions=2")
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
-    for task in ("plan", "fetch[0]", "fetch[1]", "ingest"):
+    for task in ("plan", "fetch[0]", "fetch[1]", "ingest", "extract[0]", "extract[1]", "prepare"):
         assert re.search(rf"{re.escape(task)} +success", output), output
     assert "promoted: false. it guesses." in output
     assert "verify_serving  skipped" in output

@@ -1,4 +1,4 @@
-"""With Celery: a partitioned ingest uses both workers, and one killed in its midst changes nothing of the manifest."""
+"""With Celery: partitioned ingest and extraction use both workers, and one killed in their midst changes nothing."""
 
 import logging
 import time
@@ -20,7 +20,6 @@ def server(tmp_path_factory, _engine):
     settings = {
         "COMPOSE_FILE": "docker-compose.yml:docker-compose.celery.yml",
         "TASK_HEARTBEAT_TIMEOUT": 60,
-        "WORKER_TASKS": 1,
         "SAMPLE_BINS": BINS,
     }
     with started(tmp_path_factory.mktemp("workers"), "bincount-workers", **settings) as server:
@@ -29,45 +28,74 @@ def server(tmp_path_factory, _engine):
 
 @pytest.fixture(scope="module")
 def undisturbed(server):
-    """The manifest of a run in which nothing was killed, and where its tasks ran."""
+    """Manifest and features of a run in which nothing was killed, and where its tasks ran."""
     run = server.trigger(**ASKED)
     manifest = manifest_of(server, run)
-    wait_until(lambda: ("prepare", "-1") in hosts_of(server, run), "prepare begins", 300)
+    wait_until(lambda: ("prepare", "-1") in hosts_of(server, run), "prepare begins", 900)
     hosts = hosts_of(server, run)
     server.airflow.fail(run)
-    return manifest, hosts
+    return manifest, features_of(server), hosts
 
 
-def test_two_workers_share_a_partitioned_ingest(server, undisturbed):
-    _, hosts = undisturbed
+@pytest.mark.parametrize("shared", ["fetch", "extract"])
+def test_two_workers_share_a_partitioned_run(server, undisturbed, shared):
+    *_, hosts = undisturbed
     log.warning("hosts: %s", hosts)
-    fetching = {host for (task, _), host in hosts.items() if task == "fetch"}
+    used = {host for (task, _), host in hosts.items() if task == shared}
     workers = {one.container for one in server.engine.services() if one.name == "worker"}
-    assert fetching == workers
+    assert used == workers
     assert len(workers) == 2
 
 
 def test_what_trains_has_a_worker_of_its_own(server, undisturbed):
-    _, hosts = undisturbed
+    *_, hosts = undisturbed
     assert hosts["prepare", "-1"] == server.engine.service("worker-gpu").container
 
 
-def test_a_worker_killed_in_its_task_changes_nothing_of_the_manifest(server, undisturbed):
-    manifest, _ = undisturbed
+def test_a_worker_killed_while_it_fetches_changes_nothing_of_the_manifest(server, undisturbed):
+    manifest, *_ = undisturbed
     # Photos and plan are named by content: without them the second run has it all to do again.
-    server.engine.docker(
-        "exec", server.engine.service("worker-gpu").container, "sh", "-c", "rm -rf /srv/workspace/[!k]*"
-    )
+    in_workspace(server, "rm -rf [!k]*")
     run = server.trigger(**ASKED)
     wait_until(lambda: states_of(server, run, "fetch") == ["running", "running"], "both fetch", 600)
-    victim = hosts_of(server, run)["fetch", "1"]
-    server.engine.docker("kill", victim)
+    victim = kill_worker_of(server, run, "fetch")
     began = time.monotonic()
     assert manifest_of(server, run) == manifest
-    log.warning("the killed worker's share was done %.0f s later", time.monotonic() - began)
-    assert ("fetch", "1") in {key for key, host in hosts_of(server, run).items() if host != victim}
-    server.engine.compose("up", "--detach")
+    log.warning("the killed worker's share was fetched %.0f s later", time.monotonic() - began)
+    assert hosts_of(server, run)["fetch", "1"] != victim
+    server.airflow.fail(run)
+
+
+def test_a_worker_killed_while_it_extracts_changes_nothing_of_the_features(server, undisturbed):
+    manifest, features, _ = undisturbed
+    server.up()
+    in_workspace(server, "rm -rf features")
+    run = server.trigger(**ASKED)
+    assert manifest_of(server, run) == manifest
+    assert states_of(server, run, "fetch") == ["skipped", "skipped"], "all shards are there"
+    wait_until(lambda: len(in_workspace(server, "find . -name '*.partial'").splitlines()) == 2, "both extract", 600)
+    victim = kill_worker_of(server, run, "extract")
+    began = time.monotonic()
+    server.up()
     assert server.follow(run) == "success", server.explain(run)
+    log.warning("the run with the killed worker was green %.0f s later", time.monotonic() - began)
+    assert hosts_of(server, run)["extract", "1"] != victim
+    assert features_of(server) == features
+
+
+def kill_worker_of(server, run, task):
+    victim = hosts_of(server, run)[task, "1"]
+    server.engine.docker("kill", victim)
+    return victim
+
+
+def in_workspace(server, command):
+    container = server.engine.service("worker-gpu").container
+    return server.engine.docker("exec", container, "sh", "-c", f"cd /srv/workspace && {command}")
+
+
+def features_of(server):
+    return sorted(in_workspace(server, "find features -name '*.npy' -exec sha256sum {} +").splitlines())
 
 
 def manifest_of(server, run):

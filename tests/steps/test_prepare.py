@@ -55,6 +55,30 @@ def test_twice_is_once(made):
     assert changed <= {f"{arguments['manifest']}.json", answer["prepared"][:16]}  # the note, and its folder
 
 
+def test_shares_are_the_features_of_one(made, tmp_path, caplog):
+    whole, asked, answer = made
+    settings = make_settings(tmp_path)
+    manifest = Manifest.read(whole.manifests, write_bins(settings.workspace, bins=60))
+    arguments = {**asked, "run_id": tracking.open_run(settings)}
+    for index, expected in ((1, [1]), (0, [0, 1, 2])):
+        assert prepare(settings, **arguments, index=index, of=2) == answer
+        written = [path.stem for path in settings.features.glob("*/*.npy")]
+        assert sorted(written) == sorted(manifest.shards[shard].sha256[:16] for shard in expected)
+    caplog.set_level("INFO")
+    assert prepare(settings, **arguments) == answer
+    assert "nothing is left to compute" in caplog.text
+    for path in whole.features.glob("*/*.npy"):
+        np.testing.assert_array_equal(np.load(settings.features / path.relative_to(whole.features)), np.load(path))
+
+
+def test_a_wrong_share_is_named_before_anything_is_done(made):
+    settings, arguments, _ = made
+    before = snapshot(settings)
+    with pytest.raises(ConfigError, match="--index: must be a share from 0 to 1, got 2"):
+        prepare(settings, **arguments, index=2, of=2)
+    assert snapshot(settings) == before
+
+
 def test_another_run_uses_the_same_features(made, caplog):
     settings, arguments, answer = made
     caplog.set_level("INFO")

@@ -13,6 +13,7 @@ from bincount.core.manifest import Shard
 from bincount.core.photos import size_of_photo
 from bincount.core.rejected import BadObject, Rejected
 from bincount.core.shards import encode_example, frame
+from bincount.core.share import Share
 from bincount.edge.settings import Settings
 from bincount.edge.store import Fetched, Store
 from bincount.steps.ingesting.asked import Bounds
@@ -32,11 +33,9 @@ def write_shards(
     settings: Settings,
     request: Request,
     bounds: Bounds,
-    *,
-    index: int,
-    of: int,
+    share: Share,
 ) -> int:
-    """Writes the planned shards that are not finished: every `of`-th, from the `index`-th on.
+    """Writes the planned shards of one share that are not finished.
 
     Returns:
         How many it wrote.
@@ -48,7 +47,7 @@ def write_shards(
     """
     work = Work.of(settings, request.name)
     plan, doubted = Plan.read(work.plan), work.doubt.exists()
-    mine = plan.shards[index::of]
+    mine = share.pick(plan.shards)
     missing = {shard.key: shard for shard in mine if not _is_finished(store, settings, shard.key, doubted)}
     if not missing:
         return 0
