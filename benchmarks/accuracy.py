@@ -24,7 +24,7 @@ from bincount.core.groups import block_of
 from bincount.core.manifest import Manifest, Record
 from bincount.core.split import SHARES
 from bincount.core.variance_evaluation import judge_variance
-from bincount.edge import tracking
+from bincount.edge import runs
 from bincount.edge.settings import Settings
 
 PLANTED = 0.10
@@ -65,7 +65,7 @@ def learn_fold(settings: Settings, manifest: Manifest, name: str, options: argpa
     from bincount.steps.tune import tune
 
     digest = manifest.write(settings.manifests)
-    run_id = tracking.open_run(settings, attempt=f"{name} of {digest}, {options.members or 'all'} members")
+    run_id = runs.open_run(settings, attempt=f"{name} of {digest}, {options.members or 'all'} members")
     chosen = {name: getattr(options, name) for name in ("backbone", "weights", "fit", "image_px", "seed")}
     prepared = prepare(settings, run_id=run_id, manifest=digest, **chosen)["prepared"]
     tune(settings, run_id=run_id, prepared=prepared, max_epochs=options.max_epochs, seed=options.seed)
@@ -81,7 +81,7 @@ def learn_fold(settings: Settings, manifest: Manifest, name: str, options: argpa
     folder, _ = model_of(settings, run_id)
     low, high = calibrate(settings, folder, manifest, Predictor(folder)).bounds(probabilities)
     truth = truth_of(records, manifest.counts)
-    tracking.finish_run(settings, run_id)
+    runs.finish_run(settings, run_id)
     return {"records": records, "probabilities": probabilities, "covered": (low <= truth) & (truth <= high)}
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import bincount.serving
-from bincount.edge import packaging, registry, tracking
+from bincount.edge import packaging, registry, runs, tracking
 from bincount.edge.mlflow_door import door
 from bincount.edge.settings import Settings
 
@@ -81,7 +81,7 @@ def pack_all(place: Path) -> Settings:
     from bincount.learn.predict import Predictor
 
     settings = Settings(place / "data", f"sqlite:///{place / 'mlflow.db'}", place / "artifacts")
-    run_id = tracking.open_run(settings)
+    run_id = runs.open_run(settings)
     folder = settings.run(run_id) / "model"
     write_model(folder)
     predictor = Predictor(folder)

@@ -67,14 +67,14 @@ def write_records(place: Path, manifest: str, path: Path) -> int:
 
 def main() -> None:
     place, (asked, so_far) = Path(sys.argv[1]), json.loads(sys.argv[2])
-    from bincount.edge import tracking
+    from bincount.edge import runs
     from bincount.edge.settings import Settings
 
     learns, searches = [*asked] != ["ingest"], "tune" in asked
     for module in ["mlflow", *["keras", "tensorflow"] * learns, *["keras_tuner"] * searches]:
         importlib.import_module(module)
     settings = Settings(place / "data", f"sqlite:///{place / 'mlflow.db'}", place / "artifacts")
-    tracking.open_run(settings, attempt="benchmark")  # makes the database
+    runs.open_run(settings, attempt="benchmark")  # makes the database
     took = {}
     for verb, arguments in asked.items():
         step = partial(getattr(importlib.import_module(f"bincount.steps.{verb}"), verb), settings)

@@ -126,10 +126,10 @@ def _marking_failed(settings: Settings, run_id: str | None) -> Iterator[None]:
         yield
     except BaseException:
         if run_id:
-            from bincount.edge import tracking
+            from bincount.edge import runs
 
             with suppress(BincountError):
-                tracking.finish_run(settings, run_id, "FAILED")
+                runs.finish_run(settings, run_id, "FAILED")
         raise
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from bincount.core.errors import StoreError
-from bincount.edge import registry, tracking
+from bincount.edge import registry, runs
 from bincount.edge.about_server import about_server
 from bincount.edge.registry import Version
 from bincount.edge.settings import Settings
@@ -133,4 +133,4 @@ def _asked(golden: Golden) -> str:
 
 def _code() -> str:
     """What would serve: another commit or release may serve otherwise."""
-    return tracking.commit() or metadata.version("bincount")
+    return runs.commit() or metadata.version("bincount")

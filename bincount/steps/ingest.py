@@ -32,13 +32,13 @@ def ingest(settings: Settings, *, attempt: str | None = None, **asked: Any) -> d
         DataError: If too many bins are faulty or a part is empty.
         StoreError: If the source does not answer; running again goes on from there.
     """
-    from bincount.edge import tracking
+    from bincount.edge import runs, tracking
 
-    run_id = tracking.open_run(settings, attempt=attempt)
+    run_id = runs.open_run(settings, attempt=attempt)
     try:
         summary = collect(settings, **asked)
     except BaseException:
-        tracking.finish_run(settings, run_id, "FAILED")
+        runs.finish_run(settings, run_id, "FAILED")
         raise
     wanted = Asked(**asked)
     chosen = {name: getattr(wanted, name) for name in ("source", "ids", "counts", "limit", "seed")}

@@ -6,7 +6,7 @@ import logging
 
 from bincount.core.errors import ConfigError
 from bincount.edge import champion as champions
-from bincount.edge import registry, tracking
+from bincount.edge import registry, runs
 from bincount.edge.registry import CHAMPION
 from bincount.edge.settings import Settings
 from bincount.steps.ask_gate import ask_gate
@@ -69,7 +69,7 @@ def promote(
             _log.info("%s", error)
     _log.info("version %s: %s", model_version, reason)
     write_outcome(settings, version, promoted=promoted, reason=reason)
-    tracking.finish_run(settings, version.run_id)
+    runs.finish_run(settings, version.run_id)
     return {"promoted": promoted, "reason": reason}
 
 

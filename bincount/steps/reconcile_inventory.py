@@ -11,7 +11,7 @@ from typing import Any
 
 from bincount.core.conformal import ALPHA
 from bincount.core.errors import BincountError, ConfigError
-from bincount.edge import registry, tracking
+from bincount.edge import registry, runs, tracking
 from bincount.edge.mlflow_door import RECONCILIATIONS
 from bincount.edge.settings import Settings
 from bincount.steps.reconcile import reconcile
@@ -71,7 +71,7 @@ def reconcile_inventory(
     """
     file = None if records is None else str(_file(settings, records))
     version = registry.version_named(settings, model)
-    run_id = tracking.open_run(settings, attempt=attempt, experiment=RECONCILIATIONS)
+    run_id = runs.open_run(settings, attempt=attempt, experiment=RECONCILIATIONS)
     version = tracking.run_tags(settings, run_id).get(_VERSION, version)
     tracking.log_tags(settings, run_id, {_VERSION: version})
     _log.info("run %s of experiment %s, version %s", run_id, RECONCILIATIONS, version)
@@ -95,9 +95,9 @@ def reconcile_inventory(
         _log_run(settings, run_id, place, summary)
     except BaseException:
         with suppress(BincountError):
-            tracking.finish_run(settings, run_id, "FAILED")
+            runs.finish_run(settings, run_id, "FAILED")
         raise
-    tracking.finish_run(settings, run_id)
+    runs.finish_run(settings, run_id)
     says = _sentence(summary)
     _log.info("%s", says)
     return {**{name: value for name, value in summary.items() if name != "curve"}, "run_id": run_id, "says": says}

@@ -6,7 +6,7 @@ import logging
 
 from bincount.core.errors import ConfigError
 from bincount.edge import champion as champions
-from bincount.edge import registry, tracking
+from bincount.edge import registry, runs
 from bincount.edge.registry import CHAMPION
 from bincount.edge.settings import Settings
 from bincount.steps.decision import new_decision, write_decision, write_outcome
@@ -40,6 +40,6 @@ def reject(settings: Settings, *, model_version: str, why: str | None = None, wh
     kept = new_decision(settings, champion, agreed=False, reason=reason, by=who)
     write_decision(settings, model_version, kept, "By hand", reason)
     write_outcome(settings, version, promoted=False, reason=reason)
-    tracking.finish_run(settings, version.run_id)
+    runs.finish_run(settings, version.run_id)
     _log.info("version %s: %s", model_version, reason)
     return {"promoted": False, "reason": reason}

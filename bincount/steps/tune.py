@@ -10,7 +10,7 @@ from typing import Any
 
 from bincount.core.config import check_loss_mix, parse_tunable
 from bincount.core.files import write_json
-from bincount.edge import tracking
+from bincount.edge import runs, tracking
 from bincount.edge.settings import Settings
 from bincount.steps.prepared import read_prepared
 
@@ -73,7 +73,7 @@ def tune(
 
     def run_of(trial: str) -> str:
         if trial not in opened:
-            opened[trial] = tracking.open_trial(settings, run_id, f"trial {trial}")
+            opened[trial] = runs.open_trial(settings, run_id, f"trial {trial}")
         return opened[trial]
 
     def on_epoch(trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -85,7 +85,7 @@ def tune(
         if score is not None:
             tracking.log_metrics(settings, nested, {"best_val_nll": score})
         completed = status == "COMPLETED"
-        tracking.finish_run(settings, nested, "FINISHED" if completed else "FAILED")
+        runs.finish_run(settings, nested, "FINISHED" if completed else "FAILED")
         _log.info("trial %s: %s %s, val_nll %s", trial, status, dict(hyperparameters), score)
 
     with tracking.watch_machine(settings, run_id):

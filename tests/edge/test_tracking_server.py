@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import bincount.serving
-from bincount.edge import champion, packaging, registry, tracking
+from bincount.edge import champion, packaging, registry, runs, tracking
 from bincount.edge.settings import Settings
 from tests.processes import free_ports
 from tests.stores import make_settings
@@ -47,10 +47,10 @@ def settings(tmp_path):
 
 
 def test_a_server_does_what_a_database_does(settings, tmp_path):
-    run_id = tracking.open_run(settings, attempt="manual__1")
-    assert tracking.open_run(settings, attempt="manual__1") == run_id
-    trial = tracking.open_trial(settings, run_id, "trial 1")
-    assert tracking.open_trial(settings, run_id, "trial 1") == trial
+    run_id = runs.open_run(settings, attempt="manual__1")
+    assert runs.open_run(settings, attempt="manual__1") == run_id
+    trial = runs.open_trial(settings, run_id, "trial 1")
+    assert runs.open_trial(settings, run_id, "trial 1") == trial
     tracking.log_params(settings, run_id, {"fit": "pad"})
     tracking.log_metrics(settings, run_id, {"nll": 1.5}, step=3)
     tracking.log_dict(settings, run_id, {"exact": 0.3}, "evaluation/evaluation.json")

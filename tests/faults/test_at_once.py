@@ -17,7 +17,7 @@ import pytest
 
 from bincount.core.errors import StoreError
 from bincount.core.manifest import Manifest
-from bincount.edge import tracking
+from bincount.edge import runs
 from bincount.edge.disk import alone
 from bincount.steps.prepared import read_prepared
 from tests.learn.bins import write_bins
@@ -68,7 +68,7 @@ def extraction(settings, manifest, run_id, *flags):
 def test_two_extractions_of_the_same_features(tmp_path):
     settings = make_settings(tmp_path)
     manifest = write_bins(settings.workspace, bins=400)
-    both = [extraction(settings, manifest, tracking.open_run(settings)) for _ in range(2)]
+    both = [extraction(settings, manifest, runs.open_run(settings)) for _ in range(2)]
     said = [one.communicate(timeout=1200) for one in both]
     assert [one.returncode for one in both] == [0, 0], said
     answers = [json.loads(answer) for answer, _ in said]
@@ -83,7 +83,7 @@ def test_two_extractions_of_the_same_features(tmp_path):
 @pytest.mark.slow
 def test_shares_of_an_extraction_one_of_them_killed(tmp_path):
     settings = make_settings(tmp_path)
-    manifest, run_id = write_bins(settings.workspace, bins=3000, shards=4), tracking.open_run(settings)
+    manifest, run_id = write_bins(settings.workspace, bins=3000, shards=4), runs.open_run(settings)
     shares = [extraction(settings, manifest, run_id, f"--index={index}", "--of=2") for index in range(2)]
     victim = Manifest.read(settings.manifests, manifest).shards[1].sha256[:16]
     wait_until(lambda: any(settings.features.glob(f"*/{victim}.partial")), "the second share computes", 300)
@@ -100,7 +100,7 @@ def test_shares_of_an_extraction_one_of_them_killed(tmp_path):
     (tmp_path / "calm").mkdir()
     calm = make_settings(tmp_path / "calm")
     write_bins(calm.workspace, bins=3000, shards=4)
-    alone_, log = extraction(calm, manifest, tracking.open_run(calm)).communicate(timeout=1200)
+    alone_, log = extraction(calm, manifest, runs.open_run(calm)).communicate(timeout=1200)
     assert json.loads(alone_) == json.loads(answer), log
     arrays = sorted(path.relative_to(settings.features) for path in settings.features.glob("*/*.npy"))
     assert arrays == sorted(path.relative_to(calm.features) for path in calm.features.glob("*/*.npy"))

@@ -7,7 +7,7 @@ import pytest
 
 from bincount.core import plan
 from bincount.core.errors import DataError
-from bincount.edge import tracking
+from bincount.edge import runs
 from bincount.edge.settings import Settings
 from bincount.steps.ingest import collect
 from bincount.steps.prepare import prepare
@@ -60,7 +60,7 @@ def test_what_ingest_has_written(ingested, which, tmp_path):
 
 def test_the_network_of_cached_features(tmp_path):
     settings = make_settings(tmp_path)
-    manifest, run_id = write_bins(settings.workspace, bins=60), tracking.open_run(settings)
+    manifest, run_id = write_bins(settings.workspace, bins=60), runs.open_run(settings)
     asked = {"run_id": run_id, "manifest": manifest, "backbone": "MobileNetV3Small", "weights": "none", "image_px": 32}
     answer = prepare(settings, **asked)
     folder = settings.features / answer["prepared"][:16]

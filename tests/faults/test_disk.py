@@ -7,7 +7,7 @@ import pytest
 
 from bincount import cli
 from bincount.core.errors import BincountError, StoreError
-from bincount.edge import registry, tracking
+from bincount.edge import registry, runs, tracking
 from bincount.steps.ingest import ingest
 from bincount.steps.ingesting import limits
 from bincount.steps.reconcile import reconcile
@@ -97,7 +97,7 @@ def test_ingest_in_the_middle_of_a_shard(broken, tmp_path, monkeypatch):
 
 def test_prepare_to_register(broken):
     settings = broken.settings
-    manifest, run_id = write_bins(settings.workspace, bins=60), tracking.open_run(settings)
+    manifest, run_id = write_bins(settings.workspace, bins=60), runs.open_run(settings)
     network = ("--backbone=MobileNetV3Small", "--weights=none", "--image-px=32")
     broken.refused_then_done("prepare", f"--run-id={run_id}", f"--manifest={manifest}", *network, published=".npy")
 
@@ -144,12 +144,14 @@ def test_the_tracking_database(tmp_path):
     """MLflow's own disk: a full one is named, and the step goes on once there is room."""
     with small_disk(tmp_path / "disk", size_mb=8) as disk:
         settings = dataclasses.replace(make_settings(disk.folder), workspace=tmp_path / "data")
+        run_id = runs.open_run(settings)
         disk.fill()
         with pytest.raises(StoreError, match=r"must answer, got .*(disk is full|disk I/O error)") as caught:
-            tracking.open_run(settings, tags={"text": "x" * 100_000})
+            tracking.log_tags(settings, run_id, {"text": "x" * 100_000})
         assert "Start it, or check its log" in str(caught.value)
         disk.mend()
-        assert tracking.run_tags(settings, tracking.open_run(settings)) is not None
+        tracking.log_tags(settings, run_id, {"text": "x"})
+        assert tracking.run_tags(settings, run_id)["text"] == "x"
 
 
 @ONLY_FULL  # test_reconcile has the read-only one

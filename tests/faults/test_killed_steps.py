@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bincount.edge import champion as champions
-from bincount.edge import registry, tracking
+from bincount.edge import registry, runs
 from bincount.steps.evaluate import evaluate, read_evaluation
 from bincount.steps.prepare import prepare
 from bincount.steps.promote import promote
@@ -55,7 +55,7 @@ def files(folder):
     ],
 )
 def test_prepare(settings, moment, tmp_path):
-    manifest, run_id = write_bins(settings.workspace, bins=60), tracking.open_run(settings)
+    manifest, run_id = write_bins(settings.workspace, bins=60), runs.open_run(settings)
     network = {"backbone": "MobileNetV3Small", "weights": "none", "image_px": 32}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in network.items()]
     killed(settings, moment, "prepare", f"--run-id={run_id}", f"--manifest={manifest}", *flags)
@@ -63,7 +63,7 @@ def test_prepare(settings, moment, tmp_path):
     (tmp_path / "calm").mkdir()
     calm = make_settings(tmp_path / "calm")
     write_bins(calm.workspace, bins=60)
-    undisturbed = prepare(calm, run_id=tracking.open_run(calm), manifest=manifest, **network)
+    undisturbed = prepare(calm, run_id=runs.open_run(calm), manifest=manifest, **network)
     assert answer == undisturbed
     arrays = {name: content for name, content in files(settings.features).items() if name.endswith(".npy")}
     wanted = {name: content for name, content in files(calm.features).items() if name.endswith(".npy")}
@@ -79,7 +79,7 @@ def test_tune_after_the_last_trial(settings):
     assert not (settings.run(run_id) / "search" / "best.json").exists()
     answer = tune(settings, run_id=run_id, prepared=prepared, trials=2, max_epochs=5)
     assert answer["trials"] == 2
-    assert answer == tune(settings, run_id=tracking.open_run(settings), prepared=prepared, trials=2, max_epochs=5)
+    assert answer == tune(settings, run_id=runs.open_run(settings), prepared=prepared, trials=2, max_epochs=5)
 
 
 def test_train_while_the_model_is_written(settings):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bincount.edge import tracking
+from bincount.edge import runs
 from bincount.local.airflow_api import FINISHED, AirflowApi
 from bincount.local.http import ask
 from bincount.local.stack import USER, Ports, Stack
@@ -184,7 +184,7 @@ def test_mlflow_is_killed_during_a_search_and_comes_back(tmp_path):
     with Supervisor(stack.home) as supervisor:
         supervisor.start(stack.mlflow())
         wait_until(answers, "MLflow answers", WAIT_S)
-        undisturbed = tune(served, run_id=tracking.open_run(served), prepared=prepared, **asked)
+        undisturbed = tune(served, run_id=runs.open_run(served), prepared=prepared, **asked)
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as step:
             wait_until(lambda: len(trials_of(settings, run_id)) == 2, "the second trial begins", WAIT_S)
             kill(supervisor, "mlflow")

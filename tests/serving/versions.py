@@ -17,7 +17,7 @@ import bincount.serving
 from bincount.core.answers import answer_of
 from bincount.core.calibration import Calibration
 from bincount.core.counts import Counts
-from bincount.edge import packaging, registry, tracking
+from bincount.edge import packaging, registry, runs, tracking
 from bincount.edge.mlflow_door import door
 from tests.processes import free_ports
 from tests.tiny import photo, write_model
@@ -34,7 +34,7 @@ def register_version(settings, *, seed=0, code=CODE, golden=None, calibrated=Fal
     """
     from bincount.learn.predict import Predictor
 
-    run_id = tracking.open_run(settings)
+    run_id = runs.open_run(settings)
     folder = settings.run(run_id) / "model"
     write_model(folder, seed=seed, sharpness=4.0)
     if calibrated:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from bincount.core.manifest import Manifest
-from bincount.edge import tracking
+from bincount.edge import runs
 from bincount.learn.features import write_features
 from tests.learn.bins import write_bins
 
@@ -31,4 +31,4 @@ def open_prepared_run(settings, *, bins=200, width=8, noise=0.3):
     keras.Model(photos, pooled).save(folder / "backbone.keras")
     facts = {"manifest": digest, "backbone": "tiny", "weights": "none", "fit": "pad", "image_px": 32}
     (folder / f"{digest}.json").write_text(json.dumps(facts))
-    return tracking.open_run(settings), f"{folder.name}-{digest}"
+    return runs.open_run(settings), f"{folder.name}-{digest}"

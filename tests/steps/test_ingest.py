@@ -14,7 +14,7 @@ from bincount.core.errors import ConfigError, DataError, StoreError
 from bincount.core.manifest import Manifest
 from bincount.core.shards import decode_example, read_record
 from bincount.core.split import check_disjoint, part_of
-from bincount.edge import patience, tracking
+from bincount.edge import patience, runs
 from bincount.edge.mlflow_door import door
 from bincount.edge.settings import Settings
 from bincount.steps.fetch import fetch
@@ -400,7 +400,7 @@ def test_a_failed_ingest_fails_its_run(tmp_path, bins):
     settings = make_settings(tmp_path)
     with pytest.raises(DataError):
         ingest(settings, source=str(bins), limit=2, attempt="manual__2")
-    run_id = tracking.open_run(settings, attempt="manual__3")
+    run_id = runs.open_run(settings, attempt="manual__3")
     with door(settings, "test") as client:
         experiment = client.get_run(run_id).info.experiment_id
         failed = client.search_runs([experiment], "attributes.status = 'FAILED'")

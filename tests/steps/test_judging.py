@@ -8,7 +8,7 @@ import pytest
 
 from bincount.core.errors import ConfigError, DataError, StoreError
 from bincount.core.manifest import Manifest
-from bincount.edge import registry, tracking
+from bincount.edge import registry, runs, tracking
 from bincount.edge.mlflow_door import door
 from bincount.steps.evaluate import evaluate, read_evaluation
 from bincount.steps.figures import FIGURES
@@ -116,7 +116,7 @@ def test_nothing_is_published_when_a_shard_is_damaged(settings, manifest):
 
 def test_steps_out_of_order_say_what_is_missing(settings, manifest):
     with pytest.raises(ConfigError, match=r"must have a trained model, got none. Run `bincount train` first"):
-        evaluate(settings, run_id=tracking.open_run(settings))
+        evaluate(settings, run_id=runs.open_run(settings))
     trained = open_trained_run(settings, manifest)
     with pytest.raises(DataError, match=r"must be evaluated, got no evaluation.json. Run `bincount evaluate` first"):
         register(settings, run_id=trained)

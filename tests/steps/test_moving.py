@@ -13,7 +13,7 @@ import pytest
 from bincount.core.errors import ConfigError
 from bincount.core.gate import Limits
 from bincount.edge import champion as champions
-from bincount.edge import registry, tracking
+from bincount.edge import registry, runs
 from bincount.edge.mlflow_door import door
 from bincount.edge.settings import Settings
 from bincount.steps.ask_gate import ask_gate
@@ -36,7 +36,7 @@ def registered(tmp_path):
         client.create_registered_model(registry.MODEL)
 
     def register(*, against=None, agreed=True):
-        run_id = tracking.open_run(settings)
+        run_id = runs.open_run(settings)
         with door(settings, "tests") as client:
             made = client.create_model_version(registry.MODEL, "file:///nowhere", run_id, description="Base.")
         version = str(made.version)

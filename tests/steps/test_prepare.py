@@ -7,7 +7,7 @@ import pytest
 
 from bincount.core.errors import ConfigError, DataError
 from bincount.core.manifest import Manifest
-from bincount.edge import tracking
+from bincount.edge import runs, tracking
 from bincount.steps.prepare import prepare
 from bincount.steps.prepared import read_prepared
 from tests.learn.bins import write_bins
@@ -19,7 +19,7 @@ def made(tmp_path_factory):
     """A prepared run: its settings, arguments and answer."""
     settings = make_settings(tmp_path_factory.mktemp("prepare"))
     manifest = write_bins(settings.workspace, bins=60)
-    arguments = {"run_id": tracking.open_run(settings), "manifest": manifest, "weights": "none", "image_px": 32}
+    arguments = {"run_id": runs.open_run(settings), "manifest": manifest, "weights": "none", "image_px": 32}
     return settings, arguments, prepare(settings, **arguments)
 
 
@@ -59,7 +59,7 @@ def test_shares_are_the_features_of_one(made, tmp_path, caplog):
     whole, asked, answer = made
     settings = make_settings(tmp_path)
     manifest = Manifest.read(whole.manifests, write_bins(settings.workspace, bins=60))
-    arguments = {**asked, "run_id": tracking.open_run(settings)}
+    arguments = {**asked, "run_id": runs.open_run(settings)}
     for index, expected in ((1, [1]), (0, [0, 1, 2])):
         assert prepare(settings, **arguments, index=index, of=2) == answer
         written = [path.stem for path in settings.features.glob("*/*.npy")]
@@ -82,20 +82,20 @@ def test_a_wrong_share_is_named_before_anything_is_done(made):
 def test_another_run_uses_the_same_features(made, caplog):
     settings, arguments, answer = made
     caplog.set_level("INFO")
-    assert prepare(settings, **{**arguments, "run_id": tracking.open_run(settings)}) == answer
+    assert prepare(settings, **{**arguments, "run_id": runs.open_run(settings)}) == answer
     assert "nothing is left to compute" in caplog.text
 
 
 @pytest.mark.parametrize("changed", [{"fit": "squash"}, {"seed": 1}])
 def test_other_settings_are_other_features(made, changed):
     settings, arguments, answer = made
-    arguments = {**arguments, "run_id": tracking.open_run(settings), **changed}
+    arguments = {**arguments, "run_id": runs.open_run(settings), **changed}
     assert prepare(settings, **arguments)["prepared"] != answer["prepared"]
 
 
 def test_weights_are_resolved_once_a_run(made, monkeypatch):
     settings, arguments, _ = made
-    arguments = {**arguments, "run_id": tracking.open_run(settings), "weights": "auto"}
+    arguments = {**arguments, "run_id": runs.open_run(settings), "weights": "auto"}
     monkeypatch.setattr("bincount.learn.weights.answers", lambda url: False)
     monkeypatch.setattr("bincount.learn.weights._is_cached", lambda name: False)
     answer = prepare(settings, **arguments)
@@ -124,7 +124,7 @@ def test_a_missing_shard_is_a_data_error(made):
     content = path.read_bytes()
     path.unlink()
     with pytest.raises(DataError, match="must exist, got no such file"):
-        prepare(settings, **{**arguments, "run_id": tracking.open_run(settings), "seed": 5})
+        prepare(settings, **{**arguments, "run_id": runs.open_run(settings), "seed": 5})
     path.write_bytes(content)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bincount.core.errors import ConfigError
-from bincount.edge import tracking
+from bincount.edge import runs
 from bincount.edge.mlflow_door import door
 from bincount.learn.endtoend import FROM_SCRATCH
 from bincount.learn.predict import Predictor
@@ -84,7 +84,7 @@ def test_a_training_without_a_search_is_refused(place):
 def test_compact_is_trained_whole(tmp_path):
     settings = make_settings(tmp_path)
     manifest = write_bins(settings.workspace, bins=60)
-    run_id = tracking.open_run(settings)
+    run_id = runs.open_run(settings)
     answer = prepare(settings, run_id=run_id, manifest=manifest, backbone="compact", image_px=32)
     assert answer["weights"] == "none"
     prepared = answer["prepared"]
@@ -106,7 +106,7 @@ def test_compact_is_trained_whole(tmp_path):
 def test_fine_tuning_comes_after_the_head(tmp_path):
     settings = make_settings(tmp_path)
     manifest = write_bins(settings.workspace, bins=60)
-    run_id = tracking.open_run(settings)
+    run_id = runs.open_run(settings)
     network = {"backbone": "MobileNetV3Small", "weights": "none", "image_px": 32}
     prepared = prepare(settings, run_id=run_id, manifest=manifest, **network)["prepared"]
     search = settings.run(run_id) / "search"

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from bincount.core.errors import ConfigError, DataError
-from bincount.edge import tracking
+from bincount.edge import runs
 from bincount.edge.mlflow_door import door
 from bincount.steps.tune import tune
 from tests.steps.featured import open_prepared_run
@@ -27,7 +27,7 @@ def place(tmp_path):
 def trials_of(settings, run_id):
     with door(settings, "test") as client:
         experiment = client.get_run(run_id).info.experiment_id
-        runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+        trials = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
         return {
             run.data.tags["mlflow.runName"]: (
                 run.info.status,
@@ -35,7 +35,7 @@ def trials_of(settings, run_id):
                 [point.value for point in client.get_metric_history(run.info.run_id, "val_nll")],
                 run.data.metrics.get("best_val_nll"),
             )
-            for run in runs
+            for run in trials
         }
 
 
@@ -87,7 +87,7 @@ tune(settings, run_id=run_id, prepared=prepared, trials=3, max_epochs=25)
 @pytest.mark.slow
 def test_kill_9_and_again_finds_what_an_undisturbed_search_finds(place):
     settings, run_id, prepared = place
-    undisturbed = tune(settings, run_id=tracking.open_run(settings), prepared=prepared, trials=3, max_epochs=25)
+    undisturbed = tune(settings, run_id=runs.open_run(settings), prepared=prepared, trials=3, max_epochs=25)
     arguments = [str(settings.workspace), settings.tracking_uri, str(settings.artifacts), run_id, prepared]
     with subprocess.Popen([sys.executable, "-c", KILLED, *arguments], stderr=subprocess.DEVNULL) as process:
         wanted = time.monotonic() + 120

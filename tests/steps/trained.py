@@ -10,7 +10,7 @@ from bincount.core.groups import groups_of
 from bincount.core.manifest import Manifest, Record, Shard
 from bincount.core.shards import encode_example, frame
 from bincount.core.split import part_of
-from bincount.edge import tracking
+from bincount.edge import runs
 from tests.tiny import photo, write_model
 
 
@@ -41,7 +41,7 @@ def write_manifest(settings, *, ids=range(1, 401), counts="1-5", source="s3://af
 
 def open_trained_run(settings, manifest, *, attempt=None, **model):
     """A run with a trained model in its folder. Returns its id."""
-    run_id = tracking.open_run(settings, attempt=attempt)
+    run_id = runs.open_run(settings, attempt=attempt)
     write_model(settings.run(run_id) / "model", manifest=manifest, **model)
     return run_id
 
