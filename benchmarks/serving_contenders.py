@@ -117,6 +117,8 @@ def pack_all(place: Path) -> Settings:
 def server(command: list[str], port: int, path: str, settings: Settings, log: Path) -> Iterator[str]:
     """Runs a server until it is ready, and ends it with all it started."""
     env = os.environ | {"MLFLOW_TRACKING_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # `mlflow models serve` looks for uvicorn there, and `make bench` runs without the environment being entered.
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     with log.open("wb") as file:
         process = subprocess.Popen(command, env=env, stdout=file, stderr=file, start_new_session=True)
     try:
