@@ -182,7 +182,10 @@ def report(found: dict[str, list[dict]], bins: int) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} | {spread([run['total_s'] for run in runs])} |")
     gaps = [spread([run["gaps_s"][step] for run in found[AIRFLOW]]) for step in STEPS]
     lines.append(f"| Airflow, before the task | {' | '.join(gaps)} | |")
-    lines += ["", "Before `ingest` Airflow skips `plan` and `fetch`, which are for several workers."]
+    skipped = (
+        "Airflow skips `plan` and `fetch` before `ingest` and `extract` before `prepare`: they are for several workers."
+    )
+    lines += ["", skipped]
     return "\n".join(lines)
 
 

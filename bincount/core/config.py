@@ -16,7 +16,7 @@ TUNABLE = ("dropout", "units", "loss_mix")
 
 @dataclass(frozen=True)
 class ChainConfig:
-    """The chain's parameters: `bincount run`'s flags, and the DAG's form but for how many tasks share the fetching.
+    """The chain's parameters: `bincount run`'s flags, and the DAG's form but for how many tasks share the work.
 
     Attributes:
         source: Where the bins are: "s3://BUCKET" or a folder in the bucket's layout.

@@ -23,7 +23,11 @@ def add_up_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="how many bins to draw (default: all)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="what every random choice is drawn from")
     parser.add_argument(
-        "--partitions", type=int, default=1, metavar="N", help="how many tasks share the fetching (default: 1)"
+        "--partitions",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many tasks share fetching and features (default: 1)",
     )
     parser.add_argument(
         "--once", action="store_true", help="end after the first verified served prediction, or when the run fails"
