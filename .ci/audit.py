@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EXCEPTIONS = ROOT / ".ci" / "audit-exceptions.txt"
 PIP_AUDIT = "pip-audit==2.10.1"
-LOCKS = ("requirements.lock", "requirements-gpu.lock")
+LOCKS = ("requirements.lock", "requirements-gpu.lock", "requirements-server.lock", "requirements-setup.lock")
 
 
 def exceptions_of(text: str) -> dict[str, str]:
