@@ -100,8 +100,13 @@ class AirflowApi:
         return self._call("GET", f"{self._dag}/dagRuns/{run}")["state"]
 
     def tasks(self, run: str) -> list[TaskState]:
-        """The tasks of a run, 100 at most."""
-        found = self._call("GET", f"{self._dag}/dagRuns/{run}/taskInstances?limit=100")["task_instances"]
+        """The tasks of a run."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._call("GET", f"{self._dag}/dagRuns/{run}/taskInstances?limit=100&offset={len(found)}")
+            found += page["task_instances"]
+            if not page["task_instances"] or len(found) >= page["total_entries"]:
+                break
         keys = ("task_id", "state", "duration", "try_number", "map_index")
         return [TaskState(*(one[key] for key in keys)) for one in found]
 
