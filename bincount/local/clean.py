@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bincount.core.errors import StoreError
 from bincount.core.files import read_json
 from bincount.core.manifest import Manifest
+from bincount.edge import registry
+from bincount.edge.mlflow_door import door
 from bincount.edge.settings import CHECKOUT, Settings
 
 _log = logging.getLogger(__name__)
@@ -93,18 +94,18 @@ def find_items(settings: Settings, *, home: Path, mlruns: Path, days: float) -> 
     needed = runs_needed(settings)
     folders = {name for run in needed for name in _features_of(settings.run(run))}
     shards = {
-        shard.name
+        Path(shard.name).stem  # the photos and, beside them, the index
         for path in settings.manifests.glob("*.jsonl")
         for shard in Manifest.read(settings.manifests, path.stem).shards
     }
     return [
         *_items(_entries(settings.workspace / "runs"), since, lambda path: needed.get(path.name, "")),
         *_items(_entries(settings.features), since, lambda path: "a kept run uses it" if path.name in folders else ""),
-        *_items(_entries(settings.shards), since, lambda path: "a manifest names it" if path.name in shards else ""),
+        *_items(_entries(settings.shards), since, lambda path: "a manifest names it" if path.stem in shards else ""),
         *_items(_entries(settings.ingests), since, lambda _: ""),
         *_items(_entries(settings.reconciles), since, lambda _: ""),
         *_items(settings.outcomes.glob("*.jsonl"), since, lambda _: "what counting found"),
-        *_items(settings.manifests.glob("*"), since, lambda _: "says what a run has learned from"),
+        *_items(settings.manifests.glob("*"), since, _of_manifests),
         *_items([settings.workspace / "sample"], since, lambda _: "the sample bins"),
         *_items((home / "logs").glob("dag_id=*/run_id=*"), since, lambda _: ""),
         *_items((home / "logs" / "dag_processor").glob("*"), since, lambda _: ""),
@@ -119,12 +120,9 @@ def runs_needed(settings: Settings) -> dict[str, str]:
     Raises:
         StoreError: If MLflow does not answer as it should.
     """
-    from mlflow import MlflowClient
     from mlflow.entities import ViewType
-    from mlflow.exceptions import MlflowException
 
-    try:
-        client = MlflowClient(settings.tracking_uri)
+    with door(settings, "runs and versions") as client:
         experiments = [one.experiment_id for one in client.search_experiments()]
         needed: dict[str, str] = {}
         token = None
@@ -136,12 +134,14 @@ def runs_needed(settings: Settings) -> dict[str, str]:
             token = page.token or ""
         token = None
         while token != "":
-            versions = client.search_model_versions("name = 'bincount'", page_token=token)
+            versions = client.search_model_versions(f"name = '{registry.MODEL}'", page_token=token)
             needed |= {one.run_id: f"version {one.version} comes from it" for one in versions if one.run_id}
             token = versions.token or ""
-    except MlflowException as error:
-        raise StoreError(f"MLflow: must list runs and versions, got {error}. Nothing was freed.") from error
     return needed
+
+
+def _of_manifests(path: Path) -> str:
+    return "" if path.suffix == ".damaged" else "says what a run has learned from"
 
 
 def _features_of(run: Path) -> Iterator[str]:

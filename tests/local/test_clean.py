@@ -47,6 +47,8 @@ def checkout(tmp_path, monkeypatch, mlflow_runs):
     Manifest("s3://bins", Counts.parse("1-5"), [Shard("named.tfrecord", "0", 1)], [record]).write(settings.manifests)
     for name in ("named", "loose"):
         write(settings.shards / f"{name}.tfrecord", "x")
+        write(settings.shards / f"{name}.json", "{}")
+    write(settings.manifests / "cut.jsonl.damaged", "x")
     write(settings.ingests / "request" / "plan.jsonl", "x")
     write(settings.outcomes / "0123456789abcdef.jsonl", "x")  # what people counted is never loose
     write(tmp_path / ".airflow" / "logs" / "dag_id=train_bin_counter" / "run_id=1" / "attempt=1.log", "x")
@@ -71,7 +73,8 @@ def loose_of(checkout, days=1.0):
     return sorted(names.get(item.path.name, item.path.name) for item in items if not item.kept)
 
 
-LOOSE = ["deleted", "ended", "features-deleted", "features-ended", "loose.tfrecord", "request", "run_id=1"]
+LOOSE = ["cut.jsonl.damaged", "deleted", "ended", "features-deleted", "features-ended"]
+LOOSE += ["loose.json", "loose.tfrecord", "request", "run_id=1"]
 
 
 def test_only_what_no_version_or_run_needs_is_loose(checkout):
@@ -109,7 +112,7 @@ def test_nothing_is_freed_where_mlflow_does_not_answer(checkout, monkeypatch):
     for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(StoreError, match="must list runs and versions"):
+    with pytest.raises(StoreError, match="runs and versions: the tracking server at .* must answer"):
         clean(argparse.Namespace(yes=True, days=1.0))
     assert (settings.run(runs["ended"]) / "prepare.json").exists()
     assert root.exists()
