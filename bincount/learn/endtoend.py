@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 
 from bincount.core.digest import digest_of
+from bincount.core.files import set_aside
 from bincount.learn.calibrate import nll_of
 from bincount.learn.devices import on_gpu
 from bincount.learn.photos import Photos, TrainingBatches, soft_targets
@@ -146,12 +148,17 @@ class _State:
 
     def load(self) -> None:
         try:
-            with np.load(self._path, allow_pickle=False) as saved:
-                self.history = json.loads(str(saved["history"]))
-                self._write(self._variables, [saved[f"now{n}"] for n in range(len(self._variables))])
-                self._best = [saved[f"best{n}"] for n in range(len(self._weights))]
+            with self._path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+                history = json.loads(str(saved["history"]))
+                now = [saved[f"now{n}"] for n in range(len(self._variables))]
+                best = [saved[f"best{n}"] for n in range(len(self._weights))]
         except FileNotFoundError:
             return
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            set_aside(self._path)
+            return
+        self.history, self._best = history, best
+        self._write(self._variables, now)
 
     def add(self, told: dict[str, float]) -> None:
         """Takes note of an epoch and writes it all down."""

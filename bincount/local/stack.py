@@ -188,6 +188,9 @@ class Stack:
 def _kept(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str]:
     """What a private file holds; written on first use."""
     if not path.exists():
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        beside = path.with_name(f"{path.name}.new")
+        beside.unlink(missing_ok=True)
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump(make(), file)
+        beside.replace(path)
     return json.loads(path.read_text())

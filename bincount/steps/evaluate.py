@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -127,17 +128,16 @@ def read_evaluation(settings: Settings, run_id: str) -> tuple[dict, list[str], n
     """What `evaluate` left: its figures, the ids of the bins and their (N, C) distributions.
 
     Raises:
-        DataError: If the run was not evaluated.
+        DataError: If the run was not evaluated, or what was left is damaged.
     """
     place = settings.run(run_id) / "evaluation"
     try:
         evaluation = json.loads((place / "evaluation.json").read_text())
-        with np.load(place / "probabilities.npz", allow_pickle=False) as saved:
+        with (place / "probabilities.npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:
             return evaluation, saved["ids"].tolist(), saved["probabilities"]
-    except OSError as error:
-        raise DataError(
-            f"run {run_id}: must be evaluated, got no {Path(error.filename).name}. Run `bincount evaluate` first."
-        ) from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        got = f"no {Path(error.filename).name}" if isinstance(error, OSError) else f"a damaged file: {error}"
+        raise DataError(f"run {run_id}: must be evaluated, got {got}. Run `bincount evaluate` first.") from None
 
 
 def _done(place: Path, model: str) -> dict | None:

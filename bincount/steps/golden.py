@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,7 @@ def read_golden(settings: Settings, run_id: str) -> list[tuple[str, bytes, dict]
     folder = settings.run(run_id) / "golden"
     answers = read_json(folder / "answers.json")
     if answers is None:
-        folder = tracking.fetch_artifacts(settings, run_id, "golden", settings.run(run_id))
+        _fetch(settings, run_id, folder)
         answers = read_json(folder / "answers.json")
     if answers is None or not all(map(is_bin_id, answers)):
         raise DataError(
@@ -82,3 +83,12 @@ def read_golden(settings: Settings, run_id: str) -> list[tuple[str, bytes, dict]
         raise DataError(
             f"run {run_id}: must have golden bins, got no {Path(error.filename).name}. Run `bincount register` again."
         ) from None
+
+
+def _fetch(settings: Settings, run_id: str, folder: Path) -> None:
+    """Fetches a run's golden bins from MLflow, all of them or none."""
+    with tempfile.TemporaryDirectory(dir=settings.run(run_id).parent, prefix=".golden-") as beside:
+        fetched = tracking.fetch_artifacts(settings, run_id, "golden", Path(beside))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fetched.rename(folder)

@@ -93,6 +93,16 @@ def test_an_epoch_that_broke_off_is_run_again_to_the_bit(undisturbed, parts, tmp
     assert_same(run(parts, tmp_path), undisturbed)
 
 
+@pytest.mark.parametrize("kept", [0, 0.5, 0.99])
+def test_a_state_that_was_cut_is_set_aside_and_the_training_starts_again(undisturbed, parts, tmp_path, kept):
+    run(parts, tmp_path)
+    (state,) = tmp_path.iterdir()
+    content = state.read_bytes()
+    state.write_bytes(content[: int(kept * len(content))])
+    assert_same(run(parts, tmp_path), undisturbed)
+    assert (tmp_path / f"{state.name}.damaged").exists()
+
+
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"recipe": Recipe(1e-3, 16, 4)}])
 def test_another_recipe_or_seed_starts_afresh(undisturbed, parts, tmp_path, changed):
     run(parts, tmp_path)

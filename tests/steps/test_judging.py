@@ -124,6 +124,19 @@ def test_steps_out_of_order_say_what_is_missing(settings, manifest):
         promote(settings, model_version="999")
 
 
+@pytest.mark.parametrize("name", ["evaluation.json", "probabilities.npz"])
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_an_evaluation_that_was_cut_is_not_registered(settings, run_id, name, kept):
+    path = settings.run(run_id) / "evaluation" / name
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    try:
+        with pytest.raises(DataError, match=r"must be evaluated, got a damaged file: .*Run `bincount evaluate` first"):
+            read_evaluation(settings, run_id)
+    finally:
+        path.write_bytes(content)
+
+
 def test_a_manifest_without_test_bins_is_refused(settings):
     few = write_manifest(settings, ids=range(20, 30))
     assert not Manifest.read(settings.manifests, few).part("test")
@@ -151,8 +164,11 @@ def test_golden_bins_are_kept_and_come_back_from_mlflow(settings, run_id):
     golden = read_golden(settings, run_id)
     assert len(golden) == 5
     assert golden[0][1].startswith(b"\xff\xd8")
-    shutil.rmtree(settings.run(run_id) / "golden")
-    assert read_golden(settings, run_id) == golden
+    folder = settings.run(run_id) / "golden"
+    for there in (True, False):  # a leftover without answers, and nothing at all
+        (folder / "answers.json").unlink() if there else shutil.rmtree(folder)
+        assert read_golden(settings, run_id) == golden
+        assert not list(folder.parent.parent.glob(".golden-*"))
 
 
 @pytest.fixture
