@@ -50,9 +50,8 @@ def import_outcomes(
         run, `recalibration`, and in words what these figures rest on (`says`).
 
     Raises:
-        ConfigError: If a setting is wrong.
+        ConfigError: If a setting is wrong, or the workspace cannot be written.
         DataError: If a row is not what it should be; the message names it and the rule.
-        StoreError: If the workspace cannot be written.
     """
     for flag, value in {"--count-cost": count_cost, "--miss-cost": miss_cost}.items():
         if value is not None and not 0 <= value < 1e12:

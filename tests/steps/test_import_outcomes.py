@@ -12,7 +12,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from bincount.core.errors import ConfigError, DataError, StoreError
+from bincount.core.errors import ConfigError, DataError
 from bincount.edge.settings import Settings
 from bincount.steps.import_outcomes import import_outcomes
 from bincount.steps.outcomes.kept import Outcomes
@@ -250,7 +250,7 @@ def test_a_workspace_that_cannot_be_written(fresh, tmp_path):
     settings, worklist, there = fresh
     settings.workspace.mkdir()
     settings.outcomes.write_text("a file")
-    with pytest.raises(StoreError, match="must be writable and have room"):
+    with pytest.raises(ConfigError, match="must be writable and have room"):
         bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bincount.core.errors import DataError, StoreError
+from bincount.core.errors import ConfigError, DataError
 from bincount.core.files import write_whole
 from bincount.core.outcomes import Outcome
+from bincount.edge import disk
 from bincount.steps.outcomes.listed import Listed, Origin
 
-_log = logging.getLogger(__name__)
 _FORMAT = "bincount-outcomes-1"
 
 
@@ -43,23 +41,18 @@ class Outcomes:
         """Keeps other imports waiting, so that each sees what the one before has brought.
 
         Raises:
-            StoreError: If the folder cannot be written.
+            ConfigError: If the folder cannot be written.
         """
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with (self._folder / ".lock").open("a") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of when the process ends, however it does
-                except BlockingIOError:
-                    _log.info("waiting: another import is at it")
-                    fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(disk.alone(self._folder / ".lock", "outcomes"))
                 for left in self._folder.glob(".*.jsonl.*"):
                     left.unlink()  # of an import that was killed while it wrote
-                yield
-        except OSError as error:
-            raise StoreError(
-                f"{self._folder}: must be writable and have room, got {error}. Free some room, then import again."
-            ) from error
+            except OSError as error:
+                raise ConfigError(
+                    f"{self._folder}: must be writable and have room, got {error}. Free some room, then import again."
+                ) from error
+            yield
 
     def add(self, origin: Origin, rows: Sequence[Kept]) -> int:
         """Adds what is not there yet, all or nothing; call it `alone`.
