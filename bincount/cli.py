@@ -8,8 +8,8 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict
 from typing import Any
 
@@ -113,24 +113,18 @@ def _run_of(name: str) -> Callable[[argparse.Namespace], None]:
     def run(args: argparse.Namespace) -> None:
         step = getattr(importlib.import_module(f"bincount.steps.{name}"), name)
         settings, options = Settings.from_env(), _options(args)
-        with _marking_failed(settings, options.get("run_id")):
+        run_id = options.get("run_id")
+        with _marking_failed(settings, run_id) if run_id else nullcontext():
             _print_answer(lambda: step(settings, **options))
 
     return run
 
 
-@contextmanager
-def _marking_failed(settings: Settings, run_id: str | None) -> Iterator[None]:
+def _marking_failed(settings: Settings, run_id: str) -> AbstractContextManager[None]:
     """Lets MLflow's UI show that a step of the run did not reach its end."""
-    try:
-        yield
-    except BaseException:
-        if run_id:
-            from bincount.edge import runs
+    from bincount.edge import runs
 
-            with suppress(BincountError):
-                runs.finish_run(settings, run_id, "FAILED")
-        raise
+    return runs.marking_failed(settings, run_id)
 
 
 def _run_chain(args: argparse.Namespace) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bincount.core.errors import ConfigError
+from bincount.core.errors import BincountError, ConfigError
 from bincount.edge.mlflow_door import EXPERIMENT, door, experiment_id_of
 from bincount.edge.settings import CHECKOUT, Settings
 
@@ -71,9 +72,25 @@ def open_trial(settings: Settings, run_id: str, name: str) -> str:
 
 
 def finish_run(settings: Settings, run_id: str, status: str = "FINISHED") -> None:
-    """Closes a run as "FINISHED", "FAILED" or "KILLED"."""
+    """Closes a run as "FINISHED", "FAILED" or "KILLED".
+
+    Raises:
+        ConfigError: If there is no such run.
+        StoreError: If the tracking server does not answer.
+    """
     with door(settings, f"finish run {run_id}") as client:
         client.set_terminated(run_id, status=status)
+
+
+@contextlib.contextmanager
+def marking_failed(settings: Settings, run_id: str) -> Iterator[None]:
+    """Closes a run as "FAILED" if the block raises; what it raised goes on, whatever MLflow says."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(BincountError):
+            finish_run(settings, run_id, "FAILED")
+        raise
 
 
 @lru_cache(maxsize=1)

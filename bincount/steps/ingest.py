@@ -35,15 +35,12 @@ def ingest(settings: Settings, *, attempt: str | None = None, **asked: Any) -> d
     from bincount.edge import runs, tracking
 
     run_id = runs.open_run(settings, attempt=attempt)
-    try:
+    with runs.marking_failed(settings, run_id):
         summary = collect(settings, **asked)
-    except BaseException:
-        runs.finish_run(settings, run_id, "FAILED")
-        raise
-    wanted = Asked(**asked)
-    chosen = {name: getattr(wanted, name) for name in ("source", "ids", "counts", "limit", "seed")}
-    tracking.log_params(settings, run_id, chosen)
-    _log_card(settings, run_id, summary["manifest"])
+        wanted = Asked(**asked)
+        chosen = {name: getattr(wanted, name) for name in ("source", "ids", "counts", "limit", "seed")}
+        tracking.log_params(settings, run_id, chosen)
+        _log_card(settings, run_id, summary["manifest"])
     return {"run_id": run_id, **summary}
 
 

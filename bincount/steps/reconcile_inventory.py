@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bincount.core.conformal import ALPHA
-from bincount.core.errors import BincountError, ConfigError
+from bincount.core.errors import ConfigError
 from bincount.edge import registry, runs, tracking
 from bincount.edge.mlflow_door import RECONCILIATIONS
 from bincount.edge.settings import Settings
@@ -76,7 +75,7 @@ def reconcile_inventory(
     tracking.log_tags(settings, run_id, {_VERSION: version})
     _log.info("run %s of experiment %s, version %s", run_id, RECONCILIATIONS, version)
     place = settings.run(run_id) / "reconcile"
-    try:
+    with runs.marking_failed(settings, run_id):
         if not (place / "summary.json").exists():
             reconcile(
                 settings,
@@ -93,10 +92,6 @@ def reconcile_inventory(
             )
         summary = json.loads((place / "summary.json").read_text())
         _log_run(settings, run_id, place, summary)
-    except BaseException:
-        with suppress(BincountError):
-            runs.finish_run(settings, run_id, "FAILED")
-        raise
     runs.finish_run(settings, run_id)
     says = _sentence(summary)
     _log.info("%s", says)
