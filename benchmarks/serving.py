@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks.measure import Ratio, machine, paired, parser_of, publish, spread
 from benchmarks.serving_contenders import PHOTO, PX, free_port, looping, pack_all, server
-from bincount.edge.model_server import _request
+from bincount.edge.model_server import request_of
 
 CLIENTS, SIZES, ROWS = (1, 8, 32), (1, 8, 32), 32
 KERAS, PLAIN, LOOP, OURS, PARQUET = (
@@ -97,7 +97,7 @@ def run(place: Path, seconds: float, repeats: int) -> list[Cell]:
     photo = json.dumps(
         {"dataframe_split": {"columns": ["image"], "data": [[base64.b64encode(PHOTO).decode()]]}}
     ).encode()
-    table, parquet = _request([PHOTO] * ROWS)
+    table, parquet = request_of([PHOTO] * ROWS)
     ports = [free_port() for _ in range(3)]
     mlflow = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager=local"]
     cells = []

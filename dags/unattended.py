@@ -3,8 +3,8 @@
 The setting is called as the DAG, in section `[bincount]` of Airflow's
 configuration or as AIRFLOW__BINCOUNT__RECONCILE_INVENTORY and
 AIRFLOW__BINCOUNT__TRAIN_BIN_COUNTER in its environment: a JSON object with
-values for the form, which shows them too, and `cron` where the DAG is also to
-run by the clock (UTC):
+values for the form, which shows them too, and, for reconcile_inventory, `cron`
+where it is also to run by the clock (UTC):
 
     {"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *"}
 """

@@ -17,7 +17,7 @@ from bincount.core.errors import DataError
 
 _LENGTH = struct.Struct("<Q")
 _CHECK = struct.Struct("<I")
-_VARINT, _BYTES = 0, 2
+_BYTES = 2  # wire type of a field that says its length
 
 
 def frame(payload: bytes) -> bytes:

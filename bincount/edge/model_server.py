@@ -89,7 +89,7 @@ class Client:
         return answers
 
     def _count_some(self, photos: Sequence[bytes], recorded: Sequence[int | None] | None) -> list[dict]:
-        body, content_type = _request(photos, recorded)
+        body, content_type = request_of(photos, recorded)
         until, pause_s = time.monotonic() + self._timeout_s, _FIRST_PAUSE_S
         for retries_left in range(self._retries, -1, -1):
             status, said, wait_s = self._ask(body, content_type, until)
@@ -171,8 +171,8 @@ def count_bins(url: str, photos: Sequence[bytes], *, timeout_s: float = 60, toke
         return client.count(photos)
 
 
-def _request(photos: Sequence[bytes], recorded: Sequence[int | None] | None = None) -> tuple[bytes, str]:
-    """Body and content type."""
+def request_of(photos: Sequence[bytes], recorded: Sequence[int | None] | None = None) -> tuple[bytes, str]:
+    """Body and content type of what asks for photos, and their records, to be counted."""
     if len(photos) < _PARQUET_FROM:
         columns: dict[str, Sequence] = {"image": [base64.b64encode(photo).decode() for photo in photos]}
         columns |= {} if recorded is None else {"recorded": recorded}

@@ -6,13 +6,10 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bincount.edge.mlflow_door import door, short_waits
 from bincount.edge.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 # MLflow's limits for one request.
 _PARAMS_A_BATCH, _METRICS_A_BATCH = 100, 1000

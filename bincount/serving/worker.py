@@ -10,7 +10,6 @@ in one line of JSON on its output what came of it.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import dataclasses
 import json
@@ -28,10 +27,12 @@ from typing import Any
 from bincount.core.answers import SAME_WITHIN, SAME_WITHIN_BFLOAT16, same_answer
 from bincount.core.errors import BincountError, DataError, StoreError
 from bincount.edge import registry
+from bincount.edge.model_server import request_of
 from bincount.edge.settings import Settings
 from bincount.serving.guarded import Guarded
 from bincount.serving.limits import Limits
 from bincount.serving.wire import Wire
+from bincount.steps.served import Golden, said
 
 SOCKET = "model.sock"
 READY, REFUSED, LATER = "ready", "refused", "later"
@@ -40,7 +41,6 @@ READY, REFUSED, LATER = "ready", "refused", "later"
 _KEEP_ALIVE_S = 24 * 3600  # the listener keeps its connections as long as this process lives
 
 _log = logging.getLogger(__name__)
-Golden = list[tuple[str, bytes, dict]]
 
 
 def main(argv: list[str]) -> None:
@@ -150,24 +150,15 @@ async def _serve(
 async def _check(wire: Wire, golden: Golden, within: float) -> None:
     """Asks what a client asks, and compares with what the model answered offline."""
     for name, photo, expected in golden:
-        answer = await wire.ask("POST", "/invocations", _request(photo))
+        answer = await wire.ask("POST", "/invocations", request_of([photo])[0])
         if answer.status != 200:
             raise _Wrong(f"golden bin {name} must be answered, got HTTP {answer.status}.")
-        (said,) = json.loads(answer.body)["predictions"]
-        if not same_answer(expected, said, within=within):
-            raise _Wrong(f"golden bin {name} must be {_said(expected)}, got {_said(said)}.")
-    answer = await wire.ask("POST", "/invocations", _request(b"no photo"))
+        (got,) = json.loads(answer.body)["predictions"]
+        if not same_answer(expected, got, within=within):
+            raise _Wrong(f"golden bin {name} must be {said(expected)}, got {said(got)}.")
+    answer = await wire.ask("POST", "/invocations", request_of([b"no photo"])[0])
     if answer.status != 400:
         raise _Wrong(f"what is no photo must get HTTP 400, got {answer.status}.")
-
-
-def _request(photo: bytes) -> bytes:
-    rows = [[base64.b64encode(photo).decode()]]
-    return json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode()
-
-
-def _said(answer: dict) -> str:
-    return f"{answer['count']} ({answer['confidence']:.4f})"
 
 
 if __name__ == "__main__":

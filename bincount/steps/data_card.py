@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bincount.core.manifest import Manifest
+from bincount.core.rejected import SIBLING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +72,7 @@ def _draw_sizes(axes: Axes, manifest: Manifest) -> None:
 
 
 def _draw_rejected(axes: Axes, card: Mapping[str, Any]) -> None:
-    counted = {**card["rejected"], "sibling in another part": card["set_aside_siblings"]}
+    counted = {**card["rejected"], SIBLING: card["set_aside_siblings"]}
     shown = sorted(((count, reason) for reason, count in counted.items() if count), reverse=True)[:12]
     bars = axes.barh([reason for _, reason in shown], [count for count, _ in shown])
     axes.bar_label(bars)

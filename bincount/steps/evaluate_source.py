@@ -38,7 +38,6 @@ def evaluate_source(
     ids: str | None = None,
     counts: str | None = None,
     limit: int | None = None,
-    seed: int = 0,
 ) -> dict:
     """Scores a registered model on the bins of a source, all of them but those it has learned from.
 
@@ -52,7 +51,6 @@ def evaluate_source(
         ids: A file of ids or a range such as "00001-01999"; None lists the source.
         counts: Only bins with these counts, such as "1-5", all of which the model must know; None: all it knows.
         limit: How many bins to draw, None for all.
-        seed: What the draw depends on.
 
     Returns:
         exact, within_one, mae, rmse, nll, rps, ece and the other `metrics` of
@@ -74,7 +72,7 @@ def evaluate_source(
         from bincount.learn.predict import Predictor
 
         predictor = Predictor(fetched)
-    bins = read_bins(store, ids=ids, counts=_wanted(counts, predictor.counts), limit=limit, seed=seed)
+    bins = read_bins(store, ids=ids, counts=_wanted(counts, predictor.counts), limit=limit)
     learned = _learned(settings, predictor.facts["manifest"], version.tags.get("bincount.source"), store.source, bins)
     familiar = familiar_bins(bins.recorded, bins.skus, learned) if learned else {}
     records, probabilities, sharpness, rejected = _answers(store, bins, familiar, predictor)

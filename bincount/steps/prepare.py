@@ -60,9 +60,10 @@ def prepare(
         or the digest of the file.
 
     Raises:
-        ConfigError: If the backbone, its weights' file, the image settings or the share are wrong.
+        ConfigError: If the backbone, its weights' file, the image settings or the share are wrong, or the run
+            was begun with others.
         DataError: If a shard or a photo is damaged.
-        StoreError: If ImageNet weights are asked for and cannot be had.
+        StoreError: If ImageNet weights are asked for and cannot be had, or the tracking server does not answer.
     """
     share = Share(index, of)
     asked: dict[str, Any] = {
@@ -80,7 +81,8 @@ def prepare(
     if rate is None:
         _log.info("prepare: nothing is left to compute")
     else:
-        tracking.log_metrics(settings, run_id, {"prepare/photos_per_s": rate}, step=index)
+        which = "" if share == ALL else f"/{index}"
+        tracking.log_metrics(settings, run_id, {f"prepare/photos_per_s{which}": rate})
     write_json(prepared.folder / f"{manifest}.json", prepared.facts)
     return {"prepared": f"{prepared.folder.name}-{manifest}", "weights": prepared.facts["weights"]}
 

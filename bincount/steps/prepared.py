@@ -47,7 +47,7 @@ class Prepared:
         return self.folder / NETWORK
 
     @property
-    def is_whole(self) -> bool:
+    def trains_whole(self) -> bool:
         """Whether the network is trained whole, on photos: there are no features then."""
         return self.facts["backbone"] == "compact"
 
@@ -89,9 +89,12 @@ def compute_missing(settings: Settings, prepared: Prepared, share: Share = ALL) 
     Whoever computes the same shard at the same time is waited for.
 
     Returns:
-        Photos a second, None if nothing was missing.
+        Photos a second, None if nothing was left to compute.
+
+    Raises:
+        DataError: If a shard, a photo or the network is damaged.
     """
-    if prepared.is_whole:
+    if prepared.trains_whole:
         return None
     from bincount.learn.backbone import load_backbone
     from bincount.learn.features import extract_features, missing_features

@@ -67,7 +67,7 @@ class Predicted(NamedTuple):
     probabilities: np.ndarray
 
 
-def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: int | None = None, seed: int = 0) -> Bins:
+def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: int | None = None) -> Bins:
     """Reads what bins record.
 
     Args:
@@ -75,14 +75,13 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
         ids: A file of ids, a range such as "00001-01999", or None for all.
         counts: Which counts are wanted, None for all of them.
         limit: How many wanted bins to draw, as `ingest` draws them; None for all.
-        seed: What the draw depends on.
 
     Raises:
         ConfigError: If `ids` is no such thing, or the source holds no bin.
         StoreError: If the source does not answer.
     """
     candidates, bins = find_candidates(store, ids), Bins()
-    order = candidates.ids if limit is None else draw_order(candidates.ids, seed)
+    order = candidates.ids if limit is None else draw_order(candidates.ids, seed=0)
     whole = [bin_id for bin_id in order if bin_id not in candidates.halves]
     bins.rejected = [Rejected(bin_id, candidates.halves[bin_id]) for bin_id in order if bin_id in candidates.halves]
     keys = (f"metadata/{bin_id}.json" for bin_id in whole)

@@ -113,7 +113,7 @@ def _learn(
     from bincount.learn.trained import fine_tune, train_frozen, train_whole
 
     backbone, classes = load_backbone(found.backbone_path), len(found.manifest.counts)
-    if found.is_whole:
+    if found.trains_whole:
         # The epochs are given, so the validation part may teach; the calibration part judges.
         judges = found.photos(settings, "calibration")
         photos = {"train": found.photos(settings, "train", "validation"), "validation": judges, "calibration": judges}

@@ -61,7 +61,7 @@ def tune(
     asked = {"trials": trials, "max_epochs": max_epochs, "search": search, "tune_also": tune_also}
     tracking.log_params(settings, run_id, asked)
     folder = settings.run(run_id) / "search"
-    if found.is_whole:
+    if found.trains_whole:
         from bincount.learn.endtoend import FROM_SCRATCH
 
         _log.info("tune: a trial would be a whole training, so compact keeps its own settings")
