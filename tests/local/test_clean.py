@@ -112,7 +112,7 @@ def test_nothing_is_freed_where_mlflow_does_not_answer(checkout, monkeypatch):
     for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(StoreError, match="runs and versions: the tracking server at .* must answer"):
+    with pytest.raises(StoreError, match=r"runs and versions: the tracking server at .* must answer"):
         clean(argparse.Namespace(yes=True, days=1.0))
     assert (settings.run(runs["ended"]) / "prepare.json").exists()
     assert root.exists()

@@ -53,6 +53,13 @@ def test_a_worker_has_all_that_the_scheduler_has(tmp_path):
     assert services["worker-gpu"]["environment"] == worker
 
 
+def test_what_an_operator_writes_as_json_arrives(tmp_path):
+    form = '{"source": "s3://stock", "cron": "0 5 * * *"}'
+    services = services_of(tmp_path, CELERY, AIRFLOW__BINCOUNT__RECONCILE_INVENTORY=f"'{form}'")
+    for name in ("scheduler", "dag-processor", "worker"):
+        assert services[name]["environment"]["AIRFLOW__BINCOUNT__RECONCILE_INVENTORY"] == form
+
+
 def test_listening_for_others_is_seen(tmp_path):
     services = services_of(tmp_path, BINCOUNT_BIND="10.0.0.1")
     (finding,) = [finding for finding in check_file(services) if not finding.ok]
