@@ -14,6 +14,7 @@ from bincount.local.http import ask
 
 FINISHED = ("success", "failed")
 _TIMEOUT_S = 30
+_PAGE = 100  # Airflow's own limit
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class AirflowApi:
         """The tasks of a run."""
         found: list[dict[str, Any]] = []
         while True:
-            page = self._call("GET", f"{self._dag}/dagRuns/{run}/taskInstances?limit=100&offset={len(found)}")
+            page = self._call("GET", f"{self._dag}/dagRuns/{run}/taskInstances?limit={_PAGE}&offset={len(found)}")
             found += page["task_instances"]
             if not page["task_instances"] or len(found) >= page["total_entries"]:
                 break

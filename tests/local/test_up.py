@@ -139,7 +139,7 @@ def listening_addresses(pids: list[int]) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_crash_a_stop_from_the_ui_and_a_run_that_promotes_nothing(checkout):
+def test_a_crash_a_stop_from_the_ui_and_a_run_that_promotes_nothing(checkout, monkeypatch):
     # Killed while a step runs: all is gone, step and parts.
     process = checkout.up("wait")
     step = checkout.pids()
@@ -155,6 +155,10 @@ def test_a_crash_a_stop_from_the_ui_and_a_run_that_promotes_nothing(checkout):
     step = checkout.pids()
     api = checkout.api()
     (run,) = api.unfinished_runs()
+    whole = {task.label for task in api.tasks(run)}
+    monkeypatch.setattr("bincount.local.airflow_api._PAGE", 3)
+    assert {task.label for task in api.tasks(run)} == whole
+    assert {"ingest", "tune", "verify_serving"} < whole
     marked = time.monotonic()
     api._call("PATCH", f"/api/v2/dags/train_bin_counter/dagRuns/{run}/taskInstances/tune", {"new_state": "failed"})
     wait_until(lambda: not any(map(is_running, step)), "the step ends", timeout_s=10)
