@@ -5,7 +5,8 @@
 Ingest reads 2,500, 10,000 and 40,000 bins from a simulated bucket. The other steps run one after the other on 1, 4 and
 16 times as many real bins, each in a process of its own; imports are not counted in its time. The exponent is the slope
 of a line through the logarithms: 1 is "twice the bins, twice the time", below 1 something is paid once. A projection
-goes on from the largest size with what a bin has cost between the last two sizes; it is no measurement.
+goes on from the largest size with what a bin has cost between the last two sizes; it is no measurement. Memory that
+did not grow alike between both pairs of sizes is not projected: buffers fill, and then it stays.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,13 @@ def projected(values: dict[int, float], bins: int = WHOLE) -> float:
     return after + max(0.0, after - before) / (most - fewer) * (bins - most)
 
 
+def grows_steadily(values: dict[int, float]) -> bool:
+    """Whether a bin more has cost about as much, within a factor of three, between each two sizes."""
+    pairs = list(pairwise(sorted(values.items())))
+    costs = [(after - before) / (more - fewer) for (fewer, before), (more, after) in pairs]
+    return min(costs) > 0 and max(costs) < 3 * min(costs)
+
+
 def ratios_of(found: dict[str, Sizes]) -> list[Ratio]:
     """The exponents of time and memory, each from one fit."""
     ratios = []
@@ -96,8 +105,9 @@ def report(found: dict[str, Sizes]) -> str:
     ]
     for name, sizes in found.items():
         hours = projected({bins: spent.wall_s for bins, spent in sizes.items()}) / 3600
-        memory_gb = projected({bins: spent.peak_mb for bins, spent in sizes.items()}) / 1024
-        lines.append(f"| {name} | {hours:,.2f} | {memory_gb:,.1f} |")
+        peaks = {bins: spent.peak_mb for bins, spent in sizes.items()}
+        memory = f"{projected(peaks) / 1024:,.1f}" if grows_steadily(peaks) else "grew unsteadily: none"
+        lines.append(f"| {name} | {hours:,.2f} | {memory} |")
     lines += [
         "",
         "Ingest read from this machine, photos of 5 KB; over a network see `docs/log/ingest.md`. The search's epochs",

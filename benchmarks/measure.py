@@ -100,7 +100,7 @@ def machine() -> dict[str, Any]:
     memory_kb = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": _said("git", "-C", str(CHECKOUT), "describe", "--always", "--dirty") or "unknown",
+        "commit": _commit(),
         "processor": processor,
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(memory_kb / 2**20),
@@ -176,6 +176,13 @@ def table_of(ratios: Sequence[Ratio]) -> str:
 
 def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def _commit() -> str:
+    """Short hash of the checkout's commit, marked where the code is another; results do not count."""
+    git = ("git", "-C", str(CHECKOUT))
+    changed = _said(*git, "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results", ":!docs/benchmarks.md")
+    return f"{_said(*git, 'rev-parse', '--short', 'HEAD') or 'unknown'}{'-dirty' if changed else ''}"
 
 
 def _said(*command: str) -> str | None:

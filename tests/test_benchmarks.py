@@ -11,7 +11,7 @@ import pytest
 
 import benchmarks.measure
 from benchmarks.__main__ import QUESTIONS, page_of, run_alone
-from benchmarks.growth import exponent_of, projected
+from benchmarks.growth import exponent_of, grows_steadily, projected
 from benchmarks.measure import Ratio, bins_at, machine, paired, publish, run_process, spread, table_of
 from bincount.steps.tied import session_members
 
@@ -36,6 +36,9 @@ def test_exponents_and_projections():
     assert projected(linear, 3200) == pytest.approx(32)
     assert projected({bins: 5.0 + seconds for bins, seconds in linear.items()}, 3200) == pytest.approx(37)
     assert projected({100: 3.0, 400: 2.0}, 800) == 2  # noise is not projected to less than nothing
+    assert grows_steadily({100: 5.0, 400: 8.0, 1600: 22.0})
+    assert not grows_steadily({100: 5.0, 400: 4.0, 1600: 22.0})
+    assert not grows_steadily({100: 5.0, 400: 8.0, 1600: 8.1}), "full, and then it stays"
 
 
 def test_a_process_is_timed_with_its_memory_and_a_failing_one_is_told():
