@@ -87,8 +87,8 @@ def read_golden(settings: Settings, run_id: str) -> list[tuple[str, bytes, dict]
 
 def _fetch(settings: Settings, run_id: str, folder: Path) -> None:
     """Fetches a run's golden bins from MLflow, all of them or none."""
-    with tempfile.TemporaryDirectory(dir=settings.run(run_id).parent, prefix=".golden-") as beside:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".golden-") as beside:
         fetched = tracking.fetch_artifacts(settings, run_id, "golden", Path(beside))
         shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         fetched.rename(folder)

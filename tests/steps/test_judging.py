@@ -168,7 +168,9 @@ def test_golden_bins_are_kept_and_come_back_from_mlflow(settings, run_id):
     for there in (True, False):  # a leftover without answers, and nothing at all
         (folder / "answers.json").unlink() if there else shutil.rmtree(folder)
         assert read_golden(settings, run_id) == golden
-        assert not list(folder.parent.parent.glob(".golden-*"))
+        assert not list(folder.parent.glob(".golden-*"))
+    elsewhere = dataclasses.replace(settings, workspace=settings.workspace / "another")
+    assert read_golden(elsewhere, run_id) == golden
 
 
 @pytest.fixture
