@@ -106,12 +106,13 @@ def report(found: dict[str, Sizes]) -> str:
     for name, sizes in found.items():
         hours = projected({bins: spent.wall_s for bins, spent in sizes.items()}) / 3600
         peaks = {bins: spent.peak_mb for bins, spent in sizes.items()}
-        memory = f"{projected(peaks) / 1024:,.1f}" if grows_steadily(peaks) else "grew unsteadily: none"
+        memory = f"{projected(peaks) / 1024:,.1f}" if grows_steadily(peaks) else "no steady growth"
         lines.append(f"| {name} | {hours:,.2f} | {memory} |")
     lines += [
         "",
         "Ingest read from this machine, photos of 5 KB; over a network see `docs/log/ingest.md`. The search's epochs",
-        "end early, at different times for different bins. Evaluation is of the test part, 15 of 100 bins.",
+        "end early, at different times for different bins. Evaluation is of the test part, 15 of 100 bins. Memory is",
+        "projected only where a bin more cost about as much between each two sizes: buffers fill, and then it stays.",
     ]
     return "\n".join(lines)
 
