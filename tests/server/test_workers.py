@@ -79,9 +79,10 @@ def test_a_worker_killed_while_it_extracts_changes_nothing_of_the_features(serve
     wait_until(lambda: in_workspace(server, f"find . -name {partial}"), "the second share computes", 600)
     victim = kill_worker_of(server, run, "extract")
     began = time.monotonic()
+    wait_until(lambda: states_of(server, run, "extract") == ["success", "success"], "both shares are there", 900)
+    log.warning("the killed worker's share was computed %.0f s later", time.monotonic() - began)
     server.up()
     assert server.follow(run) == "success", server.explain(run)
-    log.warning("the run with the killed worker was green %.0f s later", time.monotonic() - began)
     assert hosts_of(server, run)["extract", "1"] != victim
     assert features_of(server) == features
 
