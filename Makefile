@@ -29,11 +29,14 @@ test: setup  ## every test but the slow ones
 test-all: setup  ## every test
 	$(PYTEST) $(ARGS)
 
+# Pure rules and the checks of the whole tree: no TensorFlow, no server.
+QUICK := $(wildcard tests/test_*.py) tests/mismatch tests/security bincount/mismatch bincount/config.py
+
 check: setup  ## style, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/core tests/test_*.py tests/security bincount/core --deselect tests/test_end_to_end.py
+	$(BIN)/python -m pytest -q $(QUICK) --deselect tests/test_end_to_end.py
 
 bench: setup  ## every benchmark, and docs/benchmarks.md from it; ARGS="--quick", ARGS="--only search"
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import CHECKOUT, Ratio, table_of
-from bincount.steps.tied import kill_session, tie
+from bincount.process.session_guard import kill_session, tie
 
 RESULTS = CHECKOUT / "benchmarks" / "results"
 QUESTIONS = {

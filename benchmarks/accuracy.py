@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bincount.core.calibration import prior_of
-from bincount.core.evaluation import LEARNED, judge, truth_of
-from bincount.core.groups import block_of
-from bincount.core.manifest import Manifest, Record
-from bincount.core.split import SHARES
-from bincount.core.variance_evaluation import judge_variance
-from bincount.edge import runs
-from bincount.edge.settings import Settings
+from bincount.dataset.groups import block_of
+from bincount.dataset.manifest import Manifest, Record
+from bincount.dataset.split import LEARNED, SHARES
+from bincount.evaluate.detection_metrics import judge_variance
+from bincount.evaluate.evaluation import judge, truth_of
+from bincount.mismatch.calibration import prior_of
+from bincount.settings import Settings
+from bincount.tracking import runs
 
 PLANTED = 0.10
 """Share of records that are made wrong, where wrong ones are to be found."""
@@ -56,24 +56,24 @@ def learn_fold(settings: Settings, manifest: Manifest, name: str, options: argpa
     Returns:
         `records` in the order of `probabilities`, and `covered`, whether each prediction set holds the record.
     """
-    from bincount.learn.predict import Predictor
-    from bincount.steps.calibrated import calibrate
-    from bincount.steps.evaluate import evaluate_run, read_evaluation
-    from bincount.steps.prepare import prepare
-    from bincount.steps.scored import model_of
-    from bincount.steps.train import train
-    from bincount.steps.tune import tune
+    from bincount.evaluate.batch_inference import model_of
+    from bincount.evaluate.conformal_calibration import calibrate
+    from bincount.evaluate.evaluate import evaluate_run, read_evaluation
+    from bincount.learn.predictor import Predictor
+    from bincount.learn.prepare import prepare
+    from bincount.learn.train import train
+    from bincount.learn.tune import tune
 
     digest = manifest.write(settings.manifests)
     run_id = runs.open_run(settings, attempt=f"{name} of {digest}, {options.members or 'all'} members")
     chosen = {name: getattr(options, name) for name in ("backbone", "weights", "fit", "image_px", "seed")}
-    prepared = prepare(settings, run_id=run_id, manifest=digest, **chosen)["prepared"]
-    tune(settings, run_id=run_id, prepared=prepared, max_epochs=options.max_epochs, seed=options.seed)
+    prepared = prepare(settings, run_id=run_id, manifest=digest, **chosen)["features"]
+    tune(settings, run_id=run_id, features=prepared, max_epochs=options.max_epochs, seed=options.seed)
     if options.members:
         path = settings.run(run_id) / "search" / "best.json"
         found = json.loads(path.read_text())
         path.write_text(json.dumps(found | {"best": found["best"] | {"members": options.members}}))
-    train(settings, run_id=run_id, prepared=prepared, seed=options.seed)
+    train(settings, run_id=run_id, features=prepared, seed=options.seed)
     evaluate_run(settings, run_id=run_id)
     _, ids, probabilities = read_evaluation(settings, run_id)
     by_id = {record.id: record for record in manifest.records}
@@ -123,7 +123,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
-    from bincount.steps.ingest import collect
+    from bincount.dataset.ingest import collect
 
     settings = Settings.from_env()
     asked = {"source": options.source, "counts": options.counts, "limit": options.limit}

@@ -20,12 +20,12 @@ _BATCH = 32
 
 def compare_extraction(source: Path, place: Path, photos: int, repeats: int, image_px: int) -> list[dict]:
     """Photos a second of extraction and of the bare network, in turns, after one of each that is not counted."""
-    from bincount.core.manifest import Manifest
-    from bincount.edge.settings import Settings
+    from bincount.dataset.ingest import collect
+    from bincount.dataset.manifest import Manifest
     from bincount.learn.backbone import build_backbone
-    from bincount.learn.dataset import load_photos
     from bincount.learn.features import _compile, extract_features
-    from bincount.steps.ingest import collect
+    from bincount.learn.photo_batches import load_photos
+    from bincount.settings import Settings
 
     settings = Settings(place, "", place)
     manifest = Manifest.read(settings.manifests, collect(settings, source=str(source), limit=photos)["manifest"])

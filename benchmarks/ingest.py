@@ -144,10 +144,10 @@ def take_part(contender: str, endpoint: str, photos: int, place: Path) -> None:
 
 
 def _ingest(endpoint: str, place: Path, *, with_boto3: bool) -> None:
-    from bincount.edge.s3 import S3Store
-    from bincount.edge.settings import Settings
-    from bincount.edge.store import Fetched
-    from bincount.steps.ingest import collect
+    from bincount.dataset.ingest import collect
+    from bincount.settings import Settings
+    from bincount.store.interface import Fetched
+    from bincount.store.s3 import S3Store
 
     if with_boto3:
 

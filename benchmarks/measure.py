@@ -142,7 +142,9 @@ def bins_at(source: Path, number: int, here: dict) -> Iterator[Path]:
         print(f"  no real bins at {source}: rendering {drawn:,} ...", flush=True)
         here["rendered"] = True
         with tempfile.TemporaryDirectory(prefix="bench-bins-") as folder:
-            run_process([sys.executable, "-m", "bincount.local.sample", f"--folder={folder}/bins", f"--bins={drawn}"])
+            run_process(
+                [sys.executable, "-m", "bincount.local.sample.render", f"--folder={folder}/bins", f"--bins={drawn}"]
+            )
             yield Path(folder) / "bins"
 
 

@@ -57,7 +57,7 @@ class Copy:
     def servers(self) -> Iterator[dict[str, str]]:
         """Bucket and MLflow, as `bincount up` starts them; what a step finds in its environment."""
         from bincount.local.stack import Ports, Stack
-        from bincount.local.supervise import Supervisor
+        from bincount.local.supervisor import Supervisor
 
         ports = Ports(*free_ports())
         stack = Stack(ports, self.place / ".airflow", self.place / "mlruns", self.place / "data")
@@ -67,7 +67,7 @@ class Copy:
                 supervisor.start(part)
             for port in (ports.bucket, ports.mlflow):
                 wait_for(port)
-            yield {"MLFLOW_TRACKING_URI": stack.mlflow_url, "BINCOUNT_BUCKETS": f"bins={stack.bucket_url}"}
+            yield {"MLFLOW_TRACKING_URI": stack.mlflow_url, "BINCOUNT_BUCKETS": json.dumps({"bins": stack.bucket_url})}
 
 
 def in_airflow(copy: Copy) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def measure(bins: int, repeats: int) -> dict[str, list[dict]]:
     with tempfile.TemporaryDirectory(prefix="bench-orchestration-") as folder:
         sample = Path(folder) / "sample"
         print(f"  rendering {bins} bins ...", flush=True)
-        run_process([sys.executable, "-m", "bincount.local.sample", f"--folder={sample}", f"--bins={bins}"])
+        run_process([sys.executable, "-m", "bincount.local.sample.render", f"--folder={sample}", f"--bins={bins}"])
         for repeat in range(repeats):
             for name in [*ways][::-1] if repeat % 2 else [*ways]:
                 place = Path(folder) / f"{repeat}-{len(found[name])}-{name.replace(' ', '-')}"

@@ -39,13 +39,13 @@ def compare(
     source: Path, place: Path, *, bins: int, trials: int, max_epochs: int, image_px: int, weights: str, slices: int
 ) -> dict:
     """Both ways on the same bins; all that was measured, JSON-ready."""
-    from bincount.core.manifest import Manifest
-    from bincount.edge.settings import Settings
+    from bincount.dataset.ingest import collect
+    from bincount.dataset.manifest import Manifest
     from bincount.learn.backbone import STATISTICS_PHOTOS, build_backbone, set_statistics
-    from bincount.learn.dataset import load_photos
     from bincount.learn.features import extract_features, read_examples
+    from bincount.learn.photo_batches import load_photos
     from bincount.learn.search import search_heads
-    from bincount.steps.ingest import collect
+    from bincount.settings import Settings
 
     settings = Settings(place, "", place)
     manifest = Manifest.read(settings.manifests, collect(settings, source=str(source), limit=bins)["manifest"])

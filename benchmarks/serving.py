@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks.measure import Ratio, machine, paired, parser_of, publish, spread
 from benchmarks.serving_contenders import PHOTO, PX, free_port, looping, pack_all, server
-from bincount.edge.model_server import request_of
+from bincount.client import request_of
 
 CLIENTS, SIZES, ROWS = (1, 8, 32), (1, 8, 32), 32
 KERAS, PLAIN, LOOP, OURS, PARQUET = (

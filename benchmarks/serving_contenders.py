@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 import bincount.serving
-from bincount.edge import packaging, registry, runs, tracking
-from bincount.edge.mlflow_door import door
-from bincount.edge.settings import Settings
+from bincount.settings import Settings
+from bincount.tracking import model_registry, runs
+from bincount.tracking.client import door
 
 SERVING = Path(bincount.serving.__file__).parent
 PHOTO = (SERVING / "example.jpg").read_bytes()
@@ -77,8 +77,8 @@ def pack_all(place: Path) -> Settings:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from bincount.core.answers import answer_of
-    from bincount.learn.predict import Predictor
+    from bincount.learn.predictor import Predictor
+    from bincount.mismatch.answer import answer_of
 
     settings = Settings(place / "data", f"sqlite:///{place / 'mlflow.db'}", place / "artifacts")
     run_id = runs.open_run(settings)
@@ -89,18 +89,18 @@ def pack_all(place: Path) -> Settings:
     (place / "golden" / "0.photo").write_bytes(PHOTO)
     answer = answer_of(predictor.predict([PHOTO])[0], predictor.counts)
     (place / "golden" / "answers.json").write_text(json.dumps({"0": answer}))
-    tracking.log_artifacts(settings, run_id, place / "golden", "golden")
-    ours = packaging.Package(SERVING / "model.py", folder, ["mlflow"], PHOTO, {})
-    version = packaging.register(settings, run_id, ours, {}, "")
+    runs.log_artifacts(settings, run_id, place / "golden", "golden")
+    ours = model_registry.Package(SERVING / "model.py", folder, ["mlflow"], PHOTO, {})
+    version = model_registry.register(settings, run_id, ours, {}, "")
     with door(settings, "champion") as client:
-        client.set_registered_model_alias(registry.MODEL, registry.CHAMPION, version)
+        client.set_registered_model_alias(model_registry.MODEL, model_registry.CHAMPION, version)
 
     pixels = Schema([TensorSpec(np.dtype("uint8"), (-1, PX, PX, 3))])
     out = Schema([TensorSpec(np.dtype("float32"), (-1, 5))])
     model = keras.saving.load_model(folder / "model.keras", compile=False)
     mlflow.keras.save_model(model, str(place / "keras"), signature=ModelSignature(pixels, out))
     (place / "plain.py").write_text(PLAIN_CODE)
-    from bincount.edge.packaging import _signature
+    from bincount.tracking.model_registry import _signature
 
     mlflow.pyfunc.save_model(
         str(place / "plain"),
@@ -146,7 +146,7 @@ def answers(port: int, path: str) -> bool:
 
 def loop(folder: str) -> None:
     """The bare predictor: for each line of its input, photos/s at that batch size for those seconds."""
-    from bincount.learn.predict import Predictor
+    from bincount.learn.predictor import Predictor
 
     predictor = Predictor(Path(folder))
     print("ready", flush=True)

@@ -57,7 +57,7 @@ def run_stages(
 
 def write_records(place: Path, manifest: str, path: Path) -> int:
     """Writes what the books say of a manifest's bins, for `reconcile`; how many they are."""
-    from bincount.core.manifest import Manifest
+    from bincount.dataset.manifest import Manifest
 
     records = Manifest.read(place / "data" / "manifests", manifest).records
     with path.open("w", newline="") as file:
@@ -67,8 +67,8 @@ def write_records(place: Path, manifest: str, path: Path) -> int:
 
 def main() -> None:
     place, (asked, so_far) = Path(sys.argv[1]), json.loads(sys.argv[2])
-    from bincount.edge import runs
-    from bincount.edge.settings import Settings
+    from bincount.settings import Settings
+    from bincount.tracking import runs
 
     learns, searches = [*asked] != ["ingest"], "tune" in asked
     for module in ["mlflow", *["keras", "tensorflow"] * learns, *["keras_tuner"] * searches]:

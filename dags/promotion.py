@@ -8,29 +8,15 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
+from forms import form_params
 from notices import tell
 from step_tasks import link, run_step
-from unattended import CHAMPION
+from unattended import CHAMPION, CHAMPION_SERVED
 
-APPROVAL = {
-    "require_approval": Param(
-        False,
-        type="boolean",
-        title="Require approval",
-        description="Whether a person must agree before a version becomes champion, under Required Actions.",
-        section="Promotion",
-    ),
-    "approval_minutes": Param(
-        1440,
-        type="integer",
-        minimum=1,
-        maximum=43200,
-        title="Minutes to approve",
-        description="How long the run waits for that person; no answer is a no.",
-        section="Promotion",
-    ),
-}
-"""What the form of a DAG with these tasks asks."""
+from bincount.config import ApprovalConfig
+
+APPROVAL = form_params(ApprovalConfig)
+"""The fields that the form of a DAG with these tasks adds."""
 
 
 def promotion_of(registered: Any) -> list[Any]:
@@ -39,33 +25,34 @@ def promotion_of(registered: Any) -> list[Any]:
     Args:
         registered: What the steps so far have answered, `model_version` among it.
     """
-    asked = ask_gate(registered)
-    checked = check_serving(asked)
+    decided = gate(registered)
+    checked = check_serving(decided)
     approve = Approve(
         task_id="approve",
-        so_far=asked,
+        so_far=decided,
         subject="May this version become champion?",
-        params={"why": Param("", type="string", title="Why", description="For those who read the history.")},
+        params={"reason": Param("", type="string", title="Reason", description="Kept in the history.")},
         defaults=Approve.REJECT,
         retries=0,  # it asks once
     )
-    promoted = promote(asked)
+    promoted = promote(decided)
     checked >> approve >> promoted
-    return [asked, checked, approve, promoted, verify_serving(promoted)]
+    return [decided, checked, approve, promoted, verify_serving(promoted)]
 
 
 @task
-def ask_gate(so_far: dict[str, Any]) -> dict[str, Any]:
-    """Asks whether the version is better than guessing and no worse than the champion."""
-    return run_step("ask_gate", so_far, model_version=so_far["model_version"])
+def gate(so_far: dict[str, Any]) -> dict[str, Any]:
+    """Decides whether the version is better than the baselines and no worse than the champion."""
+    return run_step("gate", so_far, model_version=so_far["model_version"])
 
 
 @task
 def check_serving(so_far: dict[str, Any]) -> dict[str, Any]:
-    """Serves the version on a free port and compares its answers; skipped if the gate said no."""
+    """Serves the version on a free port and compares its answers, unless the gate refused it."""
     if not so_far["agreed"]:
-        raise AirflowSkipException(so_far["reason"])
-    return run_step("check_serving", so_far, model_version=so_far["model_version"])
+        print(f"nothing to check: {so_far['reason']}")
+        return {"servable": False}
+    return run_step("check-serving", so_far, model_version=so_far["model_version"])
 
 
 class Approve(ApprovalOperator):
@@ -100,9 +87,10 @@ class Approve(ApprovalOperator):
         """Goes on with what the person said."""
         if event.get("chosen_options") == [self.REJECT]:
             user = event.get("responded_by_user")
-            who = name_of(user) if user else "timeout"
-            why = (event.get("params_input") or {}).get("why") if user else "nobody answered in time"
-            answer = run_step("reject", {}, model_version=self.so_far["model_version"], who=who, why=why or None)
+            actor = name_of(user) if user else "timeout"
+            reason = (event.get("params_input") or {}).get("reason") if user else "nobody answered in time"
+            version = self.so_far["model_version"]
+            answer = run_step("reject", {}, model_version=version, actor=actor, reason=reason or None)
             tell(f"version {self.so_far['model_version']}: {answer['reason']}", context)
         return super().execute_complete(context, event)
 
@@ -111,25 +99,28 @@ class Approve(ApprovalOperator):
 def promote(so_far: dict[str, Any]) -> dict[str, Any]:
     """Makes the version the champion if it deserves it, and says why or why not."""
     context = get_current_context()
-    who, approved = context["dag_run"].triggering_user_name, context["ti"].xcom_pull(task_ids="approve") or {}
-    against = why = None
+    actor, approved = context["dag_run"].triggering_user_name, context["ti"].xcom_pull(task_ids="approve") or {}
+    expected = reason = None
     if approved:
-        who, against = name_of(approved["responded_by_user"]), so_far["against"]
-        why = approved["params_input"].get("why") or f"Approved. {so_far['reason']}"
+        actor, expected = name_of(approved["responded_by_user"]), so_far["against"]
+        reason = approved["params_input"].get("reason") or f"Approved. {so_far['reason']}"
     version = so_far["model_version"]
-    answer = run_step("promote", so_far, model_version=version, who=who, why=why, against=against)
+    answer = run_step("promote", so_far, model_version=version, actor=actor, reason=reason, expected_champion=expected)
     if answer["promoted"]:
-        says = f"version {version} is champion instead of {so_far['against']}, by {who}: {why or answer['reason']}"
-        tell(says, context)
+        by = f", by {actor}" if actor else ""
+        tell(f"version {version} is champion instead of {so_far['against']}{by}: {reason or answer['reason']}", context)
     return answer
 
 
-@task(outlets=[CHAMPION])  # published once it is served, and not where this is skipped
+@task(outlets=[CHAMPION_SERVED])
 def verify_serving(so_far: dict[str, Any]) -> dict[str, Any]:
-    """Asks the running model server and compares its answers; skipped if nothing was promoted."""
+    """Asks the running model server and compares its answers, unless nothing was promoted."""
     if not so_far["promoted"]:
-        raise AirflowSkipException(f"not promoted: {so_far['reason']}")
-    return run_step("verify_serving", so_far, model_version=so_far["model_version"])
+        print(f"nothing to verify: {so_far['reason']}")
+        return so_far
+    answer = run_step("verify-serving", so_far, model_version=so_far["model_version"])
+    get_current_context()["outlet_events"][CHAMPION_SERVED].add(CHAMPION)
+    return answer
 
 
 def name_of(user: Any) -> str:

@@ -10,15 +10,15 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 from notices import tell
-from step_tasks import ALIKE, params_of, run_step
+from step_tasks import ALIKE, run_step
 from unattended import CHAMPION
 
 PARAMS = {
-    "why": Param(
+    "reason": Param(
         type="string",
         minLength=1,
         maxLength=500,
-        title="Why",
+        title="Reason",
         description="What is wrong with the champion; it is kept in the history.",
     ),
     "model_version": Param(
@@ -35,7 +35,8 @@ PARAMS = {
 def rollback() -> dict[str, Any]:
     """Makes the previous version the champion, and the champion the previous one."""
     context = get_current_context()
-    answer = run_step("rollback", {}, who=context["dag_run"].triggering_user_name, **params_of("why", "model_version"))
+    asked = {name: context["params"][name] for name in PARAMS}
+    answer = run_step("rollback", {}, actor=context["dag_run"].triggering_user_name, **asked)
     tell(f"version {answer['model_version']} is champion again: {answer['reason']}", context)
     return answer
 
@@ -43,7 +44,7 @@ def rollback() -> dict[str, Any]:
 @task(outlets=[CHAMPION])
 def verify_serving(so_far: dict[str, Any]) -> dict[str, Any]:
     """Asks the running model server until it answers as that version does."""
-    return run_step("verify_serving", so_far, model_version=so_far["model_version"])
+    return run_step("verify-serving", so_far, model_version=so_far["model_version"])
 
 
 @dag(**ALIKE, params=PARAMS, doc_md=__doc__)

@@ -10,6 +10,8 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 from notices import run_failed
 
+from bincount.config import settings_of
+
 MLFLOW_RUN = "mlflow_run_url"
 
 # Steps that use the accelerator: one at a time, says the pool; by a worker that has it, says the queue.
@@ -56,32 +58,32 @@ def run_step(verb: str, so_far: dict[str, Any], **params: Any) -> dict[str, Any]
         AirflowFailException: If a setting or an object is wrong, which a retry cannot help.
         BincountError: If a server did not answer or the step was killed: Airflow tries again.
     """
-    from bincount.core.errors import ConfigError, DataError
-    from bincount.steps import process
+    from bincount.errors import ConfigError, DataError
+    from bincount.process import subprocess_runner
 
     link(so_far)
     try:
-        answer = process.run_step(verb, params)
+        answer = subprocess_runner.run_step(verb, params)
     except (ConfigError, DataError) as error:
         raise AirflowFailException(str(error)) from None
     link(answer)
     return so_far | answer
 
 
-def params_of(*names: str) -> dict[str, Any]:
-    """Some of the values that the form was sent with."""
+def params_of(schema: type) -> dict[str, Any]:
+    """The form's values of those settings that a schema has too."""
     params = get_current_context()["params"]
-    return {name: params[name] for name in names}
+    return {each.name: params[each.name] for each in settings_of(schema) if each.name in params}
 
 
 def link(answer: dict[str, Any]) -> str | None:
     """Shows the way to the MLflow run in the task's log and details; None where no run is known."""
-    from bincount.edge.settings import Settings, without_passwords
+    from bincount.settings import Settings, without_passwords
 
     if "run_id" not in answer:
         return None
     settings = Settings.from_env()
-    url = f"{settings.tracking_page or without_passwords(settings.tracking_uri)}/#/runs/{answer['run_id']}"
+    url = f"{settings.mlflow_url or without_passwords(settings.tracking_uri)}/#/runs/{answer['run_id']}"
     get_current_context()["ti"].xcom_push(MLFLOW_RUN, url)
     print(f"MLflow run: {url}")  # to be clicked in the log too
     return url

@@ -14,15 +14,21 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, CronTriggerTimetable, Param
+from airflow.sdk import Asset, AssetAlias, AssetOrTimeSchedule, CronTriggerTimetable, Param
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowTimetableInvalid
 
 CHAMPION = Asset("bincount_champion")
 """Another version is champion, and the model server answers with it."""
 
+CHAMPION_SERVED = AssetAlias("bincount_champion_served")
+"""By this alias a task publishes `CHAMPION` in a run that promoted a version, and nothing in a run that did not."""
+
 DRIFT = Asset("bincount_drift")
 """Photos, answers or records are no longer like those that the champion was judged on."""
+
+DRIFT_SEEN = AssetAlias("bincount_drift_seen")
+"""By this alias a task publishes `DRIFT` in a run that saw one, and nothing in a run that did not."""
 
 
 def form_of(dag_id: str) -> dict[str, Any]:

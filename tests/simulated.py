@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from bincount.core.counted import Counted, tempered
-from bincount.core.counts import Counts
-from bincount.core.outcomes import Outcome
-from bincount.core.variance import errors_of, variance_of
-from bincount.steps.outcomes.kept import Kept
-from bincount.steps.outcomes.listed import Listed, Origin
+from bincount.counts import Counts
+from bincount.mismatch.likelihood import Counted, tempered
+from bincount.mismatch.posterior import errors_of, variance_of
+from bincount.outcomes.outcome_store import Kept, Outcome
+from bincount.outcomes.worklist_reader import Listed, Origin
 
 FIVE = Counts.parse("1-5")
 

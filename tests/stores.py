@@ -6,8 +6,8 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from bincount.edge.mlflow_door import door
-from bincount.edge.settings import Settings
+from bincount.settings import Settings
+from bincount.tracking.client import door
 
 
 def make_settings(place, **more):

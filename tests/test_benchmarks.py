@@ -13,7 +13,7 @@ import benchmarks.measure
 from benchmarks.__main__ import QUESTIONS, page_of, run_alone
 from benchmarks.growth import exponent_of, grows_steadily, projected
 from benchmarks.measure import Ratio, bins_at, machine, paired, publish, run_process, spread, table_of
-from bincount.steps.tied import session_members
+from bincount.process.session_guard import session_members
 
 
 def test_every_question_has_a_benchmark():

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 RECIPE = (ROOT / "docs" / "whole-bucket.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-VERBS = cli._parser()._subparsers._group_actions[0].choices
+VERBS = cli.parser()._subparsers._group_actions[0].choices
 
 
 def commands() -> list[str]:
@@ -35,14 +35,14 @@ CHECKED = {
     "--data @data/request.json": "tests/serving/test_model_server.py",
     ".venv/bin/bincount run --source ../shared/abid --limit 400": "needs the real bins; its steps are in tests/steps",
     ".venv/bin/bincount plan --source s3://aft-vbi-pds": "needs the network; as fetch, on a bucket at hand",
-    ".venv/bin/bincount fetch --request NAME --index 0 --of 3": "tests/steps/test_ingest_faults.py",
+    ".venv/bin/bincount fetch --request NAME --index 0 --of 3": "tests/dataset/test_ingest_faults.py",
     ".venv/bin/bincount ingest --source s3://aft-vbi-pds": "needs the network; as fetch, on a bucket at hand",
     ".venv/bin/bincount prepare --run-id RUN --manifest DIGEST --index 0 --of 3": "tests/faults/test_at_once.py",
     ".venv/bin/bincount run --source s3://aft-vbi-pds --counts 0-5 --weights imagenet --max-epochs 10 "
     "--fine-tune-epochs 10": "needs the network and a GPU; its steps are in tests/steps",
     ".venv/bin/bincount predict photo.jpg": "tests/test_end_to_end.py",
     ".venv/bin/bincount evaluate --model models:/bincount@champion "
-    "--source ../shared/abid": "tests/steps/test_evaluate_source.py",
+    "--source ../shared/abid": "tests/evaluate/test_evaluate_source.py",
     ".venv/bin/bincount doctor": "asks the network for weights and the bucket for 20 s",
     ".venv/bin/bincount clean": "tests/local/test_clean.py",
     ".venv/bin/bincount doctor --server": "tests/server/test_stack.py",
@@ -52,14 +52,14 @@ CHECKED = {
     "make server-down": "tests/server/test_stack.py",
     "make server-test": "needs a Docker engine; is tests/server",
     ".venv/bin/bincount reconcile --records stock.csv --source s3://aft-vbi-pds --capacity 50 "
-    "--out worklist": "tests/steps/test_reconcile.py",
-    ".venv/bin/bincount outcomes import counts.csv --worklist worklist": "tests/steps/test_import_outcomes.py",
-    ".venv/bin/bincount serve --port 5001": "tests/serving/test_follow.py",
-    ".venv/bin/bincount promote 3": "tests/steps/test_moving.py",
-    '.venv/bin/bincount promote 3 --force --why "its test bins were recorded wrong"': "tests/steps/test_moving.py",
-    '.venv/bin/bincount reject 3 --why "it saw no empty bins"': "tests/steps/test_moving.py",
-    '.venv/bin/bincount rollback --why "it counts tape as items"': "tests/steps/test_moving.py",
-    ".venv/bin/bincount history": "tests/steps/test_moving.py",
+    "--out worklist": "tests/reconcile/test_reconcile.py",
+    ".venv/bin/bincount outcomes import counts.csv --worklist worklist": "tests/outcomes/test_import_outcomes.py",
+    ".venv/bin/bincount serve --port 5001": "tests/serving/test_follower.py",
+    ".venv/bin/bincount promote 3": "tests/registry/test_promotion.py",
+    '.venv/bin/bincount promote 3 --force --reason "its test bins were recorded wrong"': "tests/registry/test_promotion.py",
+    '.venv/bin/bincount reject 3 --reason "it saw no empty bins"': "tests/registry/test_promotion.py",
+    '.venv/bin/bincount rollback --reason "it counts tape as items"': "tests/registry/test_promotion.py",
+    ".venv/bin/bincount history": "tests/registry/test_promotion.py",
 }
 
 
@@ -86,7 +86,7 @@ def test_every_verb_is_in_the_readme_and_has_help(verb, capsys):
 def test_every_bincount_command_parses(line):
     words = shlex.split(line.split("|")[0])
     words = words[next(place for place, word in enumerate(words) if word.endswith("bincount")) + 1 :]
-    cli._parser().parse_args(words)
+    cli.parser().parse_args(words)
 
 
 @pytest.mark.parametrize("line", [line for line in commands() if line.startswith("make ")])
@@ -95,7 +95,7 @@ def test_every_make_target_exists(line):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), target
     for arguments in re.findall(r'ARGS="([^"]*)"', line):
         if target == "up":
-            cli._parser().parse_args(["up", *shlex.split(arguments)])
+            cli.parser().parse_args(["up", *shlex.split(arguments)])
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=lambda page: page.name)

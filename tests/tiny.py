@@ -11,7 +11,7 @@ def write_model(folder, *, counts="1-5", image_px=32, seed=0, manifest="0" * 16,
     """Writes `model.keras` and `model.json`: random weights on average colours."""
     import keras
 
-    from bincount.core.counts import Counts
+    from bincount.counts import Counts
 
     keras.utils.set_random_seed(seed)
     pixels = keras.Input((image_px, image_px, 3), dtype="uint8")

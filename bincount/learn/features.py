@@ -14,11 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bincount.core.errors import DataError
-from bincount.core.files import read_json, set_aside, write_json
-from bincount.core.manifest import Manifest, Shard
-from bincount.learn.dataset import ids_of, read_photos
+from bincount.dataset.manifest import Manifest, Shard
+from bincount.errors import DataError
+from bincount.files import read_json, set_aside, write_json
 from bincount.learn.devices import mixed_precision, on_gpu
+from bincount.learn.photo_batches import ids_of, read_photos
 
 VIEWS = 2
 """Each photo as it is and mirrored: the one change that surely keeps its count."""

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras_tuner
+import numpy as np
 from keras_tuner.engine.base_tuner import BaseTuner
 
-from bincount.core.digest import digest_of
-from bincount.core.errors import BincountError, DataError
+from bincount.errors import BincountError, DataError
+from bincount.files import digest_of
 from bincount.learn.features import Examples
-from bincount.learn.fit import fit_head
+from bincount.learn.head_training import fit_head
 from bincount.learn.model import WEIGHT_DECAY, Hyperparameters
-from bincount.learn.oracles import oracle_of
-from bincount.learn.space import space_of
 
 OnTrialEpoch = Callable[[str, int, Mapping[str, float]], None]
 """Told a trial's id, the epoch and its metrics."""
@@ -165,3 +166,91 @@ def _open(
         _LOG.warning("the search's state cannot be read (%s): starting it again", error)
         shutil.rmtree(folder / project)
         return build()
+
+
+def oracle_of(kind: str, space: keras_tuner.HyperParameters, *, trials: int, seed: int) -> keras_tuner.Oracle:
+    """Makes what chooses the hyperparameters of each trial.
+
+    Args:
+        kind: "random", "bayesian" (a Gaussian process; its first half of the
+            trials is random) or "grid" (every combination, in an order drawn
+            from the seed, so that a few trials are spread over all of it).
+        space: What to choose from.
+        trials: How many to choose at most.
+        seed: What choices are drawn from, >= 0.
+    """
+    shared = {
+        "objective": keras_tuner.Objective("val_nll", "min"),
+        "max_trials": trials,
+        "hyperparameters": space.copy(),
+        "seed": seed + 1,  # KerasTuner takes 0 for "none given" and draws one
+        # Above it KerasTuner raises within a lock that it never gives back; the search is to go on anyway.
+        "max_consecutive_failed_trials": trials + 1,
+    }
+    if kind == "random":
+        return keras_tuner.oracles.RandomSearchOracle(**shared)
+    if kind == "grid":
+        return _Grid(**shared)
+    # Its own default, three for each hyperparameter, would leave five trials to chance alone.
+    return _Bayesian(num_initial_points=min(3 * len(space.space), max(2, trials // 2)), **shared)
+
+
+class _Grid(keras_tuner.oracles.GridSearchOracle):
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        space = self.get_space().space
+        combinations = list(itertools.product(*(parameter.values for parameter in space)))
+        number = int(trial_id)
+        if number >= len(combinations):
+            return {"status": "STOPPED", "values": None}
+        chosen = combinations[np.random.default_rng(self.seed).permutation(len(combinations))[number]]
+        values = {parameter.name: value for parameter, value in zip(space, chosen, strict=True)}
+        return {"status": "RUNNING", "values": values}
+
+
+class _Bayesian(keras_tuner.oracles.BayesianOptimizationOracle):
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        self._random_state = np.random.RandomState(self.seed + int(trial_id))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the process says at every fit that few points determine little
+            answer = super().populate_space(trial_id)
+        if answer["values"] is not None and self._duplicate(answer["values"]):
+            return self._random_populate_space()  # the same training again would say the same
+        return answer
+
+
+BATCH_SIZES = (32, 64, 128, 256)
+LEARNING_RATES = (1e-4, 1e-2)
+UNITS = (32, 64, 128, 256, 512)
+
+# What a grid tries of a range: with fewer steps the best lies between two of them, with more nobody waits for all.
+_GRID_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+_GRID_SHARES = {"dropout": (0.2, 0.5, 0.7), "loss_mix": (0.0, 0.3, 0.6)}
+_LARGEST = {"dropout": 0.7, "loss_mix": 0.7}
+
+
+def space_of(kind: str, *, max_epochs: int, also: Sequence[str] = ()) -> keras_tuner.HyperParameters:
+    """The hyperparameters of a search: learning rate, batch size, epochs and what is asked for besides.
+
+    Args:
+        kind: For "grid" every range becomes three to five steps.
+        max_epochs: Most epochs of a trial; a fifth of them is the fewest.
+        also: Of "dropout", "units" and "loss_mix".
+    """
+    space = keras_tuner.HyperParameters()
+    fewest = max(1, max_epochs // 5)
+    if kind == "grid":
+        space.Choice("learning_rate", list(_GRID_RATES))
+        space.Choice("batch_size", list(BATCH_SIZES))
+        space.Choice("epochs", sorted({fewest, (fewest + max_epochs) // 2, max_epochs}))
+    else:
+        space.Float("learning_rate", *LEARNING_RATES, sampling="log")
+        space.Choice("batch_size", list(BATCH_SIZES))
+        space.Int("epochs", fewest, max_epochs)
+    for name in also:
+        if name == "units":
+            space.Choice(name, list(UNITS))
+        elif kind == "grid":
+            space.Choice(name, list(_GRID_SHARES[name]))
+        else:
+            space.Float(name, 0.0, _LARGEST[name])
+    return space

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import keras
 
-from bincount.core.errors import ConfigError, StoreError
+from bincount.errors import ConfigError, StoreError
 
 PATIENCE_S = 20.0
 """How long the server of the ImageNet weights may stay silent."""

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bincount.core.files import read_json
-from bincount.core.manifest import Manifest
-from bincount.edge import registry
-from bincount.edge.mlflow_door import door
-from bincount.edge.settings import CHECKOUT, Settings
+from bincount.dataset.manifest import Manifest
+from bincount.files import read_json
+from bincount.settings import CHECKOUT, Settings
+from bincount.tracking.runs import runs_needed
 
 _log = logging.getLogger(__name__)
 
@@ -112,32 +111,6 @@ def find_items(settings: Settings, *, home: Path, mlruns: Path, days: float) -> 
         *_items(home.glob("airflow.db*"), since, lambda _: "Airflow's database"),
         *_items((entry for entry in _entries(mlruns) if entry.name != "README.md"), since, lambda _: "MLflow's"),
     ]
-
-
-def runs_needed(settings: Settings) -> dict[str, str]:
-    """The MLflow runs whose folders are needed, each with the reason.
-
-    Raises:
-        StoreError: If MLflow does not answer as it should.
-    """
-    from mlflow.entities import ViewType
-
-    with door(settings, "runs and versions") as client:
-        experiments = [one.experiment_id for one in client.search_experiments()]
-        needed: dict[str, str] = {}
-        token = None
-        while experiments and token != "":
-            page = client.search_runs(
-                experiments, "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY, page_token=token
-            )
-            needed |= {run.info.run_id: "its run has not ended" for run in page}
-            token = page.token or ""
-        token = None
-        while token != "":
-            versions = client.search_model_versions(f"name = '{registry.MODEL}'", page_token=token)
-            needed |= {one.run_id: f"version {one.version} comes from it" for one in versions if one.run_id}
-            token = versions.token or ""
-    return needed
 
 
 def _of_manifests(path: Path) -> str:

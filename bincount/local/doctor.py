@@ -10,11 +10,11 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from bincount.edge.settings import Settings
-from bincount.local.finding import Finding
-from bincount.local.ports import is_free
+from bincount.local.stack import is_free
+from bincount.settings import Settings
 
 TIMEOUT_S = 20
 NEEDED_GB = 5  # Airflow's and MLflow's databases, the sample, features of some thousand bins
@@ -106,3 +106,22 @@ def _problem_of(url: str) -> str:
     except OSError as error:
         return f"no answer after {time.monotonic() - began:.0f} s: {error}"
     return ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: What was looked at.
+        ok: Whether it is as it should be.
+        needed: Whether the chain cannot run without it.
+        found: What is there.
+        do: What to do about it, "" where nothing is to be done.
+    """
+
+    check: str
+    ok: bool
+    needed: bool
+    found: str
+    do: str = ""

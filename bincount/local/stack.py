@@ -12,13 +12,15 @@ import base64
 import json
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bincount.edge.settings import CHECKOUT
-from bincount.local.supervise import Part
+from bincount.errors import ConfigError
+from bincount.local.supervisor import Part
+from bincount.settings import CHECKOUT
 
 HOST = "127.0.0.1"
 USER = "admin"
@@ -84,12 +86,12 @@ class Stack:
 
     def sample(self, folder: Path) -> Part:
         """The rendering of the sample bins; it ends by itself."""
-        return Part("sample", [sys.executable, "-m", "bincount.local.sample", f"--folder={folder}"], self._env())
+        return Part("sample", [sys.executable, "-m", "bincount.local.sample.render", f"--folder={folder}"], self._env())
 
     def bucket(self, folder: Path, name: str) -> Part:
         """The embedded S3 server of a folder in the bucket's layout."""
         flags = [f"--folder={folder}", f"--port={self.ports.bucket}", f"--bucket={name}"]
-        return Part("bucket", [sys.executable, "-m", "bincount.local.bucket", *flags], self._env())
+        return Part("bucket", [sys.executable, "-m", "bincount.local.embedded_s3", *flags], self._env())
 
     def mlflow(self) -> Part:
         """MLflow's tracking server, on sqlite and a folder."""
@@ -156,7 +158,7 @@ class Stack:
             "AIRFLOW_HOME": str(self.home),
             "MLFLOW_TRACKING_URI": self.mlflow_url,
             "BINCOUNT_SERVING_URL": self.model_url,
-            "BINCOUNT_BUCKETS": ",".join(f"{name}={endpoint}" for name, endpoint in buckets.items()),
+            "BINCOUNT_BUCKETS": json.dumps(dict(buckets)),
         }
 
     def password(self) -> str:
@@ -194,3 +196,33 @@ def _kept(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str]:
             json.dump(make(), file)
         beside.replace(path)
     return json.loads(path.read_text())
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on a port of 127.0.0.1."""
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def check_ports(flags: Mapping[str, int]) -> None:
+    """Makes sure that every port can be listened on, before anything is started.
+
+    Args:
+        flags: Port by the flag that sets it.
+
+    Raises:
+        ConfigError: If one is out of range, named twice or taken; the message names the flag.
+    """
+    for flag, port in flags.items():
+        if not 1 <= port <= 65_535:
+            raise ConfigError(f"{flag}: must be a port from 1 to 65535, got {port}. Choose another.")
+        if list(flags.values()).count(port) > 1:
+            twice = " and ".join(name for name, other in flags.items() if other == port)
+            raise ConfigError(f"{twice}: must differ, got {port} for each. Choose others.")
+        if not is_free(port):
+            raise ConfigError(
+                f"{flag}: must be a free port of {HOST}, got {port}, which is taken. Choose another with {flag}."
+            )

@@ -15,7 +15,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from bincount.core.errors import BincountError, ConfigError, DataError
+from bincount.errors import BincountError, ConfigError, DataError
 from bincount.server.engine import Engine
 from bincount.server.secrets import CHECKOUT, read_env
 

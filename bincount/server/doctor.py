@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bincount.core.errors import BincountError
-from bincount.local.finding import Finding
+from bincount.errors import BincountError
+from bincount.local.doctor import Finding
 from bincount.server.engine import Engine, engine_problem
 from bincount.server.secrets import NAMES, read_env
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from bincount.core.errors import ConfigError, StoreError
+from bincount.errors import ConfigError, StoreError
 from bincount.server.secrets import CHECKOUT, ENV_FILE
 
 _LOG_LINES = 30

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from bincount.core.errors import StoreError
+from bincount.errors import StoreError
 from bincount.server.engine import Engine
 from bincount.server.secrets import ENV_FILE, read_env
 

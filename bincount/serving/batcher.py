@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from bincount.core.errors import DataError, StoreError
+from bincount.errors import DataError, StoreError
 
 # Clients answered together ask again together, on a busy machine some later than others. Waiting for them a tenth of
 # the time that a batch takes costs less than a batch that is half full.

@@ -17,10 +17,10 @@ from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from bincount.core.answers import answers_of
-from bincount.core.calibration import Calibration
-from bincount.core.errors import DataError
-from bincount.core.verdicts import recorded_of
+from bincount.errors import DataError
+from bincount.mismatch.answer import answers_of
+from bincount.mismatch.calibration import Calibration
+from bincount.mismatch.verdicts import recorded_of
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class BinCounter(PythonModel):
         from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 
         import bincount.serving
-        from bincount.learn.predict import BATCHES, Predictor
+        from bincount.learn.predictor import BATCHES, Predictor
         from bincount.serving.batcher import Batcher
 
         # This file runs as a copy in the model's folder; the photo lies in the package.
@@ -54,7 +54,7 @@ class BinCounter(PythonModel):
         return dict(self._batcher.sizes)
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: dict | None = None) -> list[dict]:
-        """Answers each row (`core.answers.answers_of`).
+        """Answers each row (`mismatch.answer.answers_of`).
 
         Args:
             context: Unused; MLflow passes it.

@@ -9,10 +9,10 @@ import logging
 import signal
 import sys
 
-from bincount.core.errors import ConfigError
-from bincount.edge import registry
-from bincount.edge.settings import Settings
-from bincount.serving.limits import Limits
+from bincount.errors import ConfigError
+from bincount.serving.admission import Limits
+from bincount.settings import Settings
+from bincount.tracking import model_registry
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _KEEP_ALIVE_S = 650
 def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `bincount serve`."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--alias", default=registry.CHAMPION, help="which version to follow (default: champion)")
+    which.add_argument("--alias", default=model_registry.CHAMPION, help="which version to follow (default: champion)")
     which.add_argument("--model-version", metavar="N", help="serve this version and follow nothing")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=int, default=5001, help="port to listen on (default: 5001)")
@@ -68,12 +68,11 @@ def serve(args: argparse.Namespace) -> int:
     _check(args, limits, settings.serving_token)
     import uvicorn
 
-    from bincount.serving.app import Listener
-    from bincount.serving.follow import Follower, Rules
-    from bincount.serving.watch import Watch
+    from bincount.serving.follower import Follower, Rules, Watch
+    from bincount.serving.listener import Listener
 
     pinned, alias = args.model_version, None if args.model_version else args.alias
-    watch = Watch(lambda: pinned or registry.alias(settings, args.alias))
+    watch = Watch(lambda: pinned or model_registry.alias(settings, args.alias))
     follower = Follower(watch, limits, Rules(probation_s=args.probation_s))
     listener = Listener(follower, alias, limits, settings.serving_token)
     config = uvicorn.Config(

@@ -24,23 +24,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bincount.core.answers import SAME_WITHIN, SAME_WITHIN_BFLOAT16, same_answer
-from bincount.core.errors import BincountError, DataError, StoreError
-from bincount.edge import registry
-from bincount.edge.model_server import request_of
-from bincount.edge.settings import Settings
-from bincount.serving.guarded import Guarded
-from bincount.serving.limits import Limits
-from bincount.serving.wire import Wire
-from bincount.steps.served import Golden, said
+from bincount.client import request_of
+from bincount.errors import BincountError, DataError, StoreError
+from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16, same_answer
+from bincount.registry.golden import Golden, said
+from bincount.serving.admission import Limits
+from bincount.serving.unix_socket_client import Wire
+from bincount.serving.validation import Guarded
+from bincount.settings import Settings
+from bincount.tracking import model_registry
+
+_log = logging.getLogger(__name__)
 
 SOCKET = "model.sock"
 READY, REFUSED, LATER = "ready", "refused", "later"
 """What the line says: it serves; it must not serve; the registry did not answer, so try again."""
 
 _KEEP_ALIVE_S = 24 * 3600  # the listener keeps its connections as long as this process lives
-
-_log = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> None:
@@ -80,10 +80,9 @@ def _load(version: str, folder: Path, limits: Limits, niceness: int) -> tuple[Gu
     settings = dataclasses.replace(Settings.from_env(), workspace=folder / "workspace")
     with ThreadPoolExecutor(1, initializer=_be_nice, initargs=(niceness,)) as loading:
         loading.submit(__import__, "tensorflow").result()
-        import tensorflow
+        from bincount.learn.devices import make_threads
 
-        # Made here, at normal priority: TensorFlow's threads inherit that of the one that makes them.
-        tensorflow.config.list_logical_devices()
+        make_threads()  # here, at normal priority
         return loading.submit(_load_nicely, settings, version, folder, limits).result()
 
 
@@ -93,14 +92,14 @@ def _be_nice(niceness: int) -> None:
 
 
 def _load_nicely(settings: Settings, version: str, folder: Path, limits: Limits) -> tuple[Guarded, Golden, dict]:
-    from bincount.edge.mlflow_door import door
-    from bincount.steps.golden import read_golden
+    from bincount.registry.golden import read_golden
+    from bincount.tracking.client import door
 
-    with door(settings, f"load version {version} of {registry.MODEL}", upload=True) as client:
+    with door(settings, f"load version {version} of {model_registry.MODEL}", upload=True) as client:
         from mlflow.artifacts import download_artifacts
 
-        place = client.get_model_version_download_uri(registry.MODEL, version)
-        found = registry.version_of(settings, version)
+        place = client.get_model_version_download_uri(model_registry.MODEL, version)
+        found = model_registry.version_of(settings, version)
         (folder / "package").mkdir()
         package = download_artifacts(
             artifact_uri=place, dst_path=str(folder / "package"), tracking_uri=settings.tracking_uri

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bincount.edge import registry
-from bincount.edge.settings import Settings
 from bincount.local.airflow_api import FINISHED, AirflowApi
 from bincount.local.stack import USER, Ports, Stack
-from bincount.local.supervise import Supervisor
-from bincount.steps.decision import new_decision, write_decision
-from bincount.steps.history import history
+from bincount.local.supervisor import Supervisor
+from bincount.registry.decision import new_decision, write_decision
+from bincount.registry.promotion import history
+from bincount.settings import Settings
+from bincount.tracking import model_registry
 from tests.processes import free_ports
 from tests.serving.versions import register_version
 
@@ -124,7 +124,7 @@ class Stacked:
     def answer(self, run, option, why):
         # Airflow 3.3.2 fails a task that is answered before its scheduler has heard that it waits; nobody is so fast.
         time.sleep(5)
-        body = {"chosen_options": [option], "params_input": {"why": why}}
+        body = {"chosen_options": [option], "params_input": {"reason": why}}
         self.api("promote_only")._call("PATCH", self.place_of(run), body)
 
     def place_of(self, run):
@@ -138,7 +138,7 @@ class Stacked:
         return version
 
     def tags(self, version):
-        return registry.version_of(self.settings, version).tags
+        return model_registry.version_of(self.settings, version).tags
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_who_becomes_champion_in_airflow(stacked):
     assert state == "success"
     assert tasks.pop("approve") == "skipped"
     assert set(tasks.values()) == {"success"}, tasks
-    assert registry.alias(stacked.settings, "champion") == first
+    assert model_registry.alias(stacked.settings, "champion") == first
 
     # Approved.
     run = trigger({"version": 2, "require_approval": True})
@@ -172,8 +172,8 @@ def test_who_becomes_champion_in_airflow(stacked):
     assert state == "success"
     assert set(tasks.values()) == {"success"}, tasks
     latest = history(stacked.settings)["moves"][0]
-    assert (latest["champion"], latest["instead_of"], latest["why"]) == (second, first, "it sees tape")
-    assert latest["who"].lower() == USER
+    assert (latest["champion"], latest["instead_of"], latest["reason"]) == (second, first, "it sees tape")
+    assert latest["actor"].lower() == USER
 
     # Rejected, and not answered.
     unanswered = trigger({"version": 4, "require_approval": True, "approval_minutes": 1})
@@ -189,14 +189,14 @@ def test_who_becomes_champion_in_airflow(stacked):
         assert tasks["approve"] == "success"
         assert [tasks["promote"], tasks["verify_serving"]] == ["skipped", "skipped"]
         assert stacked.tags(version)["bincount.reason"].replace("Admin", "admin") == reason
-    assert registry.alias(stacked.settings, "champion") == second
+    assert model_registry.alias(stacked.settings, "champion") == second
 
     # Back again, and what a wrong run says.
-    run = stacked.api("rollback_bin_counter").trigger({"why": "it counts tape"})
+    run = stacked.api("rollback_bin_counter").trigger({"reason": "it counts tape"})
     state, tasks = stacked.end_of("rollback_bin_counter", run)
     assert (state, set(tasks.values())) == ("success", {"success"})
-    assert registry.alias(stacked.settings, "champion") == first
-    assert history(stacked.settings)["moves"][0]["why"] == "it counts tape"
+    assert model_registry.alias(stacked.settings, "champion") == first
+    assert history(stacked.settings)["moves"][0]["reason"] == "it counts tape"
     failed = trigger({"version": 999})
     assert stacked.end_of("promote_only", failed)[0] == "failed"
 

@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from bincount.edge.mlflow_door import door
-from bincount.local.supervise import Supervisor
-from bincount.steps.promote import promote
+from bincount.local.supervisor import Supervisor
+from bincount.registry.promotion import promote
+from bincount.tracking.client import door
 from tests.dags.test_promotion_in_airflow import Stacked
-from tests.steps.reconciled import registered
-from tests.steps.test_reconcile import FILES
-from tests.steps.test_reconcile_inventory import darkened, write_like_learned
+from tests.reconcile.reconciled import registered
+from tests.reconcile.test_reconcile import FILES
+from tests.reconcile.test_tracked_reconcile import darkened, write_like_learned
 
 pytestmark = [
     pytest.mark.slow,
@@ -57,7 +57,7 @@ def test_a_person_and_a_new_champion_start_it(tmp_path):
     settings = stacked.settings
     first, second = (registered(settings, sharpness=4.0, seed=seed).rpartition("/")[2] for seed in (1, 2))
     for version in (first, second):
-        promote(settings, model_version=version, force=True, why="tests")
+        promote(settings, model_version=version, force=True, reason="tests")
     (tmp_path / "data" / "records").mkdir()
     (tmp_path / "data" / "records" / "stock.csv").write_text("id,recorded\n30000,1\n30001,2\n30002,9\n")
     with Supervisor(stacked.stack.home) as supervisor:
@@ -72,7 +72,7 @@ def test_a_person_and_a_new_champion_start_it(tmp_path):
         assert stacked.published("bincount_drift") == []
 
         # Another champion, as soon as the model server answers with it.
-        back = stacked.api("rollback_bin_counter").trigger({"why": "tests"})
+        back = stacked.api("rollback_bin_counter").trigger({"reason": "tests"})
         assert stacked.end_of("rollback_bin_counter", back)[0] == "success"
         run = stacked.wait(lambda: stacked.runs().get("asset_triggered"))
         assert stacked.end_of(DAG, run) == ("success", {"reconcile": "success", "report_drift": "success"})

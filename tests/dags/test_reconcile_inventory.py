@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bincount.config import ReconcileConfig, settings_of
 from tests.dags.reading import read_bag, read_dag
 
 BAD = {
@@ -79,24 +80,20 @@ def test_it_reconciles_then_reports_drift(dag):
     assert dag["told"]
     assert dag["max_active_runs"] == 1
     assert "Nothing changes any\nrecord" in dag["docs"]
-    assert not {"tensorflow", "mlflow", "bincount", "numpy"} & set(dag["loaded"])
+    assert not {"tensorflow", "mlflow", "boto3", "numpy"} & set(dag["loaded"])
 
 
 def test_the_form_is_the_step_s_arguments(dag):
-    import inspect
-
-    from bincount.steps.reconcile_inventory import reconcile_inventory
-
-    arguments = inspect.signature(reconcile_inventory).parameters
-    assert set(dag["params"]) == set(arguments) - {"settings", "attempt"}
+    settings = {each.name: each for each in settings_of(ReconcileConfig)}
+    assert list(dag["params"]) == list(settings)
     assert list(dag["shown"]) == list(dag["params"])
     for name, (title, section, description) in dag["shown"].items():
         assert title, name
         assert section in ("What", "How many to count", "How to judge"), name
         assert description.endswith("."), name
-        if arguments[name].default is not inspect.Parameter.empty:
-            assert dag["params"][name] == arguments[name].default, name
-    assert "0-5+ if you reconcile" in dag["shown"]["model"][2]
+        if not settings[name].is_required:
+            assert dag["params"][name] == settings[name].default, name
+    assert "0-5+ can judge every record" in dag["shown"]["model"][2]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -107,12 +104,12 @@ def test_the_form_refuses_what_is_wrong_and_nothing_else(dag, name):
 def test_who_publishes_and_who_listens(home):
     found = read_bag(home, SCHEDULES)
     assert found["errors"] == {}
-    champion, drift = ["bincount_champion"], ["bincount_drift"]
+    champion = ["bincount_champion"]
     assert found["listens"] == {"train_bin_counter": [], "rollback_bin_counter": [], "reconcile_inventory": champion}
     assert found["publishes"] == {
-        "train_bin_counter": {"verify_serving": champion},
+        "train_bin_counter": {"verify_serving": ["bincount_champion_served"]},
         "rollback_bin_counter": {"verify_serving": champion},
-        "reconcile_inventory": {"report_drift": drift},
+        "reconcile_inventory": {"report_drift": ["bincount_drift_seen"]},
     }
     assert found["clock"] == [""]
 

@@ -1,14 +1,14 @@
 """The DAG's shape, its form, and what reading it costs."""
 
-from dataclasses import fields
 from itertools import pairwise
 
 import pytest
 
+from bincount.config import ApprovalConfig, FormConfig, settings_of
 from tests.dags.reading import read_bag, read_dag
 
 SHARING = ["plan", "fetch", "extract"]
-CHAIN = ["ingest", "prepare", "tune", "train", "evaluate", "register", "ask_gate"]
+CHAIN = ["ingest", "prepare", "tune", "train", "evaluate", "register", "gate"]
 CHAIN += ["check_serving", "approve", "promote", "verify_serving"]
 
 # What the form refuses, and what it takes besides the defaults.
@@ -59,7 +59,7 @@ def test_it_can_be_read(dag):
 
 def test_the_tasks_are_one_chain(dag):
     # Promotion goes on with what the gate said, whether or not there was anything to check and to approve.
-    said = [["ask_gate", "approve"], ["ask_gate", "promote"]]
+    said = [["gate", "approve"], ["gate", "promote"]]
     shared = [
         ["plan", "fetch"],
         ["fetch", "ingest"],
@@ -70,11 +70,10 @@ def test_the_tasks_are_one_chain(dag):
     assert dag["edges"] == sorted([*map(list, pairwise(CHAIN)), *said, *shared])
 
 
-def test_what_may_be_skipped_holds_up_nothing(dag):
+def test_only_an_approval_may_be_skipped(dag):
     assert dag["mapped"] == ["fetch", "extract"]
-    # With one partition plan, fetch and extract are skipped; without a need, check and approval are.
     lenient = {task: rule for task, rule in dag["rules"].items() if rule != "all_success"}
-    assert lenient == {"ingest": "none_failed", "prepare": "none_failed", "promote": "none_failed"}
+    assert lenient == {"promote": "none_failed"}, "it follows an approval that nobody asked for"
 
 
 def test_one_slot_guards_what_trains(dag):
@@ -97,15 +96,10 @@ def test_each_task_links_to_its_mlflow_run(dag):
     assert dag["told"]
 
 
-def test_the_form_is_the_chains_configuration(dag):
-    from bincount.core.config import ChainConfig
-
-    # How many fetch and who approves is Airflow's affair: what comes of the chain does not depend on it.
-    airflows = {"partitions": 1, "require_approval": False, "approval_minutes": 1440}
-    chain = {name: value for name, value in dag["params"].items() if name not in airflows}
-    assert ChainConfig(**chain) == ChainConfig(source="s3://bins")
-    assert set(chain) == {field.name for field in fields(ChainConfig)}
-    assert dag["params"] == chain | airflows
+def test_the_form_is_the_schema_of_settings(dag):
+    settings = [*settings_of(FormConfig), *settings_of(ApprovalConfig)]
+    assert list(dag["params"]) == [each.name for each in settings]
+    assert dag["params"] == {each.name: "s3://bins" if each.is_required else each.default for each in settings}
     assert list(dag["shown"]) == list(dag["params"])
     for name, (title, section, description) in dag["shown"].items():
         assert title, name
@@ -119,11 +113,11 @@ def test_the_form_refuses_what_is_wrong_and_nothing_else(dag, name):
 
 
 def test_reading_it_loads_nothing_heavy(dag):
-    assert not {"tensorflow", "keras", "mlflow", "boto3", "bincount", "numpy"} & set(dag["loaded"])
+    assert not {"tensorflow", "keras", "mlflow", "boto3", "numpy"} & set(dag["loaded"])
 
 
 def test_the_bite_of_the_loading_check(tmp_path):
     (tmp_path / "heavy.py").write_text(
-        "import bincount\nfrom airflow.sdk import dag\n@dag\ndef train_bin_counter(): ...\ntrain_bin_counter()\n"
+        "import numpy\nfrom airflow.sdk import dag\n@dag\ndef train_bin_counter(): ...\ntrain_bin_counter()\n"
     )
-    assert read_bag(tmp_path, "print(json.dumps('bincount' in loaded))", folder=tmp_path)
+    assert read_bag(tmp_path, "print(json.dumps('numpy' in loaded))", folder=tmp_path)

@@ -1,7 +1,7 @@
 """Two at once: nothing is written twice into the same place, and both end with the same.
 
-Two ingests of the same bins: tests/steps/test_ingest_faults.py; two promotions: tests/steps/test_moving.py; two
-reconciliations: tests/steps/test_reconcile.py; two runs of a DAG: tests/faults/test_stack.py.
+Two ingests of the same bins: tests/dataset/test_ingest_faults.py; two promotions: tests/registry/test_promotion.py; two
+reconciliations: tests/reconcile/test_reconcile.py; two runs of a DAG: tests/faults/test_stack.py.
 """
 
 import json
@@ -15,11 +15,11 @@ import time
 import numpy as np
 import pytest
 
-from bincount.core.errors import StoreError
-from bincount.core.manifest import Manifest
-from bincount.edge import runs
-from bincount.edge.disk import alone
-from bincount.steps.prepared import read_prepared
+from bincount.dataset.manifest import Manifest
+from bincount.errors import StoreError
+from bincount.learn.feature_cache import read_prepared
+from bincount.locks import alone
+from bincount.tracking import runs
 from tests.learn.bins import write_bins
 from tests.processes import wait_until
 from tests.stores import make_settings
@@ -75,7 +75,7 @@ def test_two_extractions_of_the_same_features(tmp_path):
     assert answers[0] == answers[1]
     computed = ["nothing is left to compute" not in log for _, log in said]
     assert computed.count(True) == 1, "one computes, the other waits and finds it done"
-    features = read_prepared(settings, answers[0]["prepared"]).examples("train").features
+    features = read_prepared(settings, answers[0]["features"]).examples("train").features
     assert np.isfinite(features).all()
     assert not list(settings.features.rglob("*.partial"))
 
@@ -84,14 +84,14 @@ def test_two_extractions_of_the_same_features(tmp_path):
 def test_shares_of_an_extraction_one_of_them_killed(tmp_path):
     settings = make_settings(tmp_path)
     manifest, run_id = write_bins(settings.workspace, bins=3000, shards=4), runs.open_run(settings)
-    shares = [extraction(settings, manifest, run_id, f"--index={index}", "--of=2") for index in range(2)]
+    shares = [extraction(settings, manifest, run_id, f"--share={number}/2") for number in (1, 2)]
     victim = Manifest.read(settings.manifests, manifest).shards[1].sha256[:16]
     wait_until(lambda: any(settings.features.glob(f"*/{victim}.partial")), "the second share computes", 300)
     shares[1].kill()
     said = [one.communicate(timeout=1200) for one in shares]
     assert shares[0].returncode == 0, said
     assert shares[1].returncode == -signal.SIGKILL
-    again = extraction(settings, manifest, run_id, "--index=1", "--of=2")
+    again = extraction(settings, manifest, run_id, "--share=2/2")
     answer, log = again.communicate(timeout=1200)
     assert again.returncode == 0, log
     assert json.loads(answer) == json.loads(said[0][0])

@@ -5,17 +5,17 @@ import shutil
 
 import pytest
 
-from bincount.core import plan
-from bincount.core.errors import DataError
-from bincount.edge import runs
-from bincount.edge.settings import Settings
-from bincount.steps.ingest import collect
-from bincount.steps.prepare import prepare
-from bincount.steps.train import train
-from bincount.steps.tune import tune
+from bincount.dataset import placement
+from bincount.dataset.ingest import collect
+from bincount.errors import DataError
+from bincount.learn.prepare import prepare
+from bincount.learn.train import train
+from bincount.learn.tune import tune
+from bincount.settings import Settings
+from bincount.tracking import runs
 from tests.bins import write_bins as write_source
 from tests.learn.bins import write_bins
-from tests.steps.featured import open_prepared_run
+from tests.learn.featured import open_prepared_run
 from tests.stores import make_settings
 
 # KerasTuner 1.4.8 names its threads as Python 2 did.
@@ -36,7 +36,7 @@ def ingested(tmp_path_factory):
     bins = write_source(place / "bins", 300)
     settings = Settings(place / "data", "", place)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "SHARD_BYTES", 100_000)
+        patch.setattr(placement, "SHARD_BYTES", 100_000)
         yield settings, str(bins), collect(settings, source=str(bins))
 
 
@@ -63,12 +63,12 @@ def test_the_network_of_cached_features(tmp_path):
     manifest, run_id = write_bins(settings.workspace, bins=60), runs.open_run(settings)
     asked = {"run_id": run_id, "manifest": manifest, "backbone": "MobileNetV3Small", "weights": "none", "image_px": 32}
     answer = prepare(settings, **asked)
-    folder = settings.features / answer["prepared"][:16]
+    folder = settings.features / answer["features"][:16]
     cut(folder / "backbone.keras")
     for path in folder.glob("*.npy"):  # so that the network is needed
         path.unlink()
     with pytest.raises(DataError, match=r"got a damaged file or none. Run `bincount prepare` again"):
-        tune(settings, run_id=run_id, prepared=answer["prepared"])
+        tune(settings, run_id=run_id, features=answer["features"])
     assert prepare(settings, **asked) == answer
     assert (folder / "backbone.keras.damaged").exists()
     # The note of the run, too.
@@ -80,11 +80,11 @@ def test_what_learning_has_written(tmp_path):
     settings = make_settings(tmp_path)
     run_id, prepared = open_prepared_run(settings)
     folder = settings.run(run_id)
-    best = tune(settings, run_id=run_id, prepared=prepared, trials=1, max_epochs=3)
+    best = tune(settings, run_id=run_id, features=prepared, trials=1, max_epochs=3)
     cut(folder / "search" / "best.json")
-    assert tune(settings, run_id=run_id, prepared=prepared, trials=1, max_epochs=3) == best
-    answer = train(settings, run_id=run_id, prepared=prepared)
+    assert tune(settings, run_id=run_id, features=prepared, trials=1, max_epochs=3) == best
+    answer = train(settings, run_id=run_id, features=prepared)
     for name in ("model.keras", "model.json"):
         cut(folder / "model" / name)
-        assert train(settings, run_id=run_id, prepared=prepared) == answer
+        assert train(settings, run_id=run_id, features=prepared) == answer
         json.loads((folder / "model" / "model.json").read_text())

@@ -6,16 +6,16 @@ import json
 import pytest
 
 from bincount import cli
-from bincount.core.errors import BincountError, StoreError
-from bincount.edge import registry, runs, tracking
-from bincount.steps.ingest import ingest
-from bincount.steps.ingesting import limits
-from bincount.steps.reconcile import reconcile
+from bincount.dataset import job
+from bincount.dataset.ingest import ingest
+from bincount.errors import BincountError, StoreError
+from bincount.reconcile.reconcile import reconcile
+from bincount.tracking import model_registry, runs
 from tests.bins import write_bins as write_source
 from tests.faults.small_disk import small_disk
 from tests.learn.bins import write_bins
-from tests.steps.featured import open_prepared_run
-from tests.steps.reconciled import registered
+from tests.learn.featured import open_prepared_run
+from tests.reconcile.reconciled import registered
 from tests.stores import make_settings
 
 # KerasTuner 1.4.8 names its threads as Python 2 did.
@@ -75,7 +75,7 @@ def broken(request, tmp_path, monkeypatch, capsys):
 
 
 def test_ingest(broken, tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "_SPARE_BYTES", -(10**9))  # else it is refused before the disk is
+    monkeypatch.setattr(job, "_SPARE_BYTES", -(10**9))  # else it is refused before the disk is
     source = str(write_source(tmp_path / "bins", 300))
     broken.settings.workspace.mkdir()
     answer = broken.refused_then_done("ingest", f"--source={source}", published="manifests/")
@@ -84,7 +84,7 @@ def test_ingest(broken, tmp_path, monkeypatch):
 
 @ONLY_FULL  # no disk becomes read-only while a file is open for writing
 def test_ingest_in_the_middle_of_a_shard(broken, tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "_SPARE_BYTES", -(10**9))
+    monkeypatch.setattr(job, "_SPARE_BYTES", -(10**9))
     source = str(write_source(tmp_path / "bins", 300))
     broken.settings.workspace.mkdir()
     broken.disk.fill(but_bytes=400_000)  # the journal has room and the shard has not
@@ -102,15 +102,15 @@ def test_prepare_to_register(broken):
     broken.refused_then_done("prepare", f"--run-id={run_id}", f"--manifest={manifest}", *network, published=".npy")
 
     run_id, prepared = open_prepared_run(settings, bins=400)
-    where = (f"--run-id={run_id}", f"--prepared={prepared}")
+    where = (f"--run-id={run_id}", f"--features={prepared}")
     broken.refused_then_done("tune", *where, "--trials=2", "--max-epochs=5", published="best.json")
     broken.refused_then_done("train", *where, published="/model/")
     broken.refused_then_done("evaluate", f"--run-id={run_id}", published="/evaluation/")
     answer = broken.refused_then_done("register", f"--run-id={run_id}")
     # Not even a version without a model: nothing was registered before.
     assert answer["model_version"] == "1"
-    assert [one.version for one in registry.versions_of_run(settings, run_id)] == ["1"]
-    assert registry.alias(settings, registry.CHAMPION) is None
+    assert [one.version for one in model_registry.versions_of_run(settings, run_id)] == ["1"]
+    assert model_registry.alias(settings, model_registry.CHAMPION) is None
 
 
 def test_reconcile(broken, tmp_path):
@@ -134,10 +134,10 @@ def test_promote(broken):
     """Who becomes champion is kept in MLflow; the workspace holds the lock."""
     version = registered(broken.settings).rsplit("/", 1)[1]
     (broken.settings.workspace / "champion.lock").unlink(missing_ok=True)
-    words = ("promote", version, "--force", "--why=a test")
+    words = ("promote", version, "--force", "--reason=a test")
     answer = broken.refused_then_done(*words)
     assert answer["promoted"]
-    assert registry.alias(broken.settings, registry.CHAMPION) == version
+    assert model_registry.alias(broken.settings, model_registry.CHAMPION) == version
 
 
 def test_the_tracking_database(tmp_path):
@@ -147,11 +147,11 @@ def test_the_tracking_database(tmp_path):
         run_id = runs.open_run(settings)
         disk.fill()
         with pytest.raises(StoreError, match=r"must answer, got .*(disk is full|disk I/O error)") as caught:
-            tracking.log_tags(settings, run_id, {"text": "x" * 100_000})
+            runs.log_tags(settings, run_id, {"text": "x" * 100_000})
         assert "Start it, or check its log" in str(caught.value)
         disk.mend()
-        tracking.log_tags(settings, run_id, {"text": "x"})
-        assert tracking.run_tags(settings, run_id)["text"] == "x"
+        runs.log_tags(settings, run_id, {"text": "x"})
+        assert runs.run_tags(settings, run_id)["text"] == "x"
 
 
 @ONLY_FULL  # test_reconcile has the read-only one

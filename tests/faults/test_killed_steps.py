@@ -1,8 +1,8 @@
 """kill -9 of each step at its worst moment: the next attempt ends as if nothing had been.
 
-Of plan, fetch and ingest: tests/steps/test_ingest_faults.py; in the middle of an extraction, a search, an epoch and a
-reconciliation: tests/learn/test_features.py, tests/steps/test_tune.py, tests/learn/test_endtoend.py and
-tests/steps/test_reconcile.py.
+Of plan, fetch and ingest: tests/dataset/test_ingest_faults.py; in the middle of an extraction, a search, an epoch and a
+reconciliation: tests/learn/test_features.py, tests/learn/test_tune.py, tests/learn/test_whole_network.py and
+tests/reconcile/test_reconcile.py.
 """
 
 import json
@@ -10,21 +10,19 @@ import json
 import numpy as np
 import pytest
 
-from bincount.edge import champion as champions
-from bincount.edge import registry, runs
-from bincount.steps.evaluate import evaluate, read_evaluation
-from bincount.steps.prepare import prepare
-from bincount.steps.promote import promote
-from bincount.steps.reconcile import reconcile
-from bincount.steps.register import register
-from bincount.steps.rollback import rollback
-from bincount.steps.train import train
-from bincount.steps.tune import tune
+from bincount.evaluate.evaluate import evaluate, read_evaluation
+from bincount.learn.prepare import prepare
+from bincount.learn.train import train
+from bincount.learn.tune import tune
+from bincount.reconcile.reconcile import reconcile
+from bincount.registry.promotion import promote, rollback
+from bincount.registry.register import register
+from bincount.tracking import champion, model_registry, runs
+from tests.evaluate.trained import open_trained_run, write_manifest
 from tests.faults.dying import killed
 from tests.learn.bins import write_bins
-from tests.steps.featured import open_prepared_run
-from tests.steps.reconciled import registered, write_source
-from tests.steps.trained import open_trained_run, write_manifest
+from tests.learn.featured import open_prepared_run
+from tests.reconcile.reconciled import registered, write_source
 from tests.stores import make_settings
 
 pytestmark = [
@@ -49,9 +47,9 @@ def files(folder):
 @pytest.mark.parametrize(
     "moment",
     [
-        "bincount.steps.prepare:_save_network",
+        "bincount.learn.prepare:_save_network",
         "bincount.learn.features:write_features",
-        "bincount.steps.prepare:write_json",
+        "bincount.learn.prepare:write_json",
     ],
 )
 def test_prepare(settings, moment, tmp_path):
@@ -74,12 +72,12 @@ def test_prepare(settings, moment, tmp_path):
 
 def test_tune_after_the_last_trial(settings):
     run_id, prepared = open_prepared_run(settings)
-    words = ("tune", f"--run-id={run_id}", f"--prepared={prepared}", "--trials=2", "--max-epochs=5")
-    killed(settings, "bincount.steps.tune:_publish", *words)
+    words = ("tune", f"--run-id={run_id}", f"--features={prepared}", "--trials=2", "--max-epochs=5")
+    killed(settings, "bincount.learn.tune:_publish", *words)
     assert not (settings.run(run_id) / "search" / "best.json").exists()
-    answer = tune(settings, run_id=run_id, prepared=prepared, trials=2, max_epochs=5)
+    answer = tune(settings, run_id=run_id, features=prepared, trials=2, max_epochs=5)
     assert answer["trials"] == 2
-    assert answer == tune(settings, run_id=runs.open_run(settings), prepared=prepared, trials=2, max_epochs=5)
+    assert answer == tune(settings, run_id=runs.open_run(settings), features=prepared, trials=2, max_epochs=5)
 
 
 def test_train_while_the_model_is_written(settings):
@@ -87,20 +85,20 @@ def test_train_while_the_model_is_written(settings):
     folder = settings.run(run_id)
     (folder / "search").mkdir(parents=True)
     (folder / "search" / "best.json").write_text(json.dumps({"prepared": prepared, "best": FOUND}))
-    words = ("train", f"--run-id={run_id}", f"--prepared={prepared}")
+    words = ("train", f"--run-id={run_id}", f"--features={prepared}")
     for moment in ("bincount.learn.model:assemble", "pathlib:Path.rename"):
         killed(settings, moment, *words)
         assert not (folder / "model").exists()
-    answer = train(settings, run_id=run_id, prepared=prepared)
+    answer = train(settings, run_id=run_id, features=prepared)
     assert {path.name for path in (folder / "model").iterdir()} == {"model.keras", "model.json"}
     assert not (folder / "model.beside").exists()
-    assert train(settings, run_id=run_id, prepared=prepared) == answer
+    assert train(settings, run_id=run_id, features=prepared) == answer
 
 
 def test_evaluate_while_it_is_logged_and_register_half_way(settings):
     run_id = open_trained_run(settings, write_manifest(settings))
     place = settings.run(run_id)
-    for moment in ("bincount.edge.tracking:log_metrics", "bincount.edge.tracking:log_artifacts"):
+    for moment in ("bincount.tracking.runs:log_metrics", "bincount.tracking.runs:log_artifacts"):
         killed(settings, moment, "evaluate", f"--run-id={run_id}")
         assert not (place / "evaluation").exists()
     answer = evaluate(settings, run_id=run_id)
@@ -109,40 +107,40 @@ def test_evaluate_while_it_is_logged_and_register_half_way(settings):
 
     # Uploaded and not registered; registered and not yet the challenger.
     for moment, versions in (
-        ("bincount.edge.packaging:_create_model", []),
-        ("bincount.edge.registry:set_challenger", ["1"]),
+        ("bincount.tracking.model_registry:_create_model", []),
+        ("bincount.tracking.model_registry:set_challenger", ["1"]),
     ):
         killed(settings, moment, "register", f"--run-id={run_id}")
-        assert [one.version for one in registry.versions_of_run(settings, run_id)] == versions
-        assert registry.alias(settings, registry.CHALLENGER) is None
+        assert [one.version for one in model_registry.versions_of_run(settings, run_id)] == versions
+        assert model_registry.alias(settings, model_registry.CHALLENGER) is None
     assert register(settings, run_id=run_id) == {"model_version": "1", "model_uri": "models:/bincount/1"}
-    assert registry.alias(settings, registry.CHALLENGER) == "1"
-    assert [one.version for one in registry.versions_of_run(settings, run_id)] == ["1"]
+    assert model_registry.alias(settings, model_registry.CHALLENGER) == "1"
+    assert [one.version for one in model_registry.versions_of_run(settings, run_id)] == ["1"]
 
 
 def test_promote_and_rollback_between_note_and_move(settings):
     for seed in (1, 2):
         registered(settings, seed=seed)
-    promote(settings, model_version="1", force=True, why="the first")
-    words = ("promote", "2", "--force", "--why=the second")
+    promote(settings, model_version="1", force=True, reason="the first")
+    words = ("promote", "2", "--force", "--reason=the second")
     killed(settings, "mlflow:MlflowClient.set_registered_model_alias", *words)
-    assert registry.alias(settings, registry.CHAMPION) == "1", "noted and not moved"
-    killed(settings, "bincount.steps.promote:write_outcome", *words)
-    assert registry.alias(settings, registry.CHAMPION) == "2", "moved and not told"
-    answer = promote(settings, model_version="2", force=True, why="the second")
+    assert model_registry.alias(settings, model_registry.CHAMPION) == "1", "noted and not moved"
+    killed(settings, "bincount.registry.promotion:write_outcome", *words)
+    assert model_registry.alias(settings, model_registry.CHAMPION) == "2", "moved and not told"
+    answer = promote(settings, model_version="2", force=True, reason="the second")
     assert answer["promoted"]
-    assert registry.version_of(settings, "2").tags["bincount.promoted"] == "true"
-    assert registry.alias(settings, registry.PREVIOUS) == "1"
+    assert model_registry.version_of(settings, "2").tags["bincount.promoted"] == "true"
+    assert model_registry.alias(settings, model_registry.PREVIOUS) == "1"
     # A move that was begun twice is listed twice; none is missing.
-    assert [(move.champion, move.instead_of) for move in champions.moves(settings)] == [
+    assert [(move.champion, move.instead_of) for move in champion.champion_moves(settings)] == [
         ("1", None),
         ("2", "1"),
         ("2", "1"),
     ]
 
-    killed(settings, "bincount.edge.champion:crown", "rollback", "--why=it counts tape")
-    assert registry.alias(settings, registry.CHAMPION) == "2"
-    assert rollback(settings, why="it counts tape")["model_version"] == "1"
+    killed(settings, "bincount.tracking.champion:move_champion", "rollback", "--reason=it counts tape")
+    assert model_registry.alias(settings, model_registry.CHAMPION) == "2"
+    assert rollback(settings, reason="it counts tape")["model_version"] == "1"
     assert not promote(settings, model_version="2")["promoted"], "what was rolled back stays out"
 
 
@@ -150,7 +148,7 @@ def test_reconcile_while_its_files_are_written(settings, tmp_path):
     model, folder, out = registered(settings), tmp_path / "bins", tmp_path / "out"
     write_source(folder)
     words = ("reconcile", f"--source={folder}", f"--model={model}", f"--out={out}")
-    killed(settings, "bincount.steps.reconciling.report:report_of", *words)
+    killed(settings, "bincount.reconcile.report:report_of", *words)
     assert not [path for path in out.iterdir() if not path.name.startswith(".")]
     reconcile(settings, source=str(folder), model=model, out=str(out))
     reconcile(settings, source=str(folder), model=model, out=str(tmp_path / "calm"))

@@ -7,10 +7,10 @@ import time
 import pytest
 
 from benchmarks.bucket_server import run_server
-from bincount.steps.evaluate import evaluate
-from bincount.steps.ingest import collect
-from bincount.steps.reconcile import reconcile
-from tests.steps.reconciled import registered
+from bincount.dataset.ingest import collect
+from bincount.evaluate.evaluate import evaluate
+from bincount.reconcile.reconcile import reconcile
+from tests.reconcile.reconciled import registered
 from tests.stores import make_settings
 
 BINS, DOWN_S = 1500, 60

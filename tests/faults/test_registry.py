@@ -4,17 +4,17 @@ import shutil
 
 import pytest
 
-from bincount.core.errors import DataError
-from bincount.edge import registry
-from bincount.edge.mlflow_door import door
-from bincount.steps.ask_gate import ask_gate
-from bincount.steps.evaluate import evaluate
-from bincount.steps.predict import predict
-from bincount.steps.promote import promote
-from bincount.steps.reconcile import reconcile
+from bincount.errors import DataError
+from bincount.evaluate.evaluate import evaluate
+from bincount.evaluate.predict import predict
+from bincount.reconcile.reconcile import reconcile
+from bincount.registry.gate import gate
+from bincount.registry.promotion import promote
+from bincount.tracking import model_registry
+from bincount.tracking.client import door
 from tests.bins import write_bins
+from tests.reconcile.reconciled import registered
 from tests.serving.versions import name
-from tests.steps.reconciled import registered
 from tests.stores import make_settings
 from tests.tiny import photo
 
@@ -26,7 +26,7 @@ def robbed(tmp_path):
     versions = [registered(settings, seed=seed).rsplit("/", 1)[1] for seed in (1, 2)]
     name(settings, versions[0])
     with door(settings, "tests") as client:
-        place = client.get_model_version_download_uri(registry.MODEL, versions[0]).removeprefix("file://")
+        place = client.get_model_version_download_uri(model_registry.MODEL, versions[0]).removeprefix("file://")
     shutil.rmtree(place)
     return settings, versions
 
@@ -35,12 +35,12 @@ def test_whoever_needs_the_champion_says_that_it_is_gone(robbed, tmp_path):
     settings, versions = robbed
     (tmp_path / "photo.jpg").write_bytes(photo())
     source = str(write_bins(tmp_path / "bins", 30))
-    champion = f"models:/{registry.MODEL}@champion"
+    champion = f"models:/{model_registry.MODEL}@champion"
     calls = {
         "predict": lambda: predict(settings, files=[str(tmp_path / "photo.jpg")]),
         "evaluate": lambda: evaluate(settings, model=champion, source=source),
         "reconcile": lambda: reconcile(settings, source=source, model=champion, out=str(tmp_path / "out")),
-        "ask_gate": lambda: ask_gate(settings, model_version=versions[1]),
+        "gate": lambda: gate(settings, model_version=versions[1]),
     }
     for call in calls.values():
         with pytest.raises(
@@ -48,7 +48,7 @@ def test_whoever_needs_the_champion_says_that_it_is_gone(robbed, tmp_path):
         ):
             call()
     assert not (tmp_path / "out").exists()
-    assert registry.alias(settings, registry.CHAMPION) == versions[0]
+    assert model_registry.alias(settings, model_registry.CHAMPION) == versions[0]
     # Nobody is kept from putting another in its place.
-    assert promote(settings, model_version=versions[1], force=True, why="the champion's files are gone")["promoted"]
+    assert promote(settings, model_version=versions[1], force=True, reason="the champion's files are gone")["promoted"]
     assert predict(settings, files=[str(tmp_path / "photo.jpg")])["predictions"]

@@ -12,16 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from bincount.edge import runs
-from bincount.local.airflow_api import FINISHED, AirflowApi
-from bincount.local.http import ask
+from bincount.learn.tune import tune
+from bincount.local.airflow_api import FINISHED, AirflowApi, ask
 from bincount.local.stack import USER, Ports, Stack
-from bincount.local.supervise import Supervisor
-from bincount.steps.tune import tune
+from bincount.local.supervisor import Supervisor
+from bincount.tracking import runs
+from tests.learn.featured import open_prepared_run
+from tests.learn.test_tune import trials_of
 from tests.local.test_up import Checkout
 from tests.processes import free_ports, is_running, wait_until
-from tests.steps.featured import open_prepared_run
-from tests.steps.test_tune import trials_of
 from tests.stores import make_settings
 
 ROOT = Path(__file__).parents[2]
@@ -38,9 +37,10 @@ STEPS = """
 import json, os, pathlib, sys, time
 
 ANSWERS = {
-    "ingest": {"run_id": "abc", "manifest": "m"}, "prepare": {"prepared": "p"}, "tune": {}, "train": {},
+    "plan": {"plan": "p", "shards": 1, "finished": False}, "fetch": {"shards": 1},
+    "ingest": {"run_id": "abc", "manifest": "m"}, "prepare": {"features": "p"}, "tune": {}, "train": {},
     "evaluate": {}, "register": {"model_version": "1"},
-    "ask_gate": {"agreed": False, "reason": "it guesses.", "against": "none", "comparison": ""},
+    "gate": {"agreed": False, "reason": "it guesses.", "against": "none", "comparison": ""},
     "promote": {"promoted": False, "reason": "it guesses."},
 }
 
@@ -136,7 +136,7 @@ def test_the_scheduler_is_killed_and_two_runs_follow_one_another(tmp_path, monke
             assert airflow.states(run)["promote"] == "success"
         said = airflow.said()
     # What had ended was not done again; what was killed or found its server down was; the runs did not mix.
-    once = ["ingest", "prepare", "tune", "train", "evaluate", "register", "ask_gate", "promote"]
+    once = ["ingest", "prepare", "tune", "train", "evaluate", "register", "gate", "promote"]
     ended = [line.split()[0] for line in said if line.endswith("ends")]
     assert ended == once + once
     begun = [line.split()[0] for line in said if line.endswith("begins")]
@@ -172,7 +172,7 @@ def test_mlflow_is_killed_during_a_search_and_comes_back(tmp_path):
     served = dataclasses.replace(settings, tracking_uri=stack.mlflow_url)
     asked = {"trials": 3, "max_epochs": 40}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in asked.items()]
-    command = [sys.executable, "-m", "bincount", "tune", f"--run-id={run_id}", f"--prepared={prepared}", *words]
+    command = [sys.executable, "-m", "bincount", "tune", f"--run-id={run_id}", f"--features={prepared}", *words]
     environment = {**os.environ, **served.environment(), "PYTHONPATH": str(ROOT)}
 
     def answers():
@@ -184,7 +184,7 @@ def test_mlflow_is_killed_during_a_search_and_comes_back(tmp_path):
     with Supervisor(stack.home) as supervisor:
         supervisor.start(stack.mlflow())
         wait_until(answers, "MLflow answers", WAIT_S)
-        undisturbed = tune(served, run_id=runs.open_run(served), prepared=prepared, **asked)
+        undisturbed = tune(served, run_id=runs.open_run(served), features=prepared, **asked)
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as step:
             wait_until(lambda: len(trials_of(settings, run_id)) == 2, "the second trial begins", WAIT_S)
             kill(supervisor, "mlflow")

@@ -6,9 +6,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from bincount.core.counts import Counts
-from bincount.core.manifest import Manifest, Record, Shard
-from bincount.core.shards import encode_example, frame
+from bincount.counts import Counts
+from bincount.dataset.manifest import Manifest, Record, Shard
+from bincount.dataset.shards import encode_example, frame
 
 PX = 32
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bincount.core.manifest import Manifest
+from bincount.dataset.manifest import Manifest
 from tests.learn.bins import PX, write_bins
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from bincount.core.errors import ConfigError
+from bincount.errors import ConfigError
 from bincount.learn.backbone import build_backbone, set_statistics, stages_of
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)

@@ -47,12 +47,12 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
 from functools import partial
-from bincount.core.manifest import Manifest
+from bincount.dataset.manifest import Manifest
 from bincount.learn import trained
 from bincount.learn.backbone import build_backbone
 from bincount.learn.devices import spread
-from bincount.learn.endtoend import Recipe
-from bincount.learn.photos import Photos
+from bincount.learn.actorle_network import Recipe
+from bincount.learn.photo_batches import Photos
 trained.spread = partial(spread, "CPU")
 workspace, digest, folder = Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
 manifest = Manifest.read(workspace / "manifests", digest)

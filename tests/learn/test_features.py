@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from bincount.core.errors import DataError
-from bincount.learn.dataset import load_photos
+from bincount.errors import DataError
 from bincount.learn.features import extract_features, missing_features, read_examples
+from bincount.learn.photo_batches import load_photos
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 import keras
-from bincount.core.manifest import Manifest
+from bincount.dataset.manifest import Manifest
 from bincount.learn.features import extract_features
 folder, manifests, digest, network = sys.argv[1:]
 manifest = Manifest.read(Path(manifests), digest)

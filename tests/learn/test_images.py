@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bincount.core.errors import ConfigError, DataError
+from bincount.errors import ConfigError, DataError
 from bincount.learn.images import PAD_VALUE, check_image, decode
 
 

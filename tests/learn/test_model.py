@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from bincount.learn.compact import build_compact
+from bincount.learn.backbone import build_compact
 from bincount.learn.model import assemble, average, build_plain_head, join
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)

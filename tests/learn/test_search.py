@@ -6,10 +6,10 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from bincount.core.errors import DataError, StoreError
+from bincount.errors import DataError, StoreError
 from bincount.learn import search
 from bincount.learn.features import Examples
-from bincount.learn.fit import Fitted
+from bincount.learn.head_training import Fitted
 from bincount.learn.search import search_heads
 
 # KerasTuner 1.4.8 names its threads as Python 2 did.

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageFilter
 
-from bincount.learn.sharpness import looks_of, sharpness_of
+from bincount.learn.images import looks_of, sharpness_of
 
 
 def saved(image):

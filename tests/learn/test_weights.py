@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from bincount.core.errors import ConfigError, StoreError
+from bincount.errors import ConfigError, StoreError
 from bincount.learn import weights
 from bincount.learn.backbone import build_backbone
 from bincount.learn.weights import answers, load_network

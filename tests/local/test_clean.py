@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from bincount.core.counts import Counts
-from bincount.core.errors import StoreError
-from bincount.core.manifest import Manifest, Record, Shard
-from bincount.edge.settings import Settings
+from bincount.counts import Counts
+from bincount.dataset.manifest import Manifest, Record, Shard
+from bincount.errors import StoreError
 from bincount.local import clean as module
 from bincount.local.clean import clean, find_items
+from bincount.settings import Settings
 
 OLD = time.time() - 3 * 86_400
 

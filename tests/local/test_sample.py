@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bincount.local.sample.render.render import SAMPLE_BINS, contact_sheet, render_bin, write_sample
 from PIL import Image
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -21,12 +22,11 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bincount.core.errors import ConfigError
-from bincount.core.groups import are_siblings, block_of, groups_of, place_of
-from bincount.core.records import parse_metadata
-from bincount.local.bucket import list_objects
-from bincount.local.sample import SAMPLE_BINS, contact_sheet, render_bin, write_sample
-from bincount.local.sample_plan import plan_bins
+from bincount.dataset.groups import are_siblings, block_of, groups_of, place_of
+from bincount.dataset.metadata import parse_metadata
+from bincount.errors import ConfigError
+from bincount.local.embedded_s3 import list_objects
+from bincount.local.sample.plan import plan_bins
 from tests.processes import wait_until
 
 
@@ -166,7 +166,7 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> 
 def test_a_finished_sample_stays_and_a_killed_one_starts_again(tmp_path: Path) -> None:
     folder = tmp_path / "sample"
 
-    command = [sys.executable, "-m", "bincount.local.sample", f"--folder={folder}", "--bins=4000"]
+    command = [sys.executable, "-m", "bincount.local.sample.render", f"--folder={folder}", "--bins=4000"]
     rendering = subprocess.Popen(command, start_new_session=True)
     wait_until(lambda: [*(tmp_path / "sample.partial").glob("bin-images/*.jpg")], "the first photo is there", 100)
     os.killpg(rendering.pid, signal.SIGKILL)

@@ -1,6 +1,5 @@
 """`bincount up` as a whole: real Airflow, MLflow and bucket, with steps that take no time."""
 
-import argparse
 import json
 import os
 import re
@@ -14,17 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from bincount.core.counts import Counts
-from bincount.core.errors import ConfigError, StoreError
-from bincount.core.manifest import Manifest, Record, Shard
-from bincount.core.shards import encode_example, frame
-from bincount.edge.settings import Settings
+from bincount.cli import parser
+from bincount.counts import Counts
+from bincount.dataset.manifest import Manifest, Record, Shard
+from bincount.dataset.shards import encode_example, frame
+from bincount.errors import ConfigError, StoreError
 from bincount.local.airflow_api import AirflowApi, TaskState
-from bincount.local.forbearance import Forbearance
-from bincount.local.progress import Progress
-from bincount.local.request import write_request
-from bincount.local.up import add_up_arguments, up
-from bincount.steps.tied import session_members
+from bincount.local.up import Forbearance, Progress, up, write_request
+from bincount.process.session_guard import session_members
+from bincount.settings import Settings
 from tests.processes import free_ports, is_running, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -34,20 +31,17 @@ STEPS = """
 import json, logging, pathlib, signal, subprocess, sys, time
 
 ANSWERS = {
-    "plan": {"request": "r", "shards": 5, "finished": False}, "fetch": {"shards": 3},
-    "ingest": {"run_id": "abc", "manifest": "m"}, "prepare": {"prepared": "p"}, "tune": {}, "train": {},
-    "evaluate": {}, "register": {"model_version": "1"}, "ask_gate": {"agreed": False, "reason": "it guesses."},
+    "plan": {"plan": "r", "shards": 5, "finished": False}, "fetch": {"shards": 3},
+    "ingest": {"run_id": "abc", "manifest": "m"}, "prepare": {"features": "p"}, "tune": {}, "train": {},
+    "evaluate": {}, "register": {"model_version": "1"}, "gate": {"agreed": False, "reason": "it guesses."},
     "promote": {"promoted": False, "reason": "it guesses."},
 }
 
 def main():
     verb, here = sys.argv[1], pathlib.Path(__file__).parents[1]
     if verb == "up":
-        from bincount.local.up import add_up_arguments, up
-        import argparse
-        parser = argparse.ArgumentParser()
-        add_up_arguments(parser)
-        raise SystemExit(up(parser.parse_args(sys.argv[2:])))
+        from bincount.real_cli import main as real
+        real()
     if verb == "serve":
         time.sleep(3600)
     mode = (here / "mode").read_text()
@@ -73,6 +67,7 @@ class Checkout:
         for folder in ("bincount", "dags"):
             shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
         (root / "mlruns").mkdir()
+        (root / "bincount" / "cli.py").rename(root / "bincount" / "real_cli.py")
         (root / "bincount" / "cli.py").write_text(STEPS)
         for part, suffix in (("bin-images", "jpg"), ("metadata", "json")):
             (root / "bins" / part).mkdir(parents=True)
@@ -208,10 +203,8 @@ def test_a_taken_port_is_refused_before_anything_starts(checkout):
 
 
 def test_too_many_partitions_are_refused_before_anything_starts():
-    parser = argparse.ArgumentParser()
-    add_up_arguments(parser)
-    with pytest.raises(ConfigError, match="--partitions: must be a whole number from 1 to 64, got 65"):
-        up(parser.parse_args(["--partitions=65"]))
+    with pytest.raises(ConfigError, match="partitions: must be a whole number from 1 to 64, got 65"):
+        up(parser().parse_args(["up", "--partitions=65"]))
 
 
 def test_a_silent_server_is_borne_with_for_a_while():

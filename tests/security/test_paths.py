@@ -6,18 +6,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bincount.core.errors import BincountError, DataError
-from bincount.core.ids import ids_in_range, parse_ids
-from bincount.core.manifest import Manifest
-from bincount.core.records import is_bin_id
-from bincount.edge import registry
-from bincount.edge.s3 import S3Store
-from bincount.edge.settings import Settings
-from bincount.edge.store import open_store
-from bincount.local.bucket import list_objects
-from bincount.steps.ingesting.candidates import list_candidates
-from bincount.steps.ingesting.request import Work
-from bincount.steps.prepared import read_prepared
+from bincount.dataset.candidates import ids_in_range, list_candidates, parse_ids
+from bincount.dataset.job import Work
+from bincount.dataset.manifest import Manifest
+from bincount.dataset.metadata import is_bin_id
+from bincount.errors import BincountError, DataError
+from bincount.learn.feature_cache import read_prepared
+from bincount.local.embedded_s3 import list_objects
+from bincount.settings import Settings
+from bincount.store.open_store import open_store
+from bincount.store.s3 import S3Store
+from bincount.tracking import model_registry
 
 PIECES = [
     "..",
@@ -115,7 +114,7 @@ def test_a_models_address(text):
     """No address but the registry's own is opened: no file, no other server."""
     for uri in (text, f"models:/{text}", f"models:/bincount/{text}"):
         try:
-            version = registry.version_named(SETTINGS, uri) if "@" not in uri else None
+            version = model_registry.version_named(SETTINGS, uri) if "@" not in uri else None
         except BincountError:
             continue
         assert version is None or version.isdigit()

@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
-from bincount.core.errors import BincountError, ConfigError
-from bincount.edge import patience, registry
-from bincount.edge.model_server import Client
-from bincount.edge.settings import Settings, without_passwords
-from bincount.steps.ingest import collect
+from bincount.client import Client
+from bincount.dataset.ingest import collect
+from bincount.errors import BincountError, ConfigError
+from bincount.settings import Settings, without_passwords
+from bincount.store import retry
+from bincount.tracking import model_registry
 from tests.processes import free_ports
 
 SECRET = "pl4nted-S3cret"
@@ -40,17 +41,17 @@ def test_addresses_are_shown_without_passwords(text, shown):
 
 def test_no_message_names_it(nobody, tmp_path, monkeypatch, caplog):
     caplog.set_level("DEBUG")
-    monkeypatch.setattr(patience, "BEFORE_S", 0.1)
+    monkeypatch.setattr(retry, "BEFORE_S", 0.1)
     settings = Settings(tmp_path, nobody, tmp_path, buckets={"bins": nobody}, serving_url=nobody, serving_token=SECRET)
     told = [repr(settings)]
     with Client(nobody, token=SECRET, retries=0, timeout_s=1) as client:
         for call in (
-            lambda: registry.alias(settings, "champion"),
+            lambda: model_registry.alias(settings, "champion"),
             lambda: collect(settings, source="s3://bins"),
             lambda: client.count([b"x"]),
             lambda: Client(nobody.replace("http", "ftp")),
-            lambda: registry.alias(Settings(tmp_path, nobody.replace("http", "ftp"), tmp_path), "champion"),
-            lambda: Settings.from_env({"BINCOUNT_BUCKETS": f"bins={nobody.replace('http', 'ftp')}"}),
+            lambda: model_registry.alias(Settings(tmp_path, nobody.replace("http", "ftp"), tmp_path), "champion"),
+            lambda: Settings.from_env({"BINCOUNT_BUCKETS": json.dumps({"bins": nobody.replace("http", "ftp")})}),
         ):
             with pytest.raises(BincountError) as caught:
                 call()
@@ -77,6 +78,6 @@ def test_the_command_and_a_tasks_link_do_not_name_it(nobody, tmp_path):
 
 def test_a_wrong_setting_is_quoted_without_it():
     with pytest.raises(ConfigError) as caught:
-        Settings.from_env({"BINCOUNT_BUCKETS": f"http://ada:{SECRET}@host"})
+        Settings.from_env({"BINCOUNT_BUCKETS": json.dumps({"bins": f"ada:{SECRET}@host"})})
     assert SECRET not in str(caught.value)
     assert json.dumps(str(caught.value))

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bincount.edge.model_server import Client
-from bincount.local.airflow_api import FINISHED, AirflowApi
-from bincount.local.http import ask
+from bincount.client import Client
+from bincount.local.airflow_api import FINISHED, AirflowApi, ask
 from bincount.server.engine import Engine
 from bincount.server.secrets import read_env, write_secrets
 from tests.processes import free_ports, wait_until

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from bincount.core.errors import ConfigError, DataError
+from bincount.errors import ConfigError, DataError
 from bincount.server.backup import DATABASES, FOLDERS, back_up, restore
 from bincount.server.engine import Engine
 

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from bincount.core.errors import DataError, StoreError
+from bincount.errors import DataError, StoreError
 from bincount.serving.batcher import Batcher
 
 

@@ -18,7 +18,7 @@ import pytest
 from pyarrow import parquet
 
 from bincount.client import Client, DataError, StoreError
-from tests.serving.test_follow import SLOW, workers_of
+from tests.serving.test_follower import SLOW, workers_of
 from tests.serving.versions import PHOTOS, get, name, register_version, serving, wait_until
 from tests.stores import make_settings
 

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from bincount.core.errors import DataError
-from bincount.edge import registry
-from bincount.edge.model_server import count_bins
-from bincount.steps.evaluate import evaluate
-from bincount.steps.golden import read_golden
-from bincount.steps.promote import promote
-from bincount.steps.register import register
-from bincount.steps.verify_serving import verify_serving
+from bincount.client import count_bins
+from bincount.errors import DataError
+from bincount.evaluate.evaluate import evaluate
+from bincount.registry.golden import read_golden
+from bincount.registry.promotion import promote
+from bincount.registry.register import register
+from bincount.registry.serving_check import verify_serving
+from bincount.tracking import model_registry
+from tests.evaluate.trained import cheat, open_trained_run, write_manifest
 from tests.processes import free_ports
-from tests.steps.trained import cheat, open_trained_run, write_manifest
 from tests.stores import make_settings
 from tests.tiny import photo
 
@@ -39,7 +39,7 @@ def served(tmp_path_factory):
     version = register(settings, run_id=run_id)["model_version"]
     cheat(settings, run_id, lambda record: True)
     assert promote(settings, model_version=version)["promoted"]  # after `bincount serve` has answered right
-    assert "met: served, it answers 5 golden bins" in registry.version_of(settings, version).description
+    assert "met: served, it answers 5 golden bins" in model_registry.version_of(settings, version).description
     port = free_ports(1)[0]
     # Not the directory of the checkout: the installed package must do.
     command = [Path(sys.executable).with_name("mlflow"), "models", "serve", "-m", "models:/bincount@champion"]
@@ -184,7 +184,7 @@ def test_the_client_passes_the_servers_refusal_on(served):
 
 def test_verify_serving_notices_another_model(served):
     """Golden answers of a model that is not the one served."""
-    from bincount.core.errors import StoreError
+    from bincount.errors import StoreError
 
     settings, version, _ = served
     run_id = next((settings.workspace / "runs").iterdir()).name

@@ -3,8 +3,8 @@
 import pytest
 
 from bincount.client import Client
-from bincount.core.answers import same_answer
-from bincount.core.errors import DataError
+from bincount.errors import DataError
+from bincount.mismatch.answer import same_answer
 from tests.serving.versions import PHOTOS, about, name, register_version, serving, wait_until
 from tests.stores import make_settings
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bincount.client import Client
-from bincount.core.answers import same_answer
-from bincount.edge.settings import Settings
+from bincount.mismatch.answer import same_answer
+from bincount.settings import Settings
 from tests.processes import free_ports
 from tests.serving.versions import PHOTOS, about, get, name, register_version, serving, wait_until
 from tests.stores import make_settings

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 import bincount.serving
-from bincount.core.answers import answer_of
-from bincount.core.calibration import Calibration
-from bincount.core.counts import Counts
-from bincount.edge import packaging, registry, runs, tracking
-from bincount.edge.mlflow_door import door
+from bincount.counts import Counts
+from bincount.mismatch.answer import answer_of
+from bincount.mismatch.calibration import Calibration
+from bincount.tracking import model_registry, runs
+from bincount.tracking.client import door
 from tests.processes import free_ports
 from tests.tiny import photo, write_model
 
@@ -32,7 +32,7 @@ def register_version(settings, *, seed=0, code=CODE, golden=None, calibrated=Fal
     `golden` changes the answers that are kept with it; `code` is what MLflow
     loads; without `calibrated` it is as versions were before there were bounds.
     """
-    from bincount.learn.predict import Predictor
+    from bincount.learn.predictor import Predictor
 
     run_id = runs.open_run(settings)
     folder = settings.run(run_id) / "model"
@@ -46,16 +46,16 @@ def register_version(settings, *, seed=0, code=CODE, golden=None, calibrated=Fal
             (Path(place) / f"{row}.photo").write_bytes(each)
         kept = {str(row): answer for row, answer in enumerate(answers)}
         (Path(place) / "answers.json").write_text(json.dumps(golden(kept) if golden else kept))
-        tracking.log_artifacts(settings, run_id, Path(place), "golden")
-    package = packaging.Package(code, folder, ["mlflow"], PHOTOS[0], {})
-    version = packaging.register(settings, run_id, package, {"bincount.manifest": f"{seed:016d}"}, "")
+        runs.log_artifacts(settings, run_id, Path(place), "golden")
+    package = model_registry.Package(code, folder, ["mlflow"], PHOTOS[0], {})
+    version = model_registry.register(settings, run_id, package, {"bincount.manifest": f"{seed:016d}"}, "")
     return version, answers
 
 
-def name(settings, version, alias=registry.CHAMPION):
+def name(settings, version, alias=model_registry.CHAMPION):
     """Points an alias at a version."""
     with door(settings, "tests") as client:
-        client.set_registered_model_alias(registry.MODEL, alias, version)
+        client.set_registered_model_alias(model_registry.MODEL, alias, version)
 
 
 @contextlib.contextmanager

@@ -1,1 +1,0 @@
-"""Facts and rules: no bucket, no tensor, no clock."""

@@ -1,0 +1,1 @@
+"""From a bucket to a manifest of checked, split bins."""

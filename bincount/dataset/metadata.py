@@ -1,0 +1,86 @@
+"""What a bin's metadata file says."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from bincount.dataset.rejection import BadObject
+
+_BIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+LARGEST_COUNT = 100_000
+"""No bin holds more; a larger number in the books is no count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """The recorded content of one bin.
+
+    Attributes:
+        recorded: Number of items the books say are in the bin, >= 0.
+        skus: Keys of the products recorded in it, sorted; empty for an empty bin.
+    """
+
+    recorded: int
+    skus: tuple[str, ...]
+
+
+def is_bin_id(text: str) -> bool:
+    """Whether `text` may be a bin's id: letters, digits, "-" and "_", 64 at most.
+
+    Ids come from outside and name objects and files, so nothing that could
+    leave a folder passes.
+
+    Example:
+        >>> is_bin_id("00523"), is_bin_id("../523"), is_bin_id("")
+        (True, False, False)
+    """
+    return _BIN_ID.fullmatch(text) is not None
+
+
+def parse_metadata(bin_id: str, data: bytes) -> Metadata:
+    """Reads the bucket's metadata JSON of one bin.
+
+    Args:
+        bin_id: The bin's id, for the message.
+        data: The file's bytes: UTF-8 JSON with ``EXPECTED_QUANTITY`` and ``BIN_FCSKU_DATA``.
+
+    Raises:
+        BadObject: If the JSON is broken, the count is no whole number >= 0, or
+            it is not the sum of its products' quantities.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        raise _bad(bin_id, "metadata is no JSON", f"must be JSON, got {data[:40]!r}") from None
+    if not isinstance(document, dict):
+        raise _bad(bin_id, "metadata is no JSON object", f"must be a JSON object, got {type(document).__name__}")
+    recorded = document.get("EXPECTED_QUANTITY")
+    if not _is_count(recorded):
+        rule = f"EXPECTED_QUANTITY must be a whole number >= 0, got {recorded!r:.40}"
+        raise _bad(bin_id, "recorded count is no count", rule)
+    products = document.get("BIN_FCSKU_DATA")
+    if not isinstance(products, dict):
+        rule = f"BIN_FCSKU_DATA must be an object, got {type(products).__name__}"
+        raise _bad(bin_id, "products are no object", rule)
+    quantities: list[Any] = [
+        product.get("quantity") if isinstance(product, dict) else None for product in products.values()
+    ]
+    if not all(_is_count(quantity) for quantity in quantities):
+        rule = f"every quantity must be a whole number >= 0, got {quantities!r:.80}"
+        raise _bad(bin_id, "quantity is no count", rule)
+    if sum(quantities) != recorded:
+        rule = f"EXPECTED_QUANTITY must be the sum of its products' quantities {sum(quantities)}, got {recorded}"
+        raise _bad(bin_id, "recorded count is not the sum of its products", rule)
+    return Metadata(recorded, tuple(sorted(products)))
+
+
+def _bad(bin_id: str, reason: str, rule: str) -> BadObject:
+    aside = "Fix the file, or let ingest set it aside (it does by default)."
+    return BadObject(reason, f"metadata/{bin_id}.json: {rule}. {aside}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT

@@ -1,0 +1,109 @@
+"""What an ingest will do, decided before it fetches the first photo.
+
+Everything here follows from ids, metadata and sizes alone: no order of
+arrival, no clock, no number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from bincount.dataset.groups import block_of, groups_of
+from bincount.dataset.split import SHARES, part_of
+from bincount.errors import DataError
+
+SHARD_BYTES = 100_000_000
+# Mean size of a photo in s3://aft-vbi-pds, for photos whose size was not listed.
+PHOTO_BYTES = 57_000
+
+
+class Place(NamedTuple):
+    """Where a bin belongs: its group and its part."""
+
+    group: str
+    part: str
+
+
+def draw_order(ids: Iterable[str], seed: int) -> list[str]:
+    """Orders ids as if drawn at random; another seed, another order.
+
+    An id's place depends on itself and the seed alone, so that a draw from a
+    larger set contains no surprise: of two sets' first ids, those in both come
+    in the same order.
+    """
+    return sorted(ids, key=lambda bin_id: hashlib.sha256(f"bincount/draw/{seed}/{bin_id}".encode()).digest())
+
+
+def place_bins(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tuple[dict[str, Place], list[str]]:
+    """Gives every wanted bin its group and part, and sets siblings aside.
+
+    Groups are judged on every bin whose metadata was read, wanted or not: two
+    wanted photos with an unwanted one between them are still one bin. Where a
+    group crosses a block's border into another part, the wanted photos in the part of
+    its first wanted one stay and the others are set aside.
+
+    Args:
+        wanted: Ids whose count is wanted.
+        skus: Products recorded in each bin whose metadata was read.
+
+    Returns:
+        Place by id in `place_of` order, and the ids set aside in the same order.
+    """
+    placed: dict[str, Place] = {}
+    aside: list[str] = []
+    part_of_group: dict[str, str] = {}
+    wanted = wanted if isinstance(wanted, set | frozenset | dict) else set(wanted)
+    for bin_id, group in groups_of(skus, skus).items():
+        if bin_id not in wanted:
+            continue
+        part = part_of(bin_id)
+        if part_of_group.setdefault(group, part) == part:
+            placed[bin_id] = Place(group, part)
+        else:
+            aside.append(bin_id)
+    return placed, aside
+
+
+def cut_shards(listed: Iterable[tuple[str, int, int]]) -> Iterator[list[tuple[str, int, int]]]:
+    """Cuts bins into shards of about 100 MB.
+
+    Args:
+        listed: Id, photo's size in bytes and mark of each bin, in `place_of` order.
+
+    Returns:
+        The same, shard by shard.
+    """
+    shard: list[tuple[str, int, int]] = []
+    filled = 0
+    for one in listed:
+        size_bytes = one[1]
+        if shard and filled + size_bytes > SHARD_BYTES:
+            yield shard
+            shard, filled = [], 0
+        shard.append(one)
+        filled += size_bytes
+    if shard:
+        yield shard
+
+
+def check_parts(part_by_id: Mapping[str, str]) -> None:
+    """Checks that every part of the data holds a bin.
+
+    Raises:
+        DataError: If one is empty; the message says how many bins it would take.
+    """
+    empty = sorted(set(SHARES) - set(part_by_id.values()))
+    if not empty:
+        return
+    blocks = len({block_of(bin_id) for bin_id in part_by_id})
+    # So many blocks leave the smallest part empty once in a hundred draws.
+    needed = math.ceil(math.log(0.01) / math.log(1 - min(SHARES.values())))
+    bins = needed * max(1, round(len(part_by_id) / max(1, blocks)))
+    raise DataError(
+        f"parts: each must hold a bin, got none for {', '.join(empty)} with {len(part_by_id)} bins from {blocks} "
+        f"blocks of 20 ids. Take about {bins} bins from {needed} blocks or more: a larger --limit, more --ids or "
+        "wider --counts."
+    )

@@ -1,0 +1,60 @@
+"""Bins that are set aside: which, and why."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+
+from bincount.errors import DataError
+
+SIBLING = "sibling in another part"
+
+
+class BadObject(DataError):
+    """A photo or a metadata file that is not what it should be.
+
+    Attributes:
+        reason: The kind of fault in a few words, the same for every object that has it.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One bin that was set aside.
+
+    Attributes:
+        id: The bin's id.
+        reason: The kind of fault, such as "photo is cut short".
+        detail: What exactly was found, "" where the reason says it all.
+    """
+
+    id: str
+    reason: str
+    detail: str = ""
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the object is at fault: a sibling is set aside for the split's sake only."""
+        return self.reason != SIBLING
+
+
+def count_reasons(rejected: Iterable[Rejected]) -> dict[str, int]:
+    """Counts what was set aside by reason, the most frequent first."""
+    counted = Counter(one.reason for one in rejected)
+    return dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0])))
+
+
+def table_of(rejected: Iterable[Rejected]) -> str:
+    """Writes the table beside a manifest: CSV with the columns id, reason and detail."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["id", "reason", "detail"])
+    table.writerows(astuple(one) for one in rejected)
+    return text.getvalue()

@@ -1,1 +1,0 @@
-"""The doors to the outside: the environment, buckets, the tracking server."""

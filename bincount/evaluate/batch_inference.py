@@ -1,0 +1,119 @@
+"""A model's folder, and what the model says of photos."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bincount.dataset.manifest import Manifest, Record
+from bincount.dataset.shards import photos_of
+from bincount.errors import ConfigError
+from bincount.evaluate.drift_baseline import Reference
+from bincount.evaluate.evaluation import truth_of
+from bincount.settings import Settings
+
+if TYPE_CHECKING:
+    from bincount.learn.predictor import Predictor
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 64
+_REFERENCE = 2000
+_DIGITS = 6
+
+
+def model_of(settings: Settings, run_id: str) -> tuple[Path, dict]:
+    """The folder of a run's model and what its `model.json` says.
+
+    Raises:
+        ConfigError: If the run has no trained model.
+    """
+    folder = settings.run(run_id) / "model"
+    try:
+        return folder, json.loads((folder / "model.json").read_text())
+    except OSError:
+        raise ConfigError(f"run {run_id}: must have a trained model, got none. Run `bincount train` first.") from None
+
+
+def digest_of_model(folder: Path) -> str:
+    """16 hex digits of the SHA-256 of a model's files: another model, another digest."""
+    digest = hashlib.sha256()
+    for name in ("model.json", "model.keras"):
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def predict_records(
+    settings: Settings, manifest: Manifest, records: Sequence[Record], predictor: Predictor
+) -> np.ndarray:
+    """What a model says of the photos of some records.
+
+    Returns:
+        (N, C) distributions in the records' order; the work holds 64 photos at a time.
+    """
+    return np.concatenate([predictor.predict(photos) for photos in _batches(settings, manifest, records)])
+
+
+def observe_records(
+    settings: Settings, manifest: Manifest, records: Sequence[Record], predictor: Predictor
+) -> tuple[np.ndarray, Reference]:
+    """What a model says of the photos of some records, and what later photos are to be held against.
+
+    Args:
+        settings: Where the photos are.
+        manifest: The bins.
+        records: Those that the model has not learned from, one or more.
+        predictor: The model, with features.
+
+    Returns:
+        (N, C) distributions in the records' order, and the reference: of all
+        records; its features, of at most 2,000 of them.
+    """
+    counts = predictor.counts
+    every = -(-len(records) // _REFERENCE)  # features take 8 kB a photo: some are enough to know their spread
+    seen: dict[str, list[np.ndarray]] = {"probabilities": [], "brightness": [], "sharpness": []}
+    features: list[np.ndarray] = []
+    row = 0
+    for photos in _batches(settings, manifest, records):
+        observed = predictor.observe(photos)
+        for name, values in seen.items():
+            values.append(getattr(observed, name))
+        if observed.features is not None:
+            features.append(observed.features[-row % every :: every])
+        row += len(photos)
+    probabilities, brightness, sharpness = (np.concatenate(values) for values in seen.values())
+    facts = {
+        "predicted": np.asarray(counts.values)[probabilities.argmax(axis=1)],
+        "recorded": np.asarray(counts.values)[truth_of(records, counts)],
+        "confidence": rounded(probabilities.max(axis=1)),
+        "width": np.asarray([record.width_px for record in records]),
+        "height": np.asarray([record.height_px for record in records]),
+        "brightness": rounded(brightness),
+        "sharpness": rounded(sharpness),
+    }
+    return probabilities, Reference.of(facts, np.concatenate(features) if features else None, counts)
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """To six digits, float64: what lies beyond differs with the processor."""
+    return np.round(values.astype(np.float64), _DIGITS)
+
+
+def _batches(settings: Settings, manifest: Manifest, records: Sequence[Record]) -> Iterator[list[bytes]]:
+    """The photos of some records, 64 at a time; says now and then how far it is."""
+    photos = photos_of(settings, manifest, records)
+    told = time.monotonic()
+    for start in range(0, len(records), _BATCH):
+        expected = min(_BATCH, len(records) - start)
+        yield [next(photos) for _ in range(expected)]
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            _log.info("scored %d of %d bins", start + expected, len(records))

@@ -1,0 +1,144 @@
+"""Whether the photos and answers of now are still like those that a model was judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from bincount.config import DriftLimits
+
+FACTS = tuple(field.name for field in fields(DriftLimits))
+"""What is compared."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How often values of a fact fell between some edges.
+
+    Attributes:
+        edges: (E,) rising; value v lies in the slot of the first edge >= v, or in the last.
+        seen: (E + 1,) how many values each slot holds.
+        total: Sum of all values.
+    """
+
+    edges: tuple[float, ...]
+    seen: tuple[int, ...]
+    total: float = 0.0
+
+    @classmethod
+    def of(cls, values: np.ndarray, edges: Sequence[float] | None = None) -> Histogram:
+        """Counts (N,) values; without edges the slots are tenths of them, and two for what lies outside.
+
+        The slots end at values that were seen, so that many of the same (all
+        photos 640 px wide) fill a slot of their own.
+        """
+        values = np.asarray(values, dtype=float)
+        if edges is None:
+            tenths = np.quantile(values, np.linspace(0.1, 1, 10), method="nearest") if len(values) else []
+            least = [np.nextafter(values.min(), -np.inf)] if len(values) else []
+            edges = np.unique([*least, *tenths]).tolist()
+        return cls(tuple(edges), (0,) * (len(edges) + 1)).plus(values)
+
+    def plus(self, values: np.ndarray) -> Histogram:
+        """The same with more (N,) values."""
+        more = np.bincount(np.searchsorted(self.edges, values), minlength=len(self.seen))
+        seen = tuple(int(count) for count in np.add(self.seen, more))
+        return Histogram(self.edges, seen, self.total + float(np.sum(values)))
+
+    def emptied(self) -> Histogram:
+        """The same slots with nothing in them."""
+        return Histogram(self.edges, (0,) * len(self.seen))
+
+    @property
+    def number(self) -> int:
+        """How many values it holds."""
+        return sum(self.seen)
+
+    @property
+    def mean(self) -> float:
+        """Mean of all values; not a number where there is none."""
+        return self.total / self.number if self.number else float("nan")
+
+
+def psi(then: Sequence[int], now: Sequence[int]) -> float:
+    """The population stability index of two histograms, in nats; 0 where their shares are the same.
+
+    Half a value is added to each slot, so that empty ones have a logarithm.
+
+    Args:
+        then: (S,) how many values each slot held.
+        now: (S,) the same of other values.
+
+    Source:
+        Kullback and Leibler's divergence J(1, 2), 1951; the name and its limits are credit scoring's.
+    """
+    shares = [(np.asarray(seen, dtype=float) + 0.5) / (np.sum(seen) + 0.5 * len(seen)) for seen in (then, now)]
+    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+
+
+def psi_by_chance(slots: int, then: int, now: int) -> float:
+    """What the index stays below in 999 of 1,000 cases if nothing but the draw differs.
+
+    Args:
+        slots: Slots of the histograms.
+        then: Values in the one.
+        now: Values in the other.
+
+    Source:
+        Yurdakul, Statistical Properties of Population Stability Index, 2018: it is distributed as
+        (1/then + 1/now) chi-square with slots - 1 degrees of freedom. The quantile is Wilson and Hilferty's, 1931.
+
+    Example:
+        >>> round(psi_by_chance(12, 800, 300), 2)
+        0.14
+    """
+    degrees = max(1, slots - 1)
+    part = 2 / (9 * degrees)
+    quantile = degrees * (1 - part + 3.0902 * part**0.5) ** 3
+    return quantile * (1 / max(1, then) + 1 / max(1, now))
+
+
+def drift_of(then: Mapping[str, Histogram], now: Mapping[str, Histogram], limits: DriftLimits) -> dict:
+    """Holds the facts of now against those of a model's reference.
+
+    Args:
+        then: The reference's, by fact.
+        now: Those of now in the same slots.
+        limits: What is a drift.
+
+    Returns:
+        JSON-ready: `compared` bins with `reference` bins, `facts` (by name
+        their `psi`, its `limit`, the means `then` and `now`) and `beyond`, the
+        names of those above their limit.
+    """
+    facts = {}
+    for name in FACTS:
+        if name not in then or not now[name].number:
+            continue
+        before, after = then[name], now[name]
+        chance = psi_by_chance(len(before.seen), before.number, after.number)
+        facts[name] = {
+            "psi": round(psi(before.seen, after.seen), 4),
+            "limit": round(max(getattr(limits, name), chance), 4),
+            "then": float(f"{before.mean:.4g}"),
+            "now": float(f"{after.mean:.4g}"),
+        }
+    return {
+        "compared": max((now[name].number for name in facts), default=0),
+        "reference": max((each.number for each in then.values()), default=0),
+        "facts": facts,
+        "beyond": [name for name, fact in facts.items() if fact["psi"] > fact["limit"]],
+    }
+
+
+def sentence_of(name: str, fact: Mapping[str, float]) -> str:
+    """A fact of `drift_of` in words.
+
+    Example:
+        >>> sentence_of("brightness", {"psi": 1.2, "limit": 0.25, "then": 112.0, "now": 71.0})
+        'brightness is 71 on average, was 112 (PSI 1.20, limit 0.25)'
+    """
+    psi_of, limit = fact["psi"], fact["limit"]
+    return f"{name} is {fact['now']:g} on average, was {fact['then']:g} (PSI {psi_of:.2f}, limit {limit:.2f})"

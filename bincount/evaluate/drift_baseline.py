@@ -1,0 +1,125 @@
+"""What the photos were like that a model was judged on, kept in the model's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bincount.counts import Counts
+from bincount.errors import DataError
+from bincount.evaluate.drift import FACTS, Histogram
+from bincount.files import write_whole
+
+FILE = "reference.json"
+_FORMAT = "bincount-reference-1"
+_COUNTED = ("predicted", "recorded")
+_NOTHING = 1e-8
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The facts of `drift.FACTS` as they were, and what features are measured from.
+
+    Attributes:
+        histograms: By fact.
+        center: (D,) mean of the network's features; empty where the model gives none.
+        spread: (D,) their standard deviation.
+    """
+
+    histograms: Mapping[str, Histogram]
+    center: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    spread: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @classmethod
+    def of(cls, facts: Mapping[str, np.ndarray], features: np.ndarray | None, counts: Counts) -> Reference:
+        """Describes N bins.
+
+        Args:
+            facts: (N,) values of each fact but `features`; counts as they are recorded and answered.
+            features: (N, D) what the network makes of the photos; None where it does not say.
+            counts: What the model tells apart.
+        """
+        center, spread = np.zeros(0), np.zeros(0)
+        if features is not None:
+            center, spread = _short(features.mean(0, dtype=np.float64)), _short(features.std(0, dtype=np.float64))
+            facts = {**facts, "features": distance_of(features, center, spread)}
+        edges = [value + 0.5 for value in counts.values[:-1]]
+        histograms = {
+            name: Histogram.of(facts[name], edges if name in _COUNTED else None) for name in FACTS if name in facts
+        }
+        return cls(histograms, center, spread)
+
+    def distance(self, features: np.ndarray | None, number: int) -> np.ndarray:
+        """(N,) of `distance_of`; not a number where there are no features."""
+        if features is None or not len(self.center):
+            return np.full(number, np.nan)
+        return distance_of(features, self.center, self.spread)
+
+    def write(self, folder: Path) -> None:
+        """Writes it into a model's folder, whole or not at all."""
+        content = {
+            "format": _FORMAT,
+            "facts": {
+                name: {"edges": each.edges, "seen": each.seen, "total": each.total}
+                for name, each in self.histograms.items()
+            },
+            "features": {"center": self.center.tolist(), "spread": self.spread.tolist()},
+        }
+        write_whole(folder / FILE, [json.dumps(content).encode()])
+
+    @classmethod
+    def read(cls, folder: Path) -> Reference | None:
+        """Reads it from a model's folder; None in one that was registered before there were any.
+
+        Raises:
+            DataError: If the file is not what it should be.
+        """
+        path = folder / FILE
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_bytes())
+            if content["format"] != _FORMAT or set(content["facts"]) - set(FACTS):
+                raise ValueError(content["format"])
+            histograms = {
+                name: Histogram(tuple(each["edges"]), tuple(each["seen"]), float(each["total"]))
+                for name, each in content["facts"].items()
+            }
+            if any(len(each.seen) != len(each.edges) + 1 for each in histograms.values()):
+                raise ValueError("edges and slots")
+            center, spread = (np.asarray(content["features"][name], dtype=float) for name in ("center", "spread"))
+            return cls(histograms, center, spread)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path.name}: must be a {_FORMAT}, got {error!r}. Delete it and run `bincount evaluate` again."
+            ) from None
+
+
+def distance_of(features: np.ndarray, center: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """How far features lie from a mean, in standard deviations: 1 on average where they were measured.
+
+    Args:
+        features: (N, D).
+        center: (D,) the mean.
+        spread: (D,) the standard deviation; a feature that never varied is left out.
+
+    Returns:
+        (N,) root mean squares over the D features.
+
+    Source:
+        The Mahalanobis distance with a diagonal covariance, for photos unlike those learned: Lee et al., A Simple
+        Unified Framework for Detecting Out-of-Distribution Samples, 2018, arXiv 1807.03888.
+    """
+    alive = spread > _NOTHING
+    if not alive.any():
+        return np.zeros(len(features))
+    return np.sqrt((((features[:, alive] - center[alive]) / spread[alive]) ** 2).mean(axis=1))
+
+
+def _short(values: np.ndarray) -> np.ndarray:
+    """Six digits are enough, and a file of thousands of features stays small."""
+    return np.asarray([float(f"{value:.6g}") for value in values])

@@ -1,0 +1,316 @@
+"""Judges any registered model on any bins, straight from their source."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bincount.config import FetchConfig
+from bincount.counts import Counts
+from bincount.dataset.candidates import find_candidates
+from bincount.dataset.groups import groups_of, place_of
+from bincount.dataset.manifest import Manifest, Record
+from bincount.dataset.metadata import parse_metadata
+from bincount.dataset.photo_check import size_of_photo
+from bincount.dataset.placement import draw_order
+from bincount.dataset.rejection import BadObject, Rejected
+from bincount.dataset.split import LEARNED, part_of
+from bincount.errors import ConfigError, DataError
+from bincount.evaluate.evaluation import judge
+from bincount.evaluate.leakage import familiar_bins, is_another_bucket
+from bincount.progress import Progress
+from bincount.settings import Settings
+from bincount.store.interface import Fetched, Store
+from bincount.store.open_store import open_store
+from bincount.tracking import model_registry
+
+if TYPE_CHECKING:
+    from bincount.learn.predictor import Predictor
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate_source(
+    settings: Settings,
+    *,
+    model: str,
+    source: str,
+    ids: str | None = None,
+    counts: str | None = None,
+    limit: int | None = None,
+) -> dict:
+    """Scores a registered model on the bins of a source, all of them but those it has learned from.
+
+    Nothing is kept on disk: metadata are read first, then photos go through
+    the model as they arrive.
+
+    Args:
+        settings: Names tracking server, buckets and the workspace with the model's manifest.
+        model: "models:/bincount/VERSION" or "models:/bincount@ALIAS".
+        source: "s3://BUCKET" or a folder in the bucket's layout.
+        ids: A file of ids or a range such as "00001-01999"; None lists the source.
+        counts: Only bins with these counts, such as "1-5", all of which the model must know; None: all it knows.
+        limit: How many bins to draw, None for all.
+
+    Returns:
+        exact, within_one, mae, rmse, nll, rps, ece and the other `metrics` of
+        `evaluate.evaluation.judge`, flat, beside its intervals, baselines and
+        tables; `model`, `source`, `counts`, `set_aside` (bins by reason) and
+        `learned_from`: "known", or "unknown" where the model's manifest is not in this workspace.
+
+    Raises:
+        ConfigError: If there is no such model, source or count.
+        DataError: If no bin is left to judge.
+        StoreError: If the source or the tracking server does not answer.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit: must be 1 or more, got {limit!r}. Leave it out for all bins.")
+    store = open_store(source, settings)
+    version = model_registry.version_of(settings, model_registry.version_named(settings, model))
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = model_registry.fetch_model(settings, version.version, Path(folder))
+        from bincount.learn.predictor import Predictor
+
+        predictor = Predictor(fetched)
+    bins = read_bins(store, ids=ids, counts=_wanted(counts, predictor.counts), limit=limit)
+    learned = _learned(settings, predictor.facts["manifest"], version.tags.get("bincount.source"), store.source, bins)
+    familiar = familiar_bins(bins.recorded, bins.skus, learned) if learned else {}
+    records, probabilities, sharpness, rejected = _answers(store, bins, familiar, predictor)
+    set_aside = Counter([*familiar.values(), *(one.reason for one in rejected)])
+    if bins.others:
+        set_aside[f"its count is none of {counts or predictor.counts}"] = bins.others
+    if not records:
+        reasons = ", ".join(f"{number} x {reason}" for reason, number in set_aside.most_common()) or "nothing found"
+        raise DataError(f"{store.source}: must hold a bin to judge, got none ({reasons}). Name other bins.")
+    evaluation = judge(probabilities, records, predictor.counts, sharpness)
+    _log.info("judged %d bins of %s with version %s", len(records), store.source, version.version)
+    return {
+        **evaluation.pop("metrics"),
+        "model": f"models:/{model_registry.MODEL}/{version.version}",
+        "source": store.source,
+        "counts": str(predictor.counts),
+        "set_aside": dict(set_aside.most_common()),
+        "learned_from": "unknown" if learned is None else "known",
+        **evaluation,
+    }
+
+
+def _wanted(counts: str | None, known: Counts) -> Counts:
+    wanted = Counts.parse(counts) if counts else known
+    strange = set(zip(wanted.values, wanted.names, strict=True)) - set(zip(known.values, known.names, strict=True))
+    if strange:
+        raise ConfigError(
+            f"--counts: must be among the counts the model knows, {known}, got {counts!r}. "
+            "Leave it out for all of them."
+        )
+    return wanted
+
+
+def _learned(
+    settings: Settings, manifest: str, learned_source: str | None, source: str, bins: Bins
+) -> Callable[[str], bool] | None:
+    """Tells by its id whether the model learned from a bin; None where nobody knows."""
+    try:
+        records = Manifest.read(settings.manifests, manifest).records
+    except DataError:
+        if learned_source == source:  # a bin's part follows from its id, so it can have learned from no other
+            return lambda bin_id: part_of(bin_id) in LEARNED
+        _log.warning(
+            "manifest %s is not in this workspace: bins that the model learned from cannot be set aside", manifest
+        )
+        return None
+    learned: Mapping[str, Record] = {record.id: record for record in records if record.part in LEARNED}
+    if learned_source != source and is_another_bucket(bins.recorded, bins.skus, learned):
+        _log.info("%s: its ids name other bins than those that the model learned from", source)
+        return lambda bin_id: False
+    return learned.__contains__
+
+
+def _answers(
+    store: Store, bins: Bins, familiar: Collection[str], predictor: Predictor
+) -> tuple[list[Record], np.ndarray, list[float], list[Rejected]]:
+    """Records, (N, C) distributions and sharpness of what can be judged, and what cannot."""
+    from bincount.learn.images import sharpness_of
+
+    groups = groups_of(bins.skus, bins.skus)
+    ids = [bin_id for bin_id in bins.recorded if bin_id not in familiar]
+    records: list[Record] = []
+    rows: list[np.ndarray] = []
+    sharpness: list[float] = []
+    rejected = list(bins.rejected)
+    for one in predict_bins(store, ids, predictor):
+        if isinstance(one, Rejected):
+            _log.warning("bin %s is set aside: %s", one.id, one.reason)
+            rejected.append(one)
+            continue
+        records.append(_record(one, groups[one.id], bins))
+        rows.append(one.probabilities)
+        sharpness.append(sharpness_of(one.photo))
+    return records, np.stack(rows) if rows else np.empty(0), sharpness, rejected
+
+
+def _record(one: Predicted, group: str, bins: Bins) -> Record:
+    return Record(
+        id=one.id,
+        group=group,
+        recorded=bins.recorded[one.id],
+        part="",  # it stands in no manifest and in no shard
+        n_skus=len(bins.skus[one.id]),
+        width_px=one.width_px,
+        height_px=one.height_px,
+        size_bytes=len(one.photo),
+        etag=one.etag,
+        shard=-1,
+        offset=-1,
+    )
+
+
+_BATCH = 64
+
+
+@dataclass
+class Bins:
+    """What the metadata of some bins of a source say; no photo is fetched for it.
+
+    Attributes:
+        recorded: Recorded count of each wanted bin, in `place_of` order.
+        skus: Products of every bin that was looked at and is sound.
+        rejected: What was set aside.
+        others: How many bins have a count that is not wanted.
+    """
+
+    recorded: dict[str, int] = field(default_factory=dict)
+    skus: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rejected: list[Rejected] = field(default_factory=list)
+    others: int = 0
+
+
+class Predicted(NamedTuple):
+    """What a model says of one photo.
+
+    Attributes:
+        id: The bin's id.
+        photo: The photo's bytes.
+        etag: The store's tag of it, "" where it has none.
+        width_px: Its width.
+        height_px: Its height.
+        probabilities: (C,) float32.
+    """
+
+    id: str
+    photo: bytes
+    etag: str
+    width_px: int
+    height_px: int
+    probabilities: np.ndarray
+
+
+def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: int | None = None) -> Bins:
+    """Reads what bins record.
+
+    Args:
+        store: Where they are.
+        ids: A file of ids, a range such as "00001-01999", or None for all.
+        counts: Which counts are wanted, None for all of them.
+        limit: How many wanted bins to draw, as `ingest` draws them; None for all.
+
+    Raises:
+        ConfigError: If `ids` is no such thing, or the source holds no bin.
+        StoreError: If the source does not answer.
+    """
+    candidates, bins = find_candidates(store, ids), Bins()
+    order = candidates.ids if limit is None else draw_order(candidates.ids, seed=0)
+    whole = [bin_id for bin_id in order if bin_id not in candidates.halves]
+    bins.rejected = [Rejected(bin_id, candidates.halves[bin_id]) for bin_id in order if bin_id in candidates.halves]
+    keys = (f"metadata/{bin_id}.json" for bin_id in whole)
+    with (
+        Progress("metadata", len(whole)) as progress,
+        closing(store.fetch(keys, workers=FetchConfig.workers)) as answers,
+    ):
+        for bin_id, answer in zip(whole, answers, strict=False):
+            progress.step(len(answer.data or b""))
+            if answer.data is None:
+                bins.rejected.append(Rejected(bin_id, f"metadata is {answer.problem}"))
+                continue
+            try:
+                metadata = parse_metadata(bin_id, answer.data)
+            except BadObject as error:
+                bins.rejected.append(Rejected(bin_id, error.reason, str(error)))
+                continue
+            bins.skus[bin_id] = metadata.skus
+            if counts is not None and counts.index_of(metadata.recorded) is None:
+                bins.others += 1
+                continue
+            bins.recorded[bin_id] = metadata.recorded
+            if len(bins.recorded) == limit:
+                break
+    bins.recorded = {bin_id: bins.recorded[bin_id] for bin_id in sorted(bins.recorded, key=place_of)}
+    return bins
+
+
+def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iterator[Predicted | Rejected]:
+    """Fetches photos and says what a model makes of them, or why one is set aside.
+
+    Later photos are fetched while the model works; no more than a thousand are held at a time.
+
+    Args:
+        store: Where the photos are.
+        ids: Ids of the bins.
+        predictor: The model.
+
+    Yields:
+        One for each bin, in the order of `ids`.
+
+    Raises:
+        StoreError: If the source does not answer.
+    """
+    keys = (f"bin-images/{bin_id}.jpg" for bin_id in ids)
+    with Progress("photos", len(ids)) as progress, closing(store.fetch(keys, workers=FetchConfig.workers)) as answers:
+        remaining = zip(ids, answers, strict=False)
+        while batch := list(islice(remaining, _BATCH)):
+            for one, (_, answer) in zip(_predict(batch, predictor), batch, strict=True):
+                progress.step(len(answer.data or b""), isinstance(one, Rejected))
+                yield one
+
+
+def _predict(batch: Sequence[tuple[str, Fetched]], predictor: Predictor) -> list[Predicted | Rejected]:
+    judged = [_look(bin_id, answer) for bin_id, answer in batch]
+    sound = [one for one in judged if not isinstance(one, Rejected)]
+    rows = iter(_distributions(sound, predictor))
+    return [one if isinstance(one, Rejected) else _with(one, next(rows)) for one in judged]
+
+
+def _look(bin_id: str, answer: Fetched) -> Predicted | Rejected:
+    """The photo without its distribution, or why it is set aside."""
+    if answer.data is None:
+        return Rejected(bin_id, f"photo is {answer.problem}")
+    try:
+        return Predicted(bin_id, answer.data, answer.etag, *size_of_photo(bin_id, answer.data), np.empty(0))
+    except BadObject as error:
+        return Rejected(bin_id, error.reason, str(error))
+
+
+def _distributions(sound: Sequence[Predicted], predictor: Predictor) -> Sequence[np.ndarray | DataError]:
+    if not sound:
+        return []
+    try:
+        return list(predictor.predict([one.photo for one in sound]))
+    except DataError as error:  # a header promised more than the pixels hold: find out whose
+        if len(sound) == 1:
+            return [error]
+        return [row for one in sound for row in _distributions([one], predictor)]
+
+
+def _with(one: Predicted, row: np.ndarray | DataError) -> Predicted | Rejected:
+    if isinstance(row, DataError):
+        return Rejected(one.id, "photo cannot be decoded", str(row))
+    return one._replace(probabilities=row)

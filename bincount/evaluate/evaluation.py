@@ -1,0 +1,169 @@
+"""Everything there is to say about a model's predictions on bins it did not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from bincount.counts import Counts
+from bincount.dataset.manifest import Record
+from bincount.errors import DataError
+from bincount.evaluate import metrics
+from bincount.evaluate.bootstrap import bootstrap, interval
+from bincount.evaluate.metrics import baselines_of
+from bincount.evaluate.quality_checks import Scores
+
+
+def unseen(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
+    """The records of bins whose group has no photo among the learned ones.
+
+    A part is assigned by blocks of ids, and a group may reach across a block's border.
+
+    Args:
+        records: Records of the test part.
+        learned: Groups of the bins that a model learned from.
+    """
+    groups = set(learned)
+    return [record for record in records if record.group not in groups]
+
+
+def truth_of(records: Sequence[Record], counts: Counts) -> np.ndarray:
+    """(N,) class index of each record.
+
+    Raises:
+        DataError: If a bin stands twice among them or its count is no class.
+    """
+    if len({record.id for record in records}) != len(records):
+        raise DataError("evaluation: each bin must be scored exactly once, got one twice. Run `bincount ingest` again.")
+    truth = [counts.index_of(record.recorded) for record in records]
+    for record, index in zip(records, truth, strict=True):
+        if index is None:
+            raise DataError(
+                f"bin {record.id}: its count must be one of {', '.join(counts.names)}, got {record.recorded}. "
+                "Ingest the counts the model knows."
+            )
+    return np.asarray(truth, dtype=int)
+
+
+def judge(
+    probabilities: np.ndarray, records: Sequence[Record], counts: Counts, sharpness: Sequence[float] | None = None
+) -> dict:
+    """Computes every figure of an evaluation, ready for JSON.
+
+    Args:
+        probabilities: (N, C) predicted distributions, in the order of `records`.
+        records: (N,) the bins, each once.
+        counts: The C classes.
+        sharpness: (N,) how sharp each photo is; None: no slices by it.
+
+    Returns:
+        `metrics` (flat), `baselines` (each figure of "always the largest class"
+        and of "always the class prior"), `intervals` (95 % over groups, by
+        metric), `differences` (95 % intervals of metric minus baseline),
+        `per_count`, `confusion`, `reliability`, `coverage` and `slices`.
+
+    Raises:
+        DataError: If predictions and records do not fit each other.
+    """
+    truth = truth_of(records, counts)
+    values = metrics.values_per_bin(probabilities, truth, counts)
+    gaps = metrics.calibration_per_bin(probabilities, truth)
+    names = list(values)
+    groups = [record.group for record in records]
+    means = bootstrap(groups, np.column_stack([*values.values(), gaps]))
+    drawn = {name: means[:, index] for index, name in enumerate(names)}
+    drawn["rmse"] = np.sqrt(drawn.pop("squared"))
+    drawn["ece"] = abs(means[:, len(names) :]).sum(axis=1)
+    return {
+        "metrics": {
+            **metrics.summary_of(values, gaps),
+            "ece_by_chance": metrics.ece_by_chance(probabilities),
+            "bins": len(records),
+            "groups": len(set(groups)),
+        },
+        "baselines": baselines_of(truth, counts),
+        "intervals": {name: interval(samples) for name, samples in drawn.items()},
+        "differences": {
+            "exact": interval(drawn["exact"] - drawn["largest_class"]),
+            "nll": interval(drawn["nll"] - drawn["prior_nll"]),
+        },
+        "per_count": metrics.table_per_count(probabilities, truth, counts),
+        "confusion": metrics.confusion_of(probabilities, truth, counts).tolist(),
+        "reliability": metrics.diagram_of(probabilities, truth),
+        "coverage": _coverage(probabilities, values),
+        "slices": _slices(records, values, sharpness),
+    }
+
+
+def scores_of(evaluation: dict) -> Scores:
+    """What the gate reads of what `judge` gave."""
+    figures = evaluation["metrics"]
+    return Scores(
+        bins=figures["bins"],
+        groups=figures["groups"],
+        exact=figures["exact"],
+        largest_class=figures["largest_class"],
+        nll=figures["nll"],
+        prior_nll=figures["prior_nll"],
+        nll_difference=tuple(evaluation["differences"]["nll"]),
+        ece=figures["ece"],
+        ece_by_chance=figures["ece_by_chance"],
+    )
+
+
+def _coverage(probabilities: np.ndarray, values: dict[str, np.ndarray]) -> list[dict]:
+    """How right the model is on the bins it is surest of: the tenth of them, two tenths, up to all."""
+    surest = np.argsort(-probabilities.max(axis=1), kind="stable")
+    kept = [max(1, round(len(surest) * tenths / 10)) for tenths in range(1, 11)]
+    return [
+        {
+            "coverage": bins / len(surest),
+            "bins": bins,
+            **{figure: float(values[figure][surest[:bins]].mean()) for figure in ("exact", "within_one", "mae")},
+        }
+        for bins in dict.fromkeys(kept)
+    ]
+
+
+def _slices(
+    records: Sequence[Record], values: dict[str, np.ndarray], sharpness: Sequence[float] | None
+) -> dict[str, list[dict]]:
+    """Figures by what a photo looks like: is one kind of bin counted worse?"""
+    keys = {
+        "orientation": [_orientation(record) for record in records],
+        "size": [_size(record) for record in records],
+        "products": [str(record.n_skus) if record.n_skus < 4 else "4 or more" for record in records],
+    }
+    if sharpness is not None:
+        keys["sharpness"] = _thirds(np.asarray(sharpness))
+    return {
+        kind: [
+            {
+                "slice": name,
+                "bins": int((np.asarray(of) == name).sum()),
+                **{
+                    figure: float(values[figure][np.asarray(of) == name].mean())
+                    for figure in ("exact", "within_one", "mae", "nll", "largest_class")
+                },
+            }
+            for name in sorted(set(of))
+        ]
+        for kind, of in keys.items()
+    }
+
+
+def _thirds(sharpness: np.ndarray) -> list[str]:
+    low, high = np.quantile(sharpness, [1 / 3, 2 / 3])
+    return ["1 blurred" if value <= low else "2 middling" if value <= high else "3 sharp" for value in sharpness]
+
+
+def _orientation(record: Record) -> str:
+    if record.width_px == record.height_px:
+        return "square"
+    return "landscape" if record.width_px > record.height_px else "portrait"
+
+
+def _size(record: Record) -> str:
+    longest = max(record.width_px, record.height_px)
+    return "up to 400 px" if longest <= 400 else "401 to 600 px" if longest <= 600 else "above 600 px"

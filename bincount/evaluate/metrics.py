@@ -1,0 +1,272 @@
+"""How good predicted distributions over counts are.
+
+Everything is computed from a value per bin, so that a figure, its interval
+over groups and its slices are means of the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bincount.counts import Counts
+from bincount.errors import DataError
+
+# Figures that are the mean of a value per bin; rmse is the root of one.
+MEANS = ("exact", "within_one", "mae", "nll", "rps", "largest_class", "prior_nll")
+
+# A probability of 0 for what happened would cost infinitely much; float32 ends here.
+_LEAST = 1e-7
+
+
+def counted(probabilities: np.ndarray) -> np.ndarray:
+    """The class answered for each bin: the most probable one, the lower one of two equals.
+
+    Args:
+        probabilities: (N, C), each row summing to 1.
+
+    Returns:
+        (N,) class indices.
+    """
+    return probabilities.argmax(axis=1)
+
+
+def values_per_bin(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> dict[str, np.ndarray]:
+    """Scores every bin by itself.
+
+    An open class counts as its lowest count: "6+" is 6. The two baselines know
+    the class frequencies of these very bins, which no model may, so they are
+    the hardest of their kind: "always the largest class" and "always the class prior".
+
+    Args:
+        probabilities: (N, C) predicted distribution over classes, rows summing to 1.
+        truth: (N,) class index of each bin, in 0..C-1.
+        counts: The C classes.
+
+    Returns:
+        A (N,) array of each of:
+        exact: 1 where the most probable count is the recorded one.
+        within_one: 1 where it is at most one away.
+        mae: Distance in items of the distribution's median (its lower one).
+        squared: Squared distance of its mean; `rmse` is the root of their mean.
+        nll: Minus the natural logarithm of the recorded count's probability.
+        rps: Ranked probability score: squared distance of the cumulative
+            distributions, summed over counts. In items, 0 to C-1 (Epstein 1969;
+            the discrete CRPS, not divided by C-1).
+        largest_class: 1 where the largest class is the recorded one.
+        prior_nll: `nll` of the class prior.
+
+    Raises:
+        DataError: If there is no bin, or the arrays do not fit each other.
+
+    Example:
+        >>> p = np.array([[0.2, 0.5, 0.3]])
+        >>> scores = values_per_bin(p, np.array([2]), Counts.parse("1-3"))
+        >>> {name: round(float(value[0]), 3) for name, value in scores.items() if name != "prior_nll"}
+        {'exact': 0.0, 'within_one': 1.0, 'mae': 1.0, 'squared': 0.81, 'nll': 1.204, 'rps': 0.53, 'largest_class': 1.0}
+    """
+    _check(probabilities, truth, counts)
+    values = np.asarray(counts.values)
+    actual = values[truth]
+    answered = values[counted(probabilities)]
+    cumulative = probabilities.cumsum(axis=1)
+    median = values[(cumulative < 0.5 - 1e-9).sum(axis=1).clip(max=len(counts) - 1)]
+    reached = np.arange(len(counts)) >= truth[:, None]  # (N, C) the recorded count's own cumulative distribution
+    frequency = np.bincount(truth, minlength=len(counts)) / len(truth)
+    return {
+        "exact": (answered == actual).astype(float),
+        "within_one": (abs(answered - actual) <= 1).astype(float),
+        "mae": abs(median - actual).astype(float),
+        "squared": (probabilities @ values - actual) ** 2,
+        "nll": _surprise(probabilities[np.arange(len(truth)), truth]),
+        "rps": ((cumulative - reached) ** 2)[:, :-1].sum(axis=1),
+        "largest_class": (truth == frequency.argmax()).astype(float),
+        "prior_nll": _surprise(frequency[truth]),
+    }
+
+
+def summary_of(values: Mapping[str, np.ndarray], gaps: np.ndarray) -> dict[str, float]:
+    """The figures of all bins from their values: those of `MEANS`, `rmse` and `ece`.
+
+    Args:
+        values: What `values_per_bin` gave, or means of it over resamples, any shape (..., N).
+        gaps: What `reliability.calibration_per_bin` gave.
+    """
+    figures = {name: float(values[name].mean()) for name in MEANS}
+    return {**figures, "rmse": float(np.sqrt(values["squared"].mean())), "ece": float(abs(gaps.mean(axis=0)).sum())}
+
+
+def table_per_count(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> list[dict[str, object]]:
+    """One row a count: how many bins record it, how many of them are found, and what it is taken for.
+
+    Returns:
+        Rows with `count`, `bins`, `answered` (bins answered with it), `recall`,
+        `precision`, `within_one`, `mean` (average predicted mean in items);
+        None where nothing defines a figure.
+    """
+    answered = counted(probabilities)
+    values = np.asarray(counts.values)
+    means = probabilities @ values
+    near = abs(values[answered] - values[truth]) <= 1
+    rows = []
+    for index, name in enumerate(counts.names):
+        recorded, given = truth == index, answered == index
+        rows.append(
+            {
+                "count": name,
+                "bins": int(recorded.sum()),
+                "answered": int(given.sum()),
+                "recall": _mean(given[recorded]),
+                "precision": _mean(recorded[given]),
+                "within_one": _mean(near[recorded]),
+                "mean": _mean(means[recorded]),
+            }
+        )
+    return rows
+
+
+def confusion_of(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> np.ndarray:
+    """(C, C) number of bins by recorded class (row) and answered class (column)."""
+    table = np.zeros((len(counts), len(counts)), dtype=int)
+    np.add.at(table, (truth, counted(probabilities)), 1)
+    return table
+
+
+def embed(probabilities: np.ndarray, counts: Counts, values: Sequence[int]) -> np.ndarray:
+    """Writes distributions over some counts onto more counts, 0 for those the model does not know.
+
+    Example:
+        >>> embed(np.array([[0.3, 0.7]]), Counts.parse("1-2"), (0, 1, 2, 3))
+        array([[0. , 0.3, 0.7, 0. ]])
+    """
+    wide = np.zeros((len(probabilities), len(values)))
+    wide[:, [list(values).index(value) for value in counts.values]] = probabilities
+    return wide
+
+
+def _surprise(probability: np.ndarray) -> np.ndarray:
+    return -np.log(np.maximum(probability, _LEAST))
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if values.size else None
+
+
+def _check(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> None:
+    if probabilities.shape != (len(truth), len(counts)) or not len(truth):
+        raise DataError(
+            f"probabilities: must be at least one row of {len(counts)} a bin, got {probabilities.shape} "
+            f"for {len(truth)} bins. Score the model on bins of the counts it knows."
+        )
+    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < 0:
+        worst = int(abs(probabilities.sum(axis=1) - 1).argmax())
+        raise DataError(
+            f"probabilities: each row must be >= 0 and sum to 1, got {probabilities[worst].tolist()} in row {worst}. "
+            "Train the model again."
+        )
+
+
+FIGURES = ("exact", "within_one", "mae", "rmse", "nll", "rps", "ece")
+"""What a model is judged by."""
+
+
+def baselines_of(truth: np.ndarray, counts: Counts) -> dict[str, dict[str, float | None]]:
+    """The same figures of what answers without looking: the hardest such baselines, told these bins' frequencies.
+
+    Args:
+        truth: (N,) class index of each bin.
+        counts: The C classes.
+
+    Returns:
+        exact, within_one, mae, rmse, nll, rps and ece of "largest_class", which
+        claims the largest class with certainty (so its nll is infinite: None),
+        and of "class_prior", which claims the class frequencies.
+
+    Example:
+        >>> baselines_of(np.array([0, 0, 1]), Counts.parse("1-2"))["largest_class"]["exact"]
+        0.6666666666666666
+    """
+    frequency = np.bincount(truth, minlength=len(counts)) / len(truth)
+    answers = {"largest_class": np.eye(len(counts))[frequency.argmax()], "class_prior": frequency}
+    figures: dict[str, dict[str, float | None]] = {}
+    for name, row in answers.items():
+        rows = np.tile(row, (len(truth), 1))
+        found = summary_of(values_per_bin(rows, truth, counts), calibration_per_bin(rows, truth))
+        figures[name] = {figure: found[figure] for figure in FIGURES}
+    if frequency.max() < 1:
+        figures["largest_class"]["nll"] = None
+    return figures
+
+
+_INTERVALS, _DRAWS = 10, 200
+
+
+def calibration_per_bin(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Puts each bin's confidence minus its being right into the interval its confidence lies in.
+
+    The absolute column means sum up to the expected calibration error (ECE,
+    Guo et al. 2017) over ten equal intervals of confidence.
+
+    Args:
+        probabilities: (N, C) predicted distribution over classes.
+        truth: (N,) class index of each bin.
+
+    Returns:
+        (N, 10), zero but in one column a row.
+
+    Example:
+        >>> gaps = calibration_per_bin(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
+        >>> float(abs(gaps.mean(axis=0)).sum().round(2))  # (|0.9 - 1| + |0.8 - 0|) / 2
+        0.45
+    """
+    confidence = probabilities.max(axis=1)
+    gaps = np.zeros((len(truth), _INTERVALS))
+    gaps[np.arange(len(truth)), _interval_of(confidence)] = confidence - (counted(probabilities) == truth)
+    return gaps
+
+
+def ece_by_chance(probabilities: np.ndarray) -> float:
+    """The ECE that 95 % of perfectly calibrated models with these confidences would stay below.
+
+    Few bins show a calibration error by chance alone: up to 0.16 for 60 bins.
+    Here being right is drawn with the very probability claimed (consistency
+    resampling, Broecker and Smith 2007), so an ECE above this is the model's.
+    """
+    confidence = probabilities.max(axis=1)
+    member = np.eye(_INTERVALS)[_interval_of(confidence)]  # (N, 10)
+    rng = np.random.default_rng(0)
+    found = [
+        abs((confidence - (rng.random(len(confidence)) < confidence)) @ member).sum() / len(confidence)
+        for _ in range(_DRAWS)
+    ]
+    return float(np.quantile(found, 0.95))
+
+
+def diagram_of(probabilities: np.ndarray, truth: np.ndarray) -> list[dict]:
+    """The reliability diagram: a row for each interval of confidence that holds bins.
+
+    Args:
+        probabilities: (N, C) predicted distribution over classes.
+        truth: (N,) class index of each bin.
+
+    Returns:
+        Rows with `from` (the interval's lower end), `bins`, and on average their `confidence` and share `right`.
+    """
+    confidence = probabilities.max(axis=1)
+    right = counted(probabilities) == truth
+    interval = _interval_of(confidence)
+    return [
+        {
+            "from": index / _INTERVALS,
+            "bins": int((interval == index).sum()),
+            "confidence": float(confidence[interval == index].mean()),
+            "right": float(right[interval == index].mean()),
+        }
+        for index in np.unique(interval)
+    ]
+
+
+def _interval_of(confidence: np.ndarray) -> np.ndarray:
+    """(N,) which of the equal intervals each confidence lies in."""
+    return np.minimum((confidence * _INTERVALS).astype(int), _INTERVALS - 1)

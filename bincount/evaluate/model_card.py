@@ -1,0 +1,275 @@
+"""The model's card: what it can and cannot do, for people."""
+
+from __future__ import annotations
+
+import base64
+import html
+from dataclasses import dataclass
+from pathlib import Path
+
+from bincount.config import GateLimits
+from bincount.evaluate.detection_metrics import KINDS
+from bincount.evaluate.evaluation import scores_of
+from bincount.evaluate.quality_checks import quality_checks
+
+LICENCE = (
+    "Photos of the Amazon Bin Image Dataset are licensed CC BY-NC-SA 3.0 US: attribution, no commercial use, "
+    "share alike. A model trained on them is for non-commercial use. "
+    "Bins that bincount renders itself are not part of it."
+)
+
+_ROWS = {
+    "exact": "answered exactly",
+    "within_one": "at most one item off",
+    "mae": "mean absolute error of the median, items",
+    "rmse": "root mean squared error of the mean, items",
+    "nll": "negative log likelihood",
+    "rps": "ranked probability score, items",
+    "ece": "expected calibration error",
+}
+
+
+def card_of(evaluation: dict, run_id: str, limits: GateLimits) -> list[Block]:
+    """The blocks of a model's card; a string is a paragraph."""
+    figures, facts, curves = evaluation["metrics"], evaluation["facts"], evaluation["curves"]
+    parts = ", ".join(f"{count} {part}" for part, count in evaluation["parts"].items())
+    return [
+        Heading(1, f"bincount: {facts['backbone']} for counts {facts['counts']}"),
+        *summary_of(evaluation, limits),
+        Heading(2, "By recorded count"),
+        Table(
+            ("count", "bins", "recall", "precision", "within one", "mean prediction"),
+            tuple(
+                (
+                    row["count"],
+                    str(row["bins"]),
+                    *(_percent(row[figure]) for figure in ("recall", "precision", "within_one")),
+                    "" if row["mean"] is None else f"{row['mean']:.2f}",
+                )
+                for row in evaluation["per_count"]
+            ),
+        ),
+        Picture("per_count.png", "Share of the bins of each count that are found."),
+        Picture("confusion.png", "Recorded against answered count."),
+        Picture("reliability.png", "How often an answer of some confidence is exact."),
+        Picture("coverage.png", "How often it is wrong on the bins it is surest of."),
+        Heading(2, "By kind of photo"),
+        Table(
+            ("kind", "photos", "bins", "exact", "largest class", "within one", "NLL"),
+            tuple(
+                (
+                    kind,
+                    row["slice"],
+                    str(row["bins"]),
+                    _percent(row["exact"]),
+                    _percent(row["largest_class"]),
+                    _percent(row["within_one"]),
+                    f"{row['nll']:.3f}",
+                )
+                for kind, rows in evaluation["slices"].items()
+                for row in rows
+            ),
+        ),
+        Picture("slices.png", "The same as a picture."),
+        Picture("misses.png", "The worst misses. The record may be wrong as well as the model."),
+        Heading(2, "How it was made"),
+        *([Picture("curves.png", "Learning curves: in training and on bins it does not learn from.")] * bool(curves)),
+        Table(
+            ("what", "value"),
+            (
+                ("run", run_id),
+                ("source", str(evaluation["source"])),
+                ("bins", parts),
+                *((name, str(value)) for name, value in facts.items() if not isinstance(value, dict | list)),
+            ),
+        ),
+        f"{figures['set_aside']} test bins were set aside because a sibling photo of the same bin was learned from.",
+        Heading(2, "Limits"),
+        "The recorded count is what the books say, not a count by hand: some of the records are wrong. One photo does "
+        "not show what lies behind; published models reach 55 to 56 % exact on counts 0 to 5.",
+    ]
+
+
+def summary_of(evaluation: dict, limits: GateLimits) -> list[Block]:
+    """The card's head: the verdict, the figures and the licence."""
+    figures, intervals = evaluation["metrics"], evaluation["intervals"]
+    baselines = evaluation["baselines"]
+
+    def shown(name: str, value: float | None) -> str:
+        if value is None:
+            return "infinite"
+        return _percent(value) if name in ("exact", "within_one") else f"{value:.3f}"
+
+    return [
+        _verdict(evaluation, limits),
+        Table(
+            ("test bins", "value", "95 % interval", "always the largest class", "always the class prior"),
+            tuple(
+                (
+                    text,
+                    shown(name, figures[name]),
+                    " to ".join(shown(name, end) for end in intervals[name]),
+                    *(shown(name, baselines[kind][name]) for kind in ("largest_class", "class_prior")),
+                )
+                for name, text in _ROWS.items()
+            ),
+        ),
+        f"Scored on {figures['bins']} bins in {figures['groups']} groups that it did not learn from; intervals by "
+        "drawing groups anew. The baselines are told the class frequencies of these very bins. "
+        f"By chance alone a calibrated model may show an ECE of up to {figures['ece_by_chance']:.3f} here.",
+        f"Data licence: {LICENCE}",
+    ]
+
+
+def _verdict(evaluation: dict, limits: GateLimits) -> str:
+    checks = quality_checks(scores_of(evaluation), limits)
+    failed = [check for check in checks if not check.met]
+    if not failed:
+        return f"Better than the baselines: {', '.join(check.figures for check in checks[1:3])}."
+    beaten = {"exact", "nll"}.isdisjoint(check.rule for check in failed)
+    verdict = "Better than the baselines, but not fit for service" if beaten else "No better than a baseline"
+    return f"{verdict}: {'; '.join(check.figures for check in failed)}."
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+_STYLE = """<style>
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 0.9rem; display: block; overflow-x: auto; }
+th, td { text-align: left; padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid #8884; }
+td { font-variant-numeric: tabular-nums; }
+figure { margin: 1.5rem 0; }
+img { max-width: 100%; background: white; }
+figcaption { font-size: 0.85rem; opacity: 0.8; }
+</style>"""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A title, of level 1 or 2."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells below their titles."""
+
+    titles: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file beside the card."""
+
+    name: str
+    caption: str
+
+
+Block = Heading | Table | Picture | str
+
+
+def to_markdown(blocks: list[Block]) -> str:
+    """Writes blocks as Markdown in which nothing from outside is markup."""
+    return "\n\n".join(_markdown(block) for block in blocks) + "\n"
+
+
+def to_html(blocks: list[Block], folder: Path) -> str:
+    """Writes blocks as one HTML page with its pictures inside, everything else escaped."""
+    body = "\n".join(_html(block, folder) for block in blocks)
+    title = html.escape(next(block.text for block in blocks if isinstance(block, Heading)))
+    return f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n{_STYLE}\n{body}\n</html>\n'
+
+
+def _markdown(block: Block) -> str:
+    if isinstance(block, Heading):
+        return f"{'#' * block.level} {_plain(block.text)}"
+    if isinstance(block, Picture):
+        return f"![{_plain(block.caption)}]({block.name})"
+    if isinstance(block, Table):
+        lines = [block.titles, ("---",) * len(block.titles), *block.rows]
+        return "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
+    return _plain(block)
+
+
+def _plain(text: str) -> str:
+    for mark in "\\`*_[]|":
+        text = text.replace(mark, f"\\{mark}")
+    return html.escape(text, quote=False).replace("\n", " ")
+
+
+def _html(block: Block, folder: Path) -> str:
+    if isinstance(block, Heading):
+        return f"<h{block.level}>{html.escape(block.text)}</h{block.level}>"
+    if isinstance(block, Picture):
+        data = base64.b64encode((folder / block.name).read_bytes()).decode()
+        caption = html.escape(block.caption)
+        return (
+            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+    if isinstance(block, Table):
+        head = "".join(f"<th>{html.escape(title)}</th>" for title in block.titles)
+        rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>\n" for row in block.rows)
+        return f"<table><tr>{head}</tr>\n{rows}</table>"
+    return f"<p>{html.escape(block)}</p>"
+
+
+def variance_blocks(evaluation: dict) -> list[Block]:
+    """The blocks on wrong records, from what `variance_evaluation.judge_variance` gave."""
+    found = evaluation["variance"]
+    if not found["kinds"]:
+        return []
+    return [
+        Heading(2, "Finding wrong records"),
+        f"Errors planted in {found['error_rate']:.0%} of the test bins' records; each bin with every error at once. "
+        "Image-blind ranks by the record alone and is told how often each is wrong: without photos none is better.",
+        Table(
+            ("errors", "bins", "AUROC", "95 % interval", "image-blind", "difference, 95 %", "AUPRC", "of random"),
+            tuple(
+                (
+                    KINDS[kind],
+                    str(row["bins"]),
+                    f"{row['model']['auroc']:.3f}",
+                    " to ".join(f"{end:.3f}" for end in row["intervals"]["auroc"]),
+                    f"{row['image_blind']['auroc']:.3f}",
+                    " to ".join(f"{end:+.3f}" for end in row["intervals"]["difference"]),
+                    f"{row['model']['auprc']:.3f}",
+                    f"{row['random']['auprc']:.3f}",
+                )
+                for kind, row in found["kinds"].items()
+            ),
+        ),
+        Table(
+            ("errors", "bins counted", "precision", "recall", "lift", "image-blind lift", "false alarms per 1,000"),
+            tuple(
+                (
+                    KINDS[kind],
+                    f"{float(share):.0%}",
+                    f"{at['precision']:.1%}",
+                    f"{at['recall']:.1%}",
+                    f"{at['lift']:.1f}",
+                    f"{row['image_blind']['at'][share]['lift']:.1f}",
+                    f"{at['false_alarms']:.0f}",
+                )
+                for kind, row in found["kinds"].items()
+                for share, at in row["model"]["at"].items()
+            ),
+        ),
+        Table(
+            ("errors", "cost a bin", "image-blind", "random or all"),
+            tuple(
+                (
+                    KINDS[kind],
+                    *(f"{row[ranking]['expected_cost']:.3f}" for ranking in ("model", "image_blind", "random")),
+                )
+                for kind, row in found["kinds"].items()
+            ),
+        ),
+        f"In costs of counting a bin, where a missed error costs {found['miss_cost']:g} of them.",
+    ]

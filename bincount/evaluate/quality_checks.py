@@ -1,0 +1,80 @@
+"""Whether a model is good enough by itself: enough test bins, better than both baselines, calibrated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bincount.config import GateLimits
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the gate needs to know of a model's evaluation on its test part.
+
+    Attributes:
+        bins: Number of test bins.
+        groups: Number of groups they lie in.
+        exact: Share counted exactly.
+        largest_class: Share of the largest class among the same bins.
+        nll: Mean negative log likelihood.
+        prior_nll: That of the class prior.
+        nll_difference: 95 % interval of `nll` minus `prior_nll`.
+        ece: Expected calibration error.
+        ece_by_chance: What it stays below for 95 % of perfectly calibrated models.
+    """
+
+    bins: int
+    groups: int
+    exact: float
+    largest_class: float
+    nll: float
+    prior_nll: float
+    nll_difference: tuple[float, float]
+    ece: float
+    ece_by_chance: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule of the gate, whether it is met, and the figures as a clause of a sentence."""
+
+    rule: str
+    met: bool
+    figures: str
+
+
+def quality_checks(scores: Scores, limits: GateLimits) -> tuple[Check, ...]:
+    """Checks an evaluation against the limits, with no champion to compare with.
+
+    Returns:
+        The rules "groups", "exact", "nll" and "ece", in this order.
+    """
+    low, high = scores.nll_difference
+    beats = scores.exact > scores.largest_class
+    surprised_less = high < 0
+    allowed = max(limits.ece, scores.ece_by_chance)
+    return (
+        Check(
+            "groups",
+            scores.groups >= limits.groups,
+            f"only {scores.groups} groups of test bins, where at least {limits.groups} are needed to judge",
+        ),
+        Check(
+            "exact",
+            beats,
+            f"it counts {scores.exact:.1%} of {scores.bins} test bins exactly, "
+            f"{'where' if beats else 'and'} always answering the largest class gets {scores.largest_class:.1%}",
+        ),
+        Check(
+            "nll",
+            surprised_less,
+            f"its NLL is {scores.nll:.3f} to the class prior's {scores.prior_nll:.3f} "
+            f"(difference {low:+.3f} to {high:+.3f}{'' if surprised_less else ', which must be below 0'})",
+        ),
+        Check(
+            "ece",
+            scores.ece <= allowed,
+            f"its calibration error is {scores.ece:.3f}, where {limits.ece} is allowed "
+            f"and chance explains {scores.ece_by_chance:.3f}",
+        ),
+    )

@@ -1,0 +1,132 @@
+"""What `prepare` leaves for the steps that learn: features, and all that is known of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bincount.dataset.manifest import Manifest, Shard
+from bincount.dataset.partition import ALL, Partition
+from bincount.errors import ConfigError
+from bincount.files import read_json
+from bincount.locks import alone
+from bincount.settings import Settings
+
+if TYPE_CHECKING:
+    from bincount.learn.features import Examples
+    from bincount.learn.photo_batches import Photos
+
+_log = logging.getLogger(__name__)
+
+_LOG_EVERY_S = 5.0
+NETWORK = "backbone.keras"
+"""The saved network in a folder of features."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The features of one manifest's bins.
+
+    Attributes:
+        folder: The cache that holds them, and the network they come from.
+        manifest: The bins.
+        facts: `manifest` (digest), `backbone`, `weights`, `fit` and `image_px`.
+    """
+
+    folder: Path
+    manifest: Manifest
+    facts: dict[str, Any]
+
+    @property
+    def backbone_path(self) -> Path:
+        """The saved network, from photos to features."""
+        return self.folder / NETWORK
+
+    @property
+    def trains_whole(self) -> bool:
+        """Whether the network is trained whole, on photos: there are no features then."""
+        return self.facts["backbone"] == "compact"
+
+    def photos(self, settings: Settings, *parts: str) -> Photos:
+        """Photos and classes of some parts."""
+        from bincount.learn.photo_batches import Photos
+
+        facts, paths = self.facts, shard_paths(settings, self.manifest.shards)
+        return Photos(self.manifest, parts, paths, image_px=facts["image_px"], fit=facts["fit"])
+
+    def examples(self, part: str) -> Examples:
+        """Features and classes of one part."""
+        from bincount.learn.features import read_examples
+
+        return read_examples(self.folder, self.manifest, part)
+
+
+def read_prepared(settings: Settings, key: str) -> Prepared:
+    """Finds what `prepare` named `key`; features damaged since then are computed again.
+
+    Raises:
+        ConfigError: If there is nothing of that name.
+        DataError: If a shard that is needed again is damaged.
+    """
+    match = re.fullmatch(r"([0-9a-f]{16})-([0-9a-f]{16})", key)
+    folder, manifest = match.groups() if match else ("", "")
+    note = settings.features / folder / f"{manifest}.json"
+    facts = read_json(note) if match else None
+    if facts is None:
+        raise ConfigError(f"prepared: must be a key that prepare printed, got {key!r}. Run `bincount prepare` first.")
+    prepared = Prepared(note.parent, Manifest.read(settings.manifests, manifest), facts)
+    compute_missing(settings, prepared)
+    return prepared
+
+
+def compute_missing(settings: Settings, prepared: Prepared, share: Partition = ALL) -> float | None:
+    """Computes what the cache lacks of a share of the shards, logging as it goes.
+
+    Whoever computes the same shard at the same time is waited for.
+
+    Returns:
+        Photos a second, None if nothing was left to compute.
+
+    Raises:
+        DataError: If a shard, a photo or the network is damaged.
+    """
+    if prepared.trains_whole:
+        return None
+    from bincount.learn.backbone import load_backbone
+    from bincount.learn.features import extract_features, missing_features
+
+    rates: list[float] = []
+    if missing := missing_features(prepared.folder, share.pick(prepared.manifest.shards)):
+        extract_features(
+            prepared.folder,
+            dict(zip(missing, shard_paths(settings, missing), strict=True)),
+            load_backbone(prepared.backbone_path),
+            image_px=prepared.facts["image_px"],
+            fit=prepared.facts["fit"],
+            alone=lambda path: alone(path.with_suffix(".lock"), f"features {path.stem}"),
+            on_progress=_progress(rates),
+        )
+    return rates[-1] if rates else None
+
+
+def shard_paths(settings: Settings, shards: Sequence[Shard]) -> list[Path]:
+    """Where shards lie in the workspace."""
+    return [settings.shards / shard.name for shard in shards]
+
+
+def _progress(rates: list[float]) -> Callable[[int, int, float], None]:
+    said = time.monotonic()
+
+    def tell(done: int, total: int, rate: float) -> None:
+        nonlocal said
+        rates.append(rate)
+        if time.monotonic() - said > _LOG_EVERY_S or done == total:
+            said = time.monotonic()
+            _log.info("features: %d of %d photos, %.1f a second, %.0f s left", done, total, rate, (total - done) / rate)
+
+    return tell

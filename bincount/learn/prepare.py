@@ -1,0 +1,140 @@
+"""Features of a manifest's photos, computed once, by one worker or by several."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from bincount.config import NetworkConfig
+from bincount.dataset.manifest import Manifest, Record
+from bincount.dataset.partition import ALL, Partition
+from bincount.errors import DataError
+from bincount.files import digest_of, is_whole_zip, read_json, set_aside, write_json
+from bincount.learn.feature_cache import NETWORK, Prepared, compute_missing, shard_paths
+from bincount.locks import alone
+from bincount.settings import Settings
+from bincount.tracking import runs
+
+if TYPE_CHECKING:
+    from bincount.learn.backbone import Backbone
+
+_log = logging.getLogger(__name__)
+
+_VERSION = 2  # of what is computed; raise it when the same settings would give other features
+
+
+def prepare(
+    settings: Settings,
+    *,
+    run_id: str,
+    manifest: str,
+    share: str = "1/1",
+    **network: Any,
+) -> dict:
+    """Computes the backbone's features of every bin of a manifest, once.
+
+    Features are shared between runs: what is in the cache is not computed
+    again. Where the weights come from is decided once a run. Several workers
+    that share the workspace may compute a share of the shards each, at the same
+    time; asked for all of them, it computes what they have left.
+
+    Args:
+        settings: Where things are on this machine.
+        run_id: The MLflow run.
+        manifest: Digest of the bins.
+        share: Which share of the shards to compute, such as "1/3".
+        **network: What `NetworkConfig` takes.
+
+    Returns:
+        `features`, the key of the features, and `weights`: "imagenet", "none"
+        or the digest of the file.
+
+    Raises:
+        ConfigError: If the backbone, its weights' file, the image settings or the share are wrong, or the run
+            was begun with others.
+        DataError: If a shard or a photo is damaged.
+        StoreError: If ImageNet weights are asked for and cannot be had, or the tracking server does not answer.
+    """
+    part = Partition.parse(share)
+    asked: dict[str, Any] = {"manifest": manifest, **asdict(NetworkConfig(**network))}
+    with alone(settings.run(run_id) / "prepare.lock", "network of this run"):
+        prepared = _network_of(settings, run_id, asked)
+    with runs.watch_machine(settings, run_id) if part == ALL else contextlib.nullcontext():
+        rate = compute_missing(settings, prepared, part)
+    if rate is None:
+        _log.info("prepare: nothing is left to compute")
+    else:
+        which = "" if part == ALL else f"/{part.number}"
+        runs.log_metrics(settings, run_id, {f"prepare/photos_per_s{which}": rate})
+    write_json(prepared.folder / f"{manifest}.json", prepared.facts)
+    return {"features": f"{prepared.folder.name}-{manifest}", "weights": prepared.facts["weights"]}
+
+
+def _network_of(settings: Settings, run_id: str, asked: dict[str, Any]) -> Prepared:
+    """The network that the run decided for, or decides for now."""
+    runs.log_params(settings, run_id, asked)
+    note = settings.run(run_id) / "prepare.json"
+    before = read_json(note)
+    if before and before["asked"] == asked and is_whole_zip(settings.features / before["folder"] / NETWORK):
+        bins = Manifest.read(settings.manifests, asked["manifest"])
+        return Prepared(settings.features / before["folder"], bins, before["facts"])
+    prepared = _resolve(settings, **asked)
+    runs.log_tags(settings, run_id, {"weights": prepared.facts["weights"], "manifest": asked["manifest"]})
+    write_json(note, {"asked": asked, "folder": prepared.folder.name, "facts": prepared.facts})
+    return prepared
+
+
+def _resolve(
+    settings: Settings, *, manifest: str, backbone: str, weights: str, fit: str, image_px: int, seed: int
+) -> Prepared:
+    """Builds the network, or finds it in the cache, and names the folder of its features."""
+    from bincount.learn.backbone import COMPACT, build_backbone
+
+    bins = Manifest.read(settings.manifests, manifest)
+    _log.info("prepare: building %s with weights=%s", backbone, weights)
+    network = build_backbone(backbone, weights, image_px=image_px, seed=seed)
+    facts = {"manifest": manifest, "backbone": backbone, "weights": network.weights, "fit": fit, "image_px": image_px}
+    random = network.weights == "none" and backbone != COMPACT
+    photographed = _draw(bins, seed) if random else []
+    made_of = {
+        **facts,
+        "version": _VERSION,
+        "photos": [record.id for record in photographed],
+        "seed": seed * (network.weights == "none"),
+    }
+    del made_of["manifest"]  # features are a matter of photo and network: other bins may share them
+    prepared = Prepared(settings.features / digest_of(made_of), bins, facts)
+    with alone(prepared.folder / "backbone.lock", "network"):
+        if not is_whole_zip(prepared.backbone_path):
+            _save_network(settings, prepared, network, photographed)
+    return prepared
+
+
+def _save_network(settings: Settings, prepared: Prepared, network: Backbone, photographed: list[Record]) -> None:
+    from bincount.learn.backbone import set_statistics
+    from bincount.learn.photo_batches import load_photos
+
+    if photographed:
+        facts = prepared.facts
+        paths = shard_paths(settings, prepared.manifest.shards)
+        photos = load_photos(photographed, paths, image_px=facts["image_px"], fit=facts["fit"])
+        set_statistics(network, photos)
+    set_aside(prepared.backbone_path)
+    beside = prepared.folder / "beside.keras"
+    network.model.save(beside)
+    beside.replace(prepared.backbone_path)
+
+
+def _draw(bins: Manifest, seed: int) -> list[Record]:
+    """The training bins that set the statistics of random weights."""
+    import numpy as np
+
+    from bincount.learn.backbone import STATISTICS_PHOTOS
+
+    records = bins.part("train")
+    if not records:
+        raise DataError("prepare: the train part must hold a bin, got none. Ingest more bins.")
+    chosen = np.random.default_rng(seed).permutation(len(records))[:STATISTICS_PHOTOS]
+    return [records[index] for index in sorted(chosen)]

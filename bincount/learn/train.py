@@ -1,0 +1,296 @@
+"""The final training, and the model that comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from bincount.config import TrainConfig
+from bincount.dataset.split import LEARNED
+from bincount.errors import ConfigError
+from bincount.files import is_whole_zip, read_json
+from bincount.learn.devices import mixed_precision, on_gpu, spread
+from bincount.learn.feature_cache import Prepared, read_prepared
+from bincount.learn.features import Examples
+from bincount.learn.head_training import fit_head, mean_of_views
+from bincount.learn.model import Hyperparameters, average, build_plain_head, join
+from bincount.learn.photo_batches import Photos
+from bincount.learn.temperature import nll_of, temperature_of
+from bincount.learn.whole_network import FittedNetwork, OnEpoch, Recipe, fit_network, logits_of
+from bincount.settings import Settings
+from bincount.tracking import runs
+
+_log = logging.getLogger(__name__)
+
+
+def train(
+    settings: Settings,
+    *,
+    run_id: str,
+    features: str,
+    **training: Any,
+) -> dict:
+    """Trains with the hyperparameters that `tune` found, calibrates and saves the whole model.
+
+    A frozen backbone gets a head; then, if asked for, both are trained on
+    together; compact is trained whole from the start. The model appears whole,
+    or not at all. A killed training of a head starts again, one of a whole
+    network goes on after its last epoch.
+
+    Args:
+        settings: Where things are on this machine.
+        run_id: The MLflow run; its curve is the training's.
+        features: The features, as `prepare` named them.
+        **training: What `TrainConfig` takes. Its `loss_mix` is that of the fine-tuning; the head's, `tune` has settled.
+
+    Returns:
+        `model`, the run that holds it, the best `epochs` and their `val_nll`.
+
+    Raises:
+        ConfigError: If there are no such features, or no search ended on them.
+    """
+    config = TrainConfig(**training)
+    fine_tuning: dict[str, float] = {"epochs": config.fine_tune_epochs}
+    fine_tuning |= {} if config.loss_mix is None else {"loss_mix": config.loss_mix}
+    asked = {"features": features, **asdict(config)}
+    folder = settings.run(run_id) / "model"
+    facts = read_json(folder / "model.json")
+    if facts and facts["asked"] == asked and is_whole_zip(folder / "model.keras"):
+        _log.info("train: the model is there already")
+        return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
+    found = read_prepared(settings, features)
+    best = _best_of(settings.run(run_id) / "search" / "best.json", features)
+    runs.log_params(settings, run_id, {"fine_tune_epochs": config.fine_tune_epochs, **best})
+
+    def on_epoch(stage: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        named = {f"{stage}/{name}": value for name, value in metrics.items()}
+        runs.log_metrics(settings, run_id, named, step=epoch)
+        _log.info("%s: epoch %d, %s", stage, epoch + 1, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+
+    whole = folder.with_name("whole") / features
+    with runs.watch_machine(settings, run_id):
+        trained = _learn(settings, found, best, whole, fine_tuning, config.seed, on_epoch)
+    facts = {
+        "counts": str(found.manifest.counts),
+        **found.facts,
+        "hyperparameters": best,
+        "temperature": trained.temperature,
+        "epochs": trained.epochs,
+        "val_nll": trained.val_nll,
+        "asked": asked,
+    }
+    _publish(trained, facts, folder)
+    runs.log_metrics(settings, run_id, {name: facts[name] for name in ("val_nll", "temperature")})
+    return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
+
+
+def _best_of(path: Path, features: str) -> dict[str, Any]:
+    best = read_json(path)
+    if best is None or best["features"] != features:
+        raise ConfigError(f"train: needs a finished search on {features!r}, got none. Run `bincount tune` first.")
+    return best["best"]
+
+
+def _learn(
+    settings: Settings,
+    found: Prepared,
+    best: dict[str, Any],
+    folder: Path,
+    fine_tuning: dict[str, Any],
+    seed: int,
+    on_epoch: Callable[[str, int, Mapping[str, float]], None],
+) -> Trained:
+    """The head on cached features, or the whole network on photos, or one after the other."""
+    from bincount.learn.backbone import load_backbone
+    from bincount.learn.model import Hyperparameters
+    from bincount.learn.whole_network import FINE_TUNING, Recipe
+
+    backbone, classes = load_backbone(found.backbone_path), len(found.manifest.counts)
+    if found.trains_whole:
+        # The epochs are given, so the validation part may teach; the calibration part judges.
+        judges = found.photos(settings, "calibration")
+        photos = {"train": found.photos(settings, "train", "validation"), "validation": judges, "calibration": judges}
+        return train_whole(
+            backbone, photos, classes, Recipe(**best), folder=folder, seed=seed, on_epoch=partial(on_epoch, "train")
+        )
+    examples = {part: found.examples(part) for part in LEARNED}
+    told = partial(on_epoch, "train")
+    trained = train_frozen(
+        backbone, examples, classes, Hyperparameters(**best), refit=not fine_tuning["epochs"], seed=seed, on_epoch=told
+    )
+    if fine_tuning["epochs"]:
+        photos = {part: found.photos(settings, part) for part in LEARNED}
+        recipe = replace(FINE_TUNING, **fine_tuning)
+        trained = fine_tune(trained, photos, recipe, folder=folder, seed=seed, on_epoch=partial(on_epoch, "fine_tune"))
+    return trained
+
+
+def _publish(trained: Trained, facts: dict[str, Any], folder: Path) -> None:
+    from bincount.learn.model import assemble
+
+    beside = folder.with_name("model.beside")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    assemble(trained.backbone, trained.head, trained.temperature).save(beside / "model.keras")
+    (beside / "model.json").write_text(json.dumps(facts, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+    shutil.rmtree(folder.with_name("whole"), ignore_errors=True)  # the epochs' state has done its duty
+
+
+class Trained(NamedTuple):
+    """All that a served model is made of.
+
+    Attributes:
+        backbone: Photos (B, px, px, 3) uint8 to features (B, D).
+        head: Features (B, D) to logits (B, classes).
+        temperature: What the logits are to be divided by, from the calibration part.
+        epochs: Epochs up to and with the best one.
+        val_nll: Negative log-likelihood on bins that it had not learned from, in nats.
+    """
+
+    backbone: keras.Model
+    head: keras.Model
+    temperature: float
+    epochs: int
+    val_nll: float
+
+
+def train_frozen(
+    backbone: keras.Model,
+    examples: Mapping[str, Examples],
+    classes: int,
+    hyperparameters: Hyperparameters,
+    *,
+    refit: bool,
+    seed: int,
+    on_epoch: OnEpoch,
+) -> Trained:
+    """Trains a head on the cached features of a backbone that stays as it is.
+
+    The validation part says how many epochs are enough; the calibration part,
+    from which nothing else is learned, sets the temperature.
+
+    Args:
+        backbone: Where the features come from.
+        examples: Those of "train", "validation" and "calibration".
+        classes: How many counts to tell apart.
+        hyperparameters: How to learn.
+        refit: Whether the head that is kept is one trained for as many epochs
+            on the validation part too (docs/log.md says what it gains).
+            `val_nll` is the first head's, of bins new to it.
+        seed: What first weights, order and dropout are drawn from.
+        on_epoch: Told of every epoch of the first training.
+    """
+    fitted = fit_head(examples["train"], examples["validation"], classes, hyperparameters, seed=seed, on_epoch=on_epoch)
+    head = fitted.head
+    if refit:
+        both = Examples(
+            *(np.concatenate(arrays) for arrays in zip(examples["train"], examples["validation"], strict=True))
+        )
+        head = fit_head(both, None, classes, replace(hyperparameters, epochs=fitted.epochs), seed=seed).head
+    held_out = examples["calibration"]
+    temperature = temperature_of(head.predict_on_batch(mean_of_views(held_out.features)), held_out.classes)
+    return Trained(backbone, head, temperature, fitted.epochs, fitted.val_nll)
+
+
+def train_whole(
+    backbone: keras.Model,
+    photos: Mapping[str, Photos],
+    classes: int,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    seed: int,
+    on_epoch: OnEpoch,
+) -> Trained:
+    """Trains networks of a backbone's shape and their heads on photos, each from scratch, and averages their logits.
+
+    Networks that differ in their first weights and in the order of photos err
+    differently (Lakshminarayanan et al., 2017, arXiv 1612.01474).
+
+    Args:
+        backbone: What each of the `recipe.members` is a copy of, with weights of its own.
+        photos: Those of "train", "validation" and "calibration".
+        classes: How many counts to tell apart.
+        recipe: How to learn.
+        folder: Where the state is kept from epoch to epoch: see `fit_network`.
+        seed: What everything random is drawn from.
+        on_epoch: Told of every epoch, "loss" and "val_nll" of each member: "member2/loss" and so on.
+
+    Returns:
+        One backbone whose features are all members', and one head.
+    """
+    members, heads, fits = [], [], []
+    for number in range(recipe.members):
+        own = seed + 2**16 * number
+        keras.utils.set_random_seed(own)
+        member = keras.models.clone_model(backbone)
+        head = build_plain_head(member.output.shape[1], classes)
+
+        def told(epoch: int, metrics: Mapping[str, float], number: int = number) -> None:
+            on_epoch(epoch, {f"member{number + 1}/{name}": value for name, value in metrics.items()})
+
+        fits.append(_fit(member, head, photos, recipe, folder, own, told))
+        members.append(member)
+        heads.append(head)
+    return _calibrated(*average(members, heads), photos, max(fit.epochs for fit in fits))
+
+
+def fine_tune(
+    trained: Trained, photos: Mapping[str, Photos], recipe: Recipe, *, folder: Path, seed: int, on_epoch: OnEpoch
+) -> Trained:
+    """Trains backbone and head of a trained model on together.
+
+    Batch norm stays frozen: its statistics are those of far more photos than
+    a batch has. `folder` keeps the state from epoch to epoch.
+    """
+    network = trained.backbone.get_layer("network")
+    trained.backbone.trainable = True
+    for layer in network.layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    trained.backbone.get_layer("normalisation").trainable = False
+    fitted = _fit(trained.backbone, trained.head, photos, recipe, folder, seed, on_epoch)
+    return _calibrated(trained.backbone, trained.head, photos, fitted.epochs)
+
+
+def _fit(
+    backbone: keras.Model,
+    head: keras.Model,
+    photos: Mapping[str, Photos],
+    recipe: Recipe,
+    folder: Path,
+    seed: int,
+    on_epoch: OnEpoch,
+) -> FittedNetwork:
+    """Trains both in place, on all GPUs where there are several."""
+    network = join(backbone, head)
+    with spread() as several:
+        trainee = network
+        if several:  # variables must be made where they are to be kept in step
+            trainee = keras.models.clone_model(network)
+            trainee.set_weights(network.get_weights())
+        with mixed_precision(trainee.get_layer("backbone")) if on_gpu() else contextlib.nullcontext():
+            fitted = fit_network(
+                trainee, photos["train"], photos["validation"], recipe, folder=folder, seed=seed, on_epoch=on_epoch
+            )
+        network.set_weights(trainee.get_weights())
+    return fitted
+
+
+def _calibrated(backbone: keras.Model, head: keras.Model, photos: Mapping[str, Photos], epochs: int) -> Trained:
+    network = join(backbone, head)
+    val_nll = nll_of(logits_of(network, photos["validation"]), photos["validation"].classes)
+    held_out = photos["calibration"]
+    temperature = temperature_of(logits_of(network, held_out), held_out.classes)
+    return Trained(backbone, head, temperature, epochs, val_nll)

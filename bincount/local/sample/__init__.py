@@ -1,0 +1,1 @@
+"""Renders sample bins."""

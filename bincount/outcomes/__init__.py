@@ -1,0 +1,1 @@
+"""What counting the bins of a worklist found."""

@@ -1,0 +1,1 @@
+"""Compares inventory records with photos and writes the worklist."""

@@ -1,0 +1,194 @@
+"""Makes a version the champion: if the gate agrees and it can be served, or because a person insists."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+
+from bincount.errors import ConfigError
+from bincount.registry.decision import NOBODY, new_decision, write_decision, write_outcome
+from bincount.registry.gate import gate
+from bincount.registry.serving_check import check_serving, kept_check
+from bincount.settings import Settings
+from bincount.tracking import model_registry, runs
+from bincount.tracking.champion import ChampionChanged, champion_moves, move_champion, whoami
+from bincount.tracking.model_registry import CHAMPION, PREVIOUS
+
+_log = logging.getLogger(__name__)
+
+_ATTEMPTS = 5  # whoever is overtaken more often should look what is going on
+
+
+def promote(
+    settings: Settings,
+    *,
+    model_version: str,
+    force: bool = False,
+    reason: str | None = None,
+    actor: str | None = None,
+    expected_champion: str | None = None,
+) -> dict:
+    """Moves the alias "champion" to a version, if it may.
+
+    The gate's answer and the serving check are taken from the version where
+    they still hold (`gate`, `check_serving`), and asked for otherwise. If
+    another version becomes champion meanwhile, the gate is asked again.
+
+    Args:
+        settings: Where things are on this machine.
+        model_version: The version, such as "3".
+        force: Whether to ask neither.
+        reason: Why; must be given to `force`, is the gate's otherwise.
+        actor: Who does it; the user of this process where None.
+        expected_champion: The champion's version, or "none", that somebody has approved
+            this one against: it is not promoted against any other.
+
+    Returns:
+        `promoted` and `reason`, one sentence.
+
+    Raises:
+        ConfigError: If there is no such version, or `force` has no `reason`.
+        StoreError: If the tracking server does not answer, or other promotions
+            keep coming between.
+    """
+    version = model_registry.version_of(settings, model_version)
+    actor = actor or whoami()
+    for attempt in range(1, _ATTEMPTS + 1):
+        champion = model_registry.alias(settings, CHAMPION)
+        promoted, sentence = (
+            (True, _forced(settings, model_version, champion, actor, reason))
+            if force
+            else _may(settings, model_version, champion, expected_champion)
+        )
+        try:
+            if promoted and champion != model_version:
+                move_champion(settings, model_version, instead_of=champion, actor=actor, reason=reason or sentence)
+            break
+        except ChampionChanged as error:
+            if attempt == _ATTEMPTS:
+                raise
+            _log.info("%s", error)
+    _log.info("version %s: %s", model_version, sentence)
+    write_outcome(settings, version, promoted=promoted, reason=sentence)
+    runs.finish_run(settings, version.run_id)
+    return {"promoted": promoted, "reason": sentence}
+
+
+def _may(
+    settings: Settings, model_version: str, champion: str | None, expected_champion: str | None
+) -> tuple[bool, str]:
+    if expected_champion not in {None, champion or NOBODY} and champion != model_version:
+        other = champion or NOBODY
+        sentence = f"it was approved against champion {expected_champion}, and the champion is {other} now"
+        return False, f"Not promoted: {sentence}."
+    decided = gate(settings, model_version=model_version)
+    if not decided["agreed"] or champion == model_version:
+        return decided["agreed"], decided["reason"]
+    checked = kept_check(model_registry.version_of(settings, model_version))
+    checked = checked or check_serving(settings, model_version=model_version)
+    return (True, decided["reason"]) if checked["servable"] else (False, f"Not promoted: {checked['found']}.")
+
+
+def _forced(settings: Settings, model_version: str, champion: str | None, actor: str, reason: str | None) -> str:
+    if not reason:
+        raise ConfigError("--reason: must say why the gate is overruled, got nothing.")
+    sentence = f"Promoted by {actor} without the gate: {reason}"
+    kept = new_decision(settings, champion, agreed=True, reason=sentence, by=actor)
+    write_decision(settings, model_version, kept, "By hand", sentence)
+    return sentence
+
+
+def reject(settings: Settings, *, model_version: str, reason: str | None = None, actor: str | None = None) -> dict:
+    """Keeps a version from becoming champion, as long as the champion is the one of now.
+
+    Args:
+        settings: Where things are on this machine.
+        model_version: The version, such as "3".
+        reason: Why.
+        actor: Who says so; the user of this process where None.
+
+    Returns:
+        `promoted`, which is false, and `reason`, one sentence.
+
+    Raises:
+        ConfigError: If there is no such version, or it is the champion.
+        StoreError: If the tracking server does not answer.
+    """
+    version, champion = model_registry.version_of(settings, model_version), model_registry.alias(settings, CHAMPION)
+    if champion == model_version:
+        raise ConfigError(
+            f"version {model_version}: must not be champion to be rejected, got the champion. Try `bincount rollback`."
+        )
+    actor = actor or whoami()
+    sentence = f"Not promoted: rejected by {actor}{f': {reason}' if reason else ''}."
+    kept = new_decision(settings, champion, agreed=False, reason=sentence, by=actor)
+    write_decision(settings, model_version, kept, "By hand", sentence)
+    write_outcome(settings, version, promoted=False, reason=sentence)
+    runs.finish_run(settings, version.run_id)
+    _log.info("version %s: %s", model_version, sentence)
+    return {"promoted": False, "reason": sentence}
+
+
+def rollback(
+    settings: Settings, *, model_version: str | None = None, reason: str | None = None, actor: str | None = None
+) -> dict:
+    """Makes an earlier champion the champion again, and the champion the previous one.
+
+    The version that had to go is not promoted again against this champion,
+    unless somebody insists (`promote` with `force`). The running server checks
+    the version it goes back to before it answers with it, as any other.
+
+    Args:
+        settings: Where things are on this machine.
+        model_version: An earlier champion's version; the previous one where None.
+        reason: Why.
+        actor: Who does it; the user of this process where None.
+
+    Returns:
+        `model_version`, which is champion now, `instead_of`, and `reason`, one sentence.
+
+    Raises:
+        ConfigError: If there is no champion, none before it, or the named version was never champion.
+        StoreError: If the tracking server does not answer, or a promotion came between.
+    """
+    champion = model_registry.alias(settings, CHAMPION)
+    if champion is None:
+        raise ConfigError("champion: there must be one to go back from, got none. Promote a version.")
+    target = model_version or model_registry.alias(settings, PREVIOUS)
+    if target in {None, champion}:
+        raise ConfigError(
+            f"version: must be an earlier champion than {champion}, got {target or 'none'}. "
+            "`bincount history` lists them; name one."
+        )
+    if model_version and model_version not in {move.champion for move in champion_moves(settings)}:
+        raise ConfigError(
+            f"version: must have been champion, got {model_version}, which never was. "
+            "Promote it, or see `bincount history`."
+        )
+    assert target is not None
+    version, actor = model_registry.version_of(settings, champion), actor or whoami()
+    model_registry.version_of(settings, target)  # it may have been deleted
+    sentence = f"Rolled back to version {target} by {actor}{f': {reason}' if reason else ''}."
+    # Noted first: whoever is killed in between must not leave a version that would be promoted again.
+    kept = new_decision(settings, target, agreed=False, reason=sentence, by=actor)
+    write_decision(settings, champion, kept, "By hand", sentence)
+    move_champion(settings, target, instead_of=champion, actor=actor, reason=reason or "rolled back")
+    write_outcome(settings, version, promoted=False, reason=sentence)
+    _log.info("version %s: %s", champion, sentence)
+    return {"model_version": target, "instead_of": champion, "reason": sentence}
+
+
+def history(settings: Settings) -> dict:
+    """Every move of the champion's place, the latest first.
+
+    Args:
+        settings: Names the tracking server.
+
+    Returns:
+        `moves`, each with `at`, `champion`, `instead_of`, `actor` and `reason`.
+
+    Raises:
+        ConfigError: If no version was ever registered.
+        StoreError: If the tracking server does not answer.
+    """
+    return {"moves": [asdict(move) for move in reversed(champion_moves(settings))]}

@@ -1,0 +1,143 @@
+"""Who may come in: only what can be answered soon and held in memory."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from starlette.requests import Request
+
+from bincount.errors import DataError
+
+
+class Gate:
+    """Counts the requests inside and the bytes that they hold."""
+
+    def __init__(self, limits: Limits, token: str | None) -> None:
+        """Takes the bounds, and what clients must send as "Authorization: Bearer TOKEN"; None for nothing."""
+        self._limits, self._token = limits, token
+        self._requests = self._held_bytes = 0
+
+    @property
+    def requests(self) -> int:
+        """Requests inside now."""
+        return self._requests
+
+    def check_token(self, request: Request) -> None:
+        """Passes who knows the token.
+
+        Raises:
+            Refused: Anyone else (401).
+        """
+        if self._token is None:
+            return
+        given = request.headers.get("authorization", "")
+        # The whole header, in a time that does not depend on where it differs.
+        if not hmac.compare_digest(given.encode("latin-1"), f"Bearer {self._token}".encode()):
+            raise Refused(401, "Authorization: must be Bearer and the server's token, got none or another. Send it.")
+
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """A place for one request.
+
+        Raises:
+            Refused: If all are taken (429).
+        """
+        if self._requests >= self._limits.waiting:
+            raise Refused(429, "server: too many requests wait already. Ask again later.", retry_after_s=1)
+        self._requests += 1
+        place = Place(self, self._limits)
+        try:
+            yield place
+        finally:
+            self._requests -= 1
+            self._held_bytes -= place.held_bytes
+
+    def hold(self, size: int) -> None:
+        """Counts bytes that come in.
+
+        Raises:
+            Refused: If there are too many already (503).
+        """
+        if self._held_bytes + size > self._limits.held_bytes:
+            raise Refused(503, "server: too much waits already. Ask again later.", retry_after_s=1)
+        self._held_bytes += size
+
+
+class Place:
+    """One request inside the gate; `held_bytes` of its body have come."""
+
+    def __init__(self, gate: Gate, limits: Limits) -> None:
+        self.held_bytes = 0
+        self._gate, self._limits = gate, limits
+
+    async def read(self, request: Request) -> bytes:
+        """The request's body, as far as it may be long.
+
+        Raises:
+            Refused: If it is longer (413), encoded (415), or there is no room for it (503).
+        """
+        limits = self._limits
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise Refused(415, "Content-Encoding: must be absent, got one. Photos are compressed already.")
+        length = request.headers.get("content-length", "0")
+        too_long = Refused(413, f"request: its body must have at most {limits.body_mb} MB, got more. Send fewer rows.")
+        if length.isdecimal() and int(length[:20]) > limits.body_bytes:
+            raise too_long
+        parts = []
+        async for part in request.stream():
+            if self.held_bytes + len(part) > limits.body_bytes:
+                raise too_long
+            self._gate.hold(len(part))
+            self.held_bytes += len(part)
+            parts.append(part)
+        return b"".join(parts)
+
+
+SEND = 'Send {"dataframe_split": {"columns": ["image"], "data": [["<base64 of a JPEG or PNG>"]]}}.'
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds that keep one client from taking the server from the others.
+
+    Attributes:
+        body_mb: Largest body of a request; a bin's photo has 0.05 MB.
+        rows: Most photos in one request.
+        megapixels: Most pixels of one request's photos together; `dataset.photo_check.MOST_PIXELS` limits one photo.
+        waiting: Most requests at a time, counted or waiting.
+        time_s: Longest time for one request.
+    """
+
+    body_mb: int = 32
+    rows: int = 256
+    megapixels: int = 256
+    waiting: int = 64
+    time_s: float = 30.0
+
+    @property
+    def body_bytes(self) -> int:
+        """Largest body of a request."""
+        return self.body_mb * 1_000_000
+
+    @property
+    def held_bytes(self) -> int:
+        """Most bytes of bodies held at a time."""
+        return 8 * self.body_bytes
+
+
+class Refused(DataError):
+    """A request that is not answered with counts; `status` is HTTP's."""
+
+    def __init__(self, status: int, message: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+
+    def as_json(self) -> bytes:
+        """The answer's body, in the form of MLflow's own errors."""
+        return json.dumps({"error_code": HTTPStatus(self.status).name, "message": str(self)}).encode()

@@ -1,0 +1,184 @@
+"""The listener: one address, whichever version answers behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bincount.serving.admission import Gate, Limits, Refused
+from bincount.serving.follower import Follower
+from bincount.serving.metrics import CONTENT_TYPE, Metrics
+from bincount.serving.worker_handle import Child
+
+_log = logging.getLogger(__name__)
+
+VERSION_HEADER = "X-Bincount-Version"
+_DISCONNECTED = 499  # in metrics alone, nobody reads the answer; the number is nginx's
+
+
+class Listener:
+    """Answers requests, those for counts with the version that is current when they are complete.
+
+    Attributes:
+        app: The ASGI app; it starts and stops the follower.
+    """
+
+    def __init__(self, follower: Follower, alias: str | None, limits: Limits, token: str | None) -> None:
+        """Takes who answers, the alias it follows (None: none), and what is asked of clients (`Gate`)."""
+        self._follower, self._alias, self._limits = follower, alias, limits
+        self._gate, self._metrics = Gate(limits, token), Metrics()
+        get = {
+            "/ping": self._ping,
+            "/health": self._ping,
+            "/ready": self._ready,
+            "/model": self._model,
+            "/version": self._version,
+            "/metrics": self._samples,
+        }
+        routes = [Route(path, answer, methods=["GET"]) for path, answer in get.items()]
+        routes.append(Route("/invocations", self._invocations, methods=["POST"]))
+        self.app = Starlette(
+            routes=routes,
+            lifespan=self._lifespan,
+            exception_handlers={Refused: _refusal, HTTPException: _http_error, Exception: _unexpected},
+        )
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        following = asyncio.create_task(self._follower.run())
+        following.add_done_callback(_say_why)
+        yield
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    async def _ping(self, _: Request) -> Response:
+        return _json({"alive": True})
+
+    async def _ready(self, _: Request) -> Response:
+        self._current()
+        return _json({"ready": True})
+
+    async def _model(self, request: Request) -> Response:
+        self._gate.check_token(request)
+        follower, child = self._follower, self._follower.current
+        return _json(
+            {
+                "alias": self._alias,
+                "version": child and child.version,
+                "manifest": child and child.manifest,
+                "since": follower.since and follower.since.isoformat(),
+                "loading": follower.loading,
+                "refused": list(follower.refused.values()),
+            }
+        )
+
+    async def _version(self, request: Request) -> Response:
+        self._gate.check_token(request)
+        try:
+            answer = await self._current().get("/version")
+        except OSError:
+            raise _gone() from None
+        return Response(answer.body, answer.status, media_type=answer.content_type)
+
+    async def _samples(self, request: Request) -> Response:
+        self._gate.check_token(request)
+        child, batches, serving = self._follower.current, {}, {}
+        if child is not None:
+            serving = {"version": child.version, "alias": self._alias or "", "manifest": child.manifest or ""}
+            with contextlib.suppress(OSError):  # its process has just ended
+                batches = json.loads((await child.get("/batches")).body)
+        text = self._metrics.text(
+            in_flight=self._gate.requests,
+            serving=serving,
+            refused=len(self._follower.refused),
+            swaps=self._follower.swaps,
+            batches={int(size): times for size, times in batches.items()},
+        )
+        return Response(text, media_type=CONTENT_TYPE)
+
+    async def _invocations(self, request: Request) -> Response:
+        started, headers = time.monotonic(), {}
+        try:
+            self._gate.check_token(request)
+            self._current()  # before the body is read
+            with self._gate.place() as place:
+                body = await _in_time(place.read(request), self._limits.time_s)
+                child = self._current()
+                headers[VERSION_HEADER] = child.version
+                left_s = self._limits.time_s - (time.monotonic() - started)
+                response = await self._ask(child, body, request.headers.get("content-type", ""), left_s)
+        except Refused as refused:
+            response = _refusal(request, refused)
+        except ClientDisconnect:
+            response = Response(status_code=_DISCONNECTED)
+        response.headers.update(headers)
+        version = headers.get(VERSION_HEADER, "")
+        self._metrics.request(version, response.status_code, time.monotonic() - started)
+        return response
+
+    async def _ask(self, child: Child, body: bytes, content_type: str, left_s: float) -> Response:
+        try:
+            answer = await asyncio.wait_for(child.ask(body, content_type), left_s)
+        except TimeoutError:
+            self._follower.note(child, failed=True)
+            raise Refused(504, "server: a request must be answered in time, got too much to do. Ask later.") from None
+        except OSError:
+            self._follower.note(child, failed=True)
+            raise _gone() from None
+        self._follower.note(child, failed=answer.status >= 500)
+        if answer.status == 200:
+            self._metrics.predictions(child.version, json.loads(answer.body)["predictions"])
+        return Response(answer.body, answer.status, media_type="application/json")
+
+    def _current(self) -> Child:
+        if self._follower.current is None:
+            raise Refused(503, "server: a model must be loaded, got none yet. Ask again later.", retry_after_s=5)
+        return self._follower.current
+
+
+async def _in_time(reading: Coroutine[Any, Any, bytes], limit_s: float) -> bytes:
+    try:
+        return await asyncio.wait_for(reading, limit_s)
+    except TimeoutError:
+        raise Refused(408, "request: its body must come in time, and did not. Send it faster.") from None
+
+
+def _gone() -> Refused:
+    return Refused(503, "server: the model must answer, and its process ended. Ask again.", retry_after_s=1)
+
+
+def _say_why(following: asyncio.Task[None]) -> None:
+    if not following.cancelled() and following.exception() is not None:
+        _log.error("the alias is not followed any more", exc_info=following.exception())
+
+
+def _json(answer: object) -> Response:
+    return Response(json.dumps(answer), media_type="application/json")
+
+
+def _refusal(_: Request, refused: Exception) -> Response:
+    assert isinstance(refused, Refused)
+    return Response(refused.as_json(), refused.status, refused.headers, media_type="application/json")
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    says = {404: "path: must be a known one, got another. Try /invocations.", 405: "method: must fit the path. Use it."}
+    refused = Refused(error.status_code, says.get(error.status_code, "request: must be whole. Send it again."))
+    refused.headers.update(error.headers or {})
+    return _refusal(request, refused)
+
+
+def _unexpected(request: Request, _: Exception) -> Response:
+    return _refusal(request, Refused(500, "server: an answer must succeed, got an error. See its log."))

@@ -1,0 +1,145 @@
+"""The listener's side of one version's process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bincount.errors import BincountError, StoreError
+from bincount.process.session_guard import kill_session, tie
+from bincount.serving.admission import Limits
+from bincount.serving.unix_socket_client import Answer, Wire
+from bincount.serving.worker import LATER, READY, REFUSED, SOCKET
+
+_LOAD_S = 600  # at low priority on a busy machine; longer means that it hangs
+_NICENESS = 10  # a tenth of the share of one who is not
+_ENV = {
+    # Two versions share one GPU for a moment: neither may take all of its memory.
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+
+
+class RefusedVersion(BincountError):
+    """A version that must not serve; its message may be shown to clients."""
+
+
+class Child:
+    """A version in a process of its own, loaded and checked.
+
+    A process and not a thread: loading TensorFlow holds the interpreter's lock
+    for seconds, and only the end of a process gives its memory back.
+
+    Attributes:
+        version: Its number.
+        manifest: Digest of the manifest it was trained on, None where its tags do not say.
+        pid: Of its process, which leads its session.
+        in_flight: Requests it is answering now.
+        answered: Requests it has answered or failed to answer.
+        failed: Those of them that ended in its own error.
+    """
+
+    def __init__(self, version: str, folder: Path, process: asyncio.subprocess.Process, manifest: str | None) -> None:
+        """Takes over a process that has said that it is ready."""
+        self.version, self.manifest, self.pid = version, manifest, process.pid
+        self.in_flight = self.answered = self.failed = 0
+        self._folder, self._process = folder, process
+        self._wire = Wire(folder / SOCKET)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process.returncode is None
+
+    async def ask(self, body: bytes, content_type: str) -> Answer:
+        """Has it answer one request.
+
+        Raises:
+            OSError: If the process is gone.
+        """
+        self.in_flight += 1
+        try:
+            return await self._wire.ask("POST", "/invocations", body, content_type)
+        finally:
+            self.in_flight -= 1
+
+    async def get(self, path: str) -> Answer:
+        """What it says of itself: "/version" (MLflow's) or "/batches".
+
+        Raises:
+            OSError: If the process is gone.
+        """
+        return await self._wire.ask("GET", path)
+
+    async def leave(self, *, patience_s: float) -> None:
+        """Lets it finish its requests, then ends its process and removes its files."""
+        until = time.monotonic() + patience_s
+        while self.in_flight and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        self._wire.close()
+        await _end(self._process, self._folder)
+
+
+async def start_child(version: str, limits: Limits, *, beside: bool) -> Child:
+    """Starts a version's process and waits until it is loaded, warmed and checked.
+
+    Cancelling ends the process.
+
+    Args:
+        version: Its number.
+        limits: Of each request.
+        beside: Whether another one answers meanwhile, which must keep the processors.
+
+    Raises:
+        RefusedVersion: If it cannot be loaded or answers wrong.
+        StoreError: If the registry does not answer.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="bincount-serve-"))
+    words = [version, str(folder), json.dumps(dataclasses.asdict(limits)), str(_NICENESS if beside else 0)]
+    process = await asyncio.create_subprocess_exec(
+        *tie([sys.executable, "-m", "bincount.serving.worker", *words]),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        env=_ENV | dict(os.environ),
+    )
+    try:
+        about = await _report_of(process)
+        return Child(version, folder, process, about["manifest"])
+    except BaseException:
+        await asyncio.shield(_end(process, folder))
+        raise
+
+
+async def _report_of(process: asyncio.subprocess.Process) -> dict:
+    assert process.stdout is not None
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), _LOAD_S)
+    except TimeoutError:
+        raise RefusedVersion(f"it must load within {_LOAD_S} s, and did not.") from None
+    try:
+        report = json.loads(line)
+    except ValueError:
+        code = await process.wait()
+        raise RefusedVersion(f"it must load, and its process ended with code {code}.") from None
+    if LATER in report:
+        raise StoreError(report[LATER])
+    if REFUSED in report:
+        raise RefusedVersion(report[REFUSED])
+    return report[READY]
+
+
+async def _end(process: asyncio.subprocess.Process, folder: Path) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()  # it holds nothing that must be written
+    await process.wait()
+    await asyncio.to_thread(kill_session, process.pid)
+    await asyncio.to_thread(shutil.rmtree, folder, True)

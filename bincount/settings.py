@@ -1,0 +1,150 @@
+"""Where things are on this machine: the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bincount.config import DriftLimits, GateLimits, read_endpoints, read_schema
+from bincount.errors import ConfigError
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def _operator(env: str, help: str) -> dict[str, Any]:
+    return {"setting": {"env": env, "help": help}}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Places, addresses and limits that every step shares; each is one environment variable.
+
+    Addresses may hold a password, so `repr` leaves them out.
+    """
+
+    workspace: Path = field(
+        metadata=_operator("BINCOUNT_WORKSPACE", "folder of manifests, shards, features and runs; `data` if unset")
+    )
+    tracking_uri: str = field(
+        repr=False,
+        metadata=_operator("MLFLOW_TRACKING_URI", "MLflow's tracking server; an SQLite database in `mlruns` if unset"),
+    )
+    artifacts: Path  # of MLflow where no server is named
+    buckets: Mapping[str, str] = field(
+        default_factory=dict,
+        repr=False,
+        metadata=_operator(
+            "BINCOUNT_BUCKETS",
+            'address of the server of each bucket that is not on AWS: `{"BUCKET": "http://HOST:PORT"}`',
+        ),
+    )
+    serving_url: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_operator("BINCOUNT_SERVING_URL", "address of the running model server"),
+    )
+    serving_token: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_operator("BINCOUNT_SERVING_TOKEN", "token that the model server asks of its clients"),
+    )
+    gate: GateLimits = field(
+        default_factory=GateLimits,
+        metadata=_operator("BINCOUNT_GATE", 'the gate\'s limits, see below: `{"ece": 0.03, "groups": 50}`'),
+    )
+    drift: DriftLimits = field(
+        default_factory=DriftLimits,
+        metadata=_operator("BINCOUNT_DRIFT", 'the drift limits, see below: `{"recorded": 1}`'),
+    )
+    mlflow_url: str | None = field(
+        default=None,
+        metadata=_operator("BINCOUNT_MLFLOW_URL", "MLflow's address for people, where programs use another"),
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Reads the environment variables; each has a default inside the checkout or may be unset.
+
+        Raises:
+            ConfigError: If BINCOUNT_BUCKETS, BINCOUNT_GATE or BINCOUNT_DRIFT is not the JSON object that it should be.
+        """
+        mlruns = CHECKOUT / "mlruns"
+        return cls(
+            workspace=Path(environ.get("BINCOUNT_WORKSPACE") or CHECKOUT / "data").absolute(),
+            tracking_uri=environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{mlruns / 'mlflow.db'}",
+            artifacts=mlruns / "artifacts",
+            buckets=read_endpoints(environ.get("BINCOUNT_BUCKETS", ""), "BINCOUNT_BUCKETS"),
+            serving_url=environ.get("BINCOUNT_SERVING_URL") or None,
+            serving_token=environ.get("BINCOUNT_SERVING_TOKEN") or None,
+            gate=read_schema(environ.get("BINCOUNT_GATE", ""), GateLimits, "BINCOUNT_GATE"),
+            drift=read_schema(environ.get("BINCOUNT_DRIFT", ""), DriftLimits, "BINCOUNT_DRIFT"),
+            mlflow_url=environ.get("BINCOUNT_MLFLOW_URL") or None,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a model server that shall work with this workspace, registry and token."""
+        named = {
+            "BINCOUNT_WORKSPACE": str(self.workspace),
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "BINCOUNT_SERVING_TOKEN": self.serving_token or "",
+        }
+        return {**os.environ, **named}
+
+    @property
+    def manifests(self) -> Path:
+        """Manifests, each named by its digest."""
+        return self.workspace / "manifests"
+
+    @property
+    def shards(self) -> Path:
+        """Photos in TFRecord files."""
+        return self.workspace / "shards"
+
+    @property
+    def ingests(self) -> Path:
+        """Work in progress of ingests, one folder a request."""
+        return self.workspace / "ingests"
+
+    @property
+    def features(self) -> Path:
+        """Backbone features, each set named by what made it."""
+        return self.workspace / "features"
+
+    @property
+    def reconciles(self) -> Path:
+        """Reconciliations under way, one file a request."""
+        return self.workspace / "reconciles"
+
+    @property
+    def outcomes(self) -> Path:
+        """What counting found, in files that are only ever added."""
+        return self.workspace / "outcomes"
+
+    @property
+    def records(self) -> Path:
+        """Where the records that a DAG reconciles are laid; a form names a file here and nowhere else."""
+        return self.workspace / "records"
+
+    def run(self, run_id: str) -> Path:
+        """The folder of one run's search, model and evaluation.
+
+        Raises:
+            ConfigError: If `run_id` is not an MLflow run's id.
+        """
+        if not (run_id.isalnum() and run_id.isascii()):
+            raise ConfigError(f"run_id: must be letters and digits, got {run_id!r}. Take it from `bincount ingest`.")
+        return self.workspace / "runs" / run_id
+
+
+def without_passwords(text: str) -> str:
+    """A text whose addresses name neither user nor password, to be shown.
+
+    Example:
+        >>> without_passwords("postgresql://ada:secret@db/mlflow does not answer")
+        'postgresql://db/mlflow does not answer'
+    """
+    return re.sub(r"(?<=://)[^/\s'\"]*@", "", text)

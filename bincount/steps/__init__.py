@@ -1,1 +1,0 @@
-"""The verbs: references in, a small JSON-ready dict of references out."""

@@ -1,1 +1,0 @@
-"""What came back from counting: joined to its worklist, kept, and learned from."""

@@ -1,1 +1,0 @@
-"""What `reconcile` is made of."""

@@ -1,0 +1,1 @@
+"""Bytes by key: S3 buckets and folders."""

@@ -1,0 +1,117 @@
+"""A bucket, on AWS or on any server that speaks S3."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from bincount.errors import BincountError, ConfigError, StoreError
+from bincount.settings import Settings
+from bincount.store.interface import MOST_BYTES, Fetched, Listed
+from bincount.store.ordered_map import map_in_order
+from bincount.store.retry import Patience
+from bincount.store.s3_connection import Connection, ask_region, connect
+from bincount.store.s3_errors import cause_of, is_denied, translate
+from bincount.store.s3_listing import list_pages
+
+if TYPE_CHECKING:
+    import obstore.store
+
+_T = TypeVar("_T")
+
+
+class S3Store:
+    """A bucket: what `bincount.store.interface.Store` says."""
+
+    def __init__(self, source: str, settings: Settings) -> None:
+        match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/?", source)
+        if not match:
+            raise ConfigError(f"source: must be s3://BUCKET without a path, got {source!r}. Name the bucket alone.")
+        self._bucket = match[1]
+        self.source = f"s3://{self._bucket}"
+        self._endpoint = settings.buckets.get(self._bucket)
+        self._patience = Patience()
+        self._has_read = False
+        self._connection: Connection | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def retries(self) -> Mapping[str, int]:
+        """How often something was asked again, by cause."""
+        return self._patience.retries
+
+    def pages(self, prefix: str) -> Iterator[list[Listed]]:
+        """Lists the objects below a prefix, page by page."""
+        return list_pages(self._open(), self._bucket, prefix, self._ask)
+
+    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[Fetched, None, None]:
+        """Reads objects, many at a time, in the order of `keys`."""
+        bulk = self._open().bulk
+        stopped = threading.Event()
+        return map_in_order(lambda key: self._read(bulk, key, stopped), keys, workers=workers, stopped=stopped)
+
+    def _read(self, bulk: obstore.store.S3Store, key: str, stopped: threading.Event) -> Fetched:
+        import obstore
+        from obstore.exceptions import BaseError
+
+        since_s, attempt = time.monotonic(), 0
+        while True:
+            try:
+                answer = obstore.get(bulk, key)
+                about = answer.meta
+                if about["size"] > MOST_BYTES:
+                    return Fetched(key, None, problem="too large")
+                data = bytes(answer.bytes())
+                self._has_read = True
+                return Fetched(key, data, (about["e_tag"] or "").strip('"'))
+            except FileNotFoundError:
+                return Fetched(key, None, problem="missing")
+            except BaseError as error:
+                if is_denied(error):
+                    return self._refused(key, error)
+                attempt += 1
+                if not self._patience.pause(attempt, since_s, cause_of(error), stopped):
+                    return self._given_up(key, f"{cause_of(error)}, {attempt} times in a row", error, stopped)
+
+    def _refused(self, key: str, error: Exception) -> Fetched:
+        if self._has_read:
+            return Fetched(key, None, problem="denied")
+        raise ConfigError(
+            f"{self.source}: objects must be readable, got access denied for {key!r}. "
+            "Check the credentials; a public bucket is read without any."
+        ) from error
+
+    def _given_up(self, key: str, found: str, error: Exception, stopped: threading.Event) -> Fetched:
+        """Tells one object that cannot be had from a bucket that does not answer."""
+        if self._has_read and not stopped.is_set():
+            with contextlib.suppress(Exception):
+                ask_region(self._open().client, self._bucket)
+                return Fetched(key, None, problem="not readable")
+        raise StoreError(
+            f"{self.source}: must answer, got {found} for {key!r}. Run again later; what was read is kept."
+        ) from error
+
+    def _open(self) -> Connection:
+        with self._opening:
+            if self._connection is None:
+                self._connection = self._ask(lambda: connect(self._bucket, self._endpoint))
+            return self._connection
+
+    def _ask(self, request: Callable[[], _T]) -> _T:
+        """Makes a request for a listing, again where that may help."""
+        since_s, attempt, never = time.monotonic(), 0, threading.Event()
+        while True:
+            try:
+                answer = request()
+                self._patience.has_heard = True
+                return answer
+            except Exception as error:
+                wrong: BincountError = translate(error, self.source, self._endpoint)
+                attempt += 1
+                may_help = isinstance(wrong, StoreError)
+                if not may_help or not self._patience.pause(attempt, since_s, cause_of(error), never):
+                    raise wrong from error

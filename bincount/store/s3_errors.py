@@ -1,0 +1,97 @@
+"""What boto3 and obstore say went wrong, in bincount's words."""
+
+from __future__ import annotations
+
+import re
+
+from bincount.errors import BincountError, ConfigError, StoreError
+from bincount.settings import without_passwords
+
+# Object stores answer these to say "later" (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
+_LATER = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"})
+# An answer that is no S3 server's.
+_NO_SERVER = frozenset({"SSLError", "ProxyConnectionError", "ResponseParserError"})
+
+
+def translate(error: Exception, source: str, endpoint: str | None) -> BincountError:
+    """Translates what a request raised.
+
+    Args:
+        error: Any exception of a call to boto3 or of a listing by obstore.
+        source: The bucket, for the message.
+        endpoint: The server's address where it is not AWS.
+
+    Returns:
+        StoreError where asking again may help, else ConfigError; what is no
+        answer of a store at all is raised as it is.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+    from botocore.parsers import ResponseParserError
+    from obstore.exceptions import BaseError, InvalidPathError
+
+    where = without_passwords(f"{source} at {endpoint}" if endpoint else source)
+    if isinstance(error, ClientError):
+        return _translate_answer(error, where)
+    if isinstance(error, ParamValidationError) or (isinstance(error, ValueError) and "endpoint" in str(error)):
+        return ConfigError(f"{where}: name and endpoint must be valid, got {_line(error)!r}. Correct them.")
+    if is_denied(error):
+        return ConfigError(
+            f"{where}: must be listable, got access denied. Check the credentials, or name bins by --ids."
+        )
+    if isinstance(error, InvalidPathError) or not isinstance(error, BotoCoreError | BaseError | ResponseParserError):
+        raise error
+    name = type(error).__name__
+    if "Credential" in name or "Profile" in name or "ConfigNotFound" in name:
+        return ConfigError(f"{where}: credentials must be whole, got {_line(error)!r}. Complete or remove them.")
+    if name in _NO_SERVER:
+        return ConfigError(f"{where}: must be the address of an S3 server, got {_line(error)!r}. Check the endpoint.")
+    # A name that nobody knows too: a container's goes with it and comes back.
+    return StoreError(
+        f"{where}: must answer, got {_line(error)!r}. Check the endpoint and the network; if they are right, run again."
+    )
+
+
+def _translate_answer(error: Exception, where: str) -> BincountError:
+    answer = getattr(error, "response", {})
+    code = str(answer.get("Error", {}).get("Code", ""))
+    status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _LATER or status >= 500 or status == 429:
+        return StoreError(f"{where}: must answer, got {code or status}. Run again later.")
+    if code == "NoSuchBucket":
+        return ConfigError(f"{where}: the bucket must exist, got NoSuchBucket. Check its name and the endpoint.")
+    if status in (401, 403):
+        return ConfigError(
+            f"{where}: must be readable, got {code} ({status}). "
+            "Check the credentials; a public bucket is read without any."
+        )
+    if status in (301, 307, 400):
+        return ConfigError(f"{where}: must accept the request, got {code} ({status}). Check region and credentials.")
+    return ConfigError(f"{where}: must be an S3 server, got status {status} ({code}). Check the endpoint.")
+
+
+def is_denied(error: Exception) -> bool:
+    """Whether obstore was refused an object."""
+    return type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
+
+
+def cause_of(error: Exception) -> str:
+    """Names why a request failed, in a word or two, for counting.
+
+    obstore tells in its message's text alone.
+    """
+    text = str(error)
+    status = re.search(r"status code: (\d{3})", text) or re.search(r"\((\d{3})\)", text)
+    code = re.search(r"<Code>(\w+)</Code>", text) or re.search(r"An error occurred \((\w+)\)", text)
+    if status or code:
+        return " ".join(match[1] for match in (status, code) if match)
+    if "Timeout" in text or "timed out" in text or "Timeout" in type(error).__name__:
+        return "no answer in time"
+    if "kind: Connect" in text or "Connect" in type(error).__name__:
+        return "no connection"
+    if "IncompleteBody" in text or "kind: Interrupted" in text:
+        return "cut short"
+    return "connection lost"
+
+
+def _line(error: Exception) -> str:
+    return without_passwords(str(error).strip().split("\n", 1)[0])[:200]

@@ -1,0 +1,104 @@
+"""Who is champion: moved by one at a time, and every move written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bincount.errors import StoreError
+from bincount.locks import alone
+from bincount.settings import Settings
+from bincount.tracking.client import door
+from bincount.tracking.model_registry import CHALLENGER, CHAMPION, MODEL, PREVIOUS, alias_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_MOVE = "bincount.move."
+_LOCK = "champion.lock"
+_PATIENCE_S = 60  # a move takes less than a second
+
+
+@dataclass(frozen=True)
+class Move:
+    """A version took the champion's place.
+
+    Attributes:
+        at: When, in UTC (ISO 8601).
+        champion: The version that became champion.
+        instead_of: The champion before it, None for none.
+        actor: Who did it.
+        reason: For what reason.
+    """
+
+    at: str
+    champion: str
+    instead_of: str | None
+    actor: str
+    reason: str
+
+
+class ChampionChanged(StoreError):
+    """Another version became champion in the meantime, so what was decided no longer holds."""
+
+
+def move_champion(settings: Settings, version: str, *, instead_of: str | None, actor: str, reason: str) -> None:
+    """Makes a version the champion, and the champion before it the previous one.
+
+    The move is written to the registered model's tags before it is made: one
+    that is listed twice was begun twice, but none is missing.
+
+    Args:
+        settings: Names the tracking server, and the workspace, whose users move one after the other.
+        version: The new champion.
+        instead_of: The champion that the decision was taken against, None for none.
+        actor: Who moves it.
+        reason: For what reason.
+
+    Raises:
+        ChampionChanged: If another version became champion in the meantime.
+        StoreError: If somebody else has been moving it for a minute.
+    """
+    in_turn = alone(settings.workspace / _LOCK, "champion", patience_s=_PATIENCE_S)
+    with in_turn, door(settings, f"promote version {version} of {MODEL}") as client:
+        _expect(client, instead_of, version)
+        if version == instead_of:
+            return
+        now = datetime.now(UTC)
+        move = Move(now.isoformat(), version, instead_of, actor, reason)
+        key = f"{_MOVE}{now:%Y%m%dT%H%M%S.%f}Z.{version}"
+        client.set_registered_model_tag(MODEL, key, json.dumps(asdict(move), ensure_ascii=False))
+        if instead_of:
+            client.set_registered_model_alias(MODEL, PREVIOUS, instead_of)
+        client.set_registered_model_alias(MODEL, CHAMPION, version)
+        if alias_of(client, CHALLENGER) == version:
+            client.delete_registered_model_alias(MODEL, CHALLENGER)
+        _expect(client, version, version)
+
+
+def champion_moves(settings: Settings) -> list[Move]:
+    """Every move there was, the oldest first."""
+    with door(settings, f"history of {MODEL}") as client:
+        tags = client.get_registered_model(MODEL).tags
+    return [Move(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_MOVE)]
+
+
+def whoami() -> str:
+    """The user that this process runs as."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # containers run as users that have no name
+        return f"user {os.getuid()}"
+
+
+def _expect(client: MlflowClient, champion: str | None, version: str) -> None:
+    found = alias_of(client, CHAMPION)
+    if found != champion:
+        raise ChampionChanged(
+            f"champion: must be version {champion or 'none'} while {version} is promoted, got {found or 'none'}. "
+            "Another promotion came between; promote again."
+        )

@@ -1,0 +1,62 @@
+"""Rows of a records file, sound and hostile."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bincount.dataset.inventory import columns_of, row_of
+from bincount.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("3", 3), (" 3 ", 3), ("3.0", 3), ("0", 0), (4, 4), (4.0, 4), ("+2", 2), ("007", 7), ("100000", 100_000)],
+)
+def test_whole_numbers_are_records(text, count):
+    row = row_of({"id": "00012", "recorded": text}, where="f, line 2")
+    assert (row.recorded, row.problem) == (count, "")
+
+
+@pytest.mark.parametrize("text", ["-1", "2.5", "1e3", "1,5", "=1+1", "three", "100001", "9" * 400, True, "inf", -2])
+def test_anything_else_is_kept_with_its_reason(text):
+    row = row_of({"id": "00012", "recorded": text}, where="f, line 2")
+    assert row.recorded is None
+    assert row.problem.startswith("recorded count is no whole number from 0 to 100000: ")
+    assert len(row.problem) < 80
+    assert row.has_photo
+
+
+@pytest.mark.parametrize("text", ["", "  ", None, "NaN"])
+def test_a_missing_record_says_so(text):
+    assert row_of({"id": "00012", "recorded": text}, where="").problem == "recorded count is missing"
+
+
+@pytest.mark.parametrize("bin_id", ["../../x", "", "/etc/passwd", "a b", "=cmd", "x" * 65, "00012.jpg", None, "\x00"])
+def test_an_id_that_could_name_another_file_names_none(bin_id):
+    row = row_of({"id": bin_id, "recorded": "3"}, where="")
+    assert row.problem == "id is no bin's id"
+    assert not row.has_photo
+
+
+def test_location_and_value():
+    row = row_of({"id": "523", "recorded": "3", "location": " A-12 ", "unit_value": "2,50"}, where="")
+    assert (row.location, row.unit_value) == ("A-12", 2.5)
+    assert row_of({"id": "523", "recorded": "3"}, where="").unit_value is None
+
+
+@pytest.mark.parametrize("value", ["", "-1", "nan", "inf", "1.000,50", "1,000", "x", None])
+def test_a_worth_that_is_none_is_refused_with_its_line(value):
+    with pytest.raises(DataError, match=r"stock\.csv, line 7: unit_value must be a number >= 0"):
+        row_of({"id": "523", "recorded": "3", "unit_value": value}, where="stock.csv, line 7")
+
+
+@pytest.mark.parametrize("header", [["id"], ["recorded"], ["id", "recorded", "ID"], ["id", "bin", "recorded"], []])
+def test_a_header_that_is_not_clear_is_refused(header):
+    with pytest.raises(DataError, match="must have one column"):
+        columns_of(header, name="stock.csv")
+
+
+@given(st.text(), st.text())
+def test_no_text_is_lost_or_breaks_it(bin_id, recorded):
+    row = row_of({"id": bin_id, "recorded": recorded}, where="")
+    assert (row.recorded is None) <= bool(row.problem)

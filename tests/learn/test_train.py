@@ -1,0 +1,118 @@
+"""The final training as a step: a whole model or none, once."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from bincount.learn.actorle_network import FROM_SCRATCH
+
+from bincount.errors import ConfigError
+from bincount.learn.predictor import Predictor
+from bincount.learn.prepare import prepare
+from bincount.learn.train import train
+from bincount.learn.tune import tune
+from bincount.tracking import runs
+from bincount.tracking.client import door
+from tests.learn.bins import write_bins
+from tests.learn.featured import open_prepared_run
+from tests.stores import make_settings
+from tests.tiny import photo
+
+FOUND = {"learning_rate": 2e-2, "batch_size": 32, "epochs": 6, "units": 16, "dropout": 0.1}
+
+
+@pytest.fixture
+def place(tmp_path):
+    settings = make_settings(tmp_path)
+    run_id, prepared = open_prepared_run(settings)
+    search = settings.run(run_id) / "search"
+    search.mkdir(parents=True)
+    (search / "best.json").write_text(json.dumps({"prepared": prepared, "best": FOUND}))
+    return settings, run_id, prepared
+
+
+def test_a_whole_model_comes_of_it_once_and_the_same_again(place):
+    settings, run_id, prepared = place
+    answer = train(settings, run_id=run_id, features=prepared)
+    folder = settings.run(run_id) / "model"
+    assert {path.name for path in folder.iterdir()} == {"model.keras", "model.json"}
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["counts"] == "1-5"
+    assert (facts["fit"], facts["image_px"], facts["backbone"], facts["weights"]) == ("pad", 32, "tiny", "none")
+    assert facts["manifest"] == prepared.split("-")[1]
+    assert answer == {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
+    assert answer["val_nll"] < 1.5
+    probabilities = Predictor(folder).predict([photo(items=2), photo(items=4)])
+    assert probabilities.shape == (2, 5)
+
+    written = (folder / "model.keras").stat().st_mtime_ns
+    assert train(settings, run_id=run_id, features=prepared) == answer
+    assert (folder / "model.keras").stat().st_mtime_ns == written
+
+    (folder / "model.json").unlink()  # what a kill before the end leaves is no model
+    assert train(settings, run_id=run_id, features=prepared) == answer
+    again = Predictor(folder).predict([photo(items=2), photo(items=4)])
+    np.testing.assert_array_equal(again, probabilities)
+
+    with door(settings, "test") as client:
+        run = client.get_run(run_id)
+        assert run.data.params["learning_rate"] == "0.02"
+        assert len(client.get_metric_history(run_id, "train/val_nll")) >= answer["epochs"]
+        assert run.data.metrics["val_nll"] == pytest.approx(answer["val_nll"])
+
+
+def test_nothing_is_published_when_it_fails(place, monkeypatch):
+    settings, run_id, prepared = place
+
+    def broken(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("keras.Model.save", broken)
+    with pytest.raises(OSError, match="disk full"):
+        train(settings, run_id=run_id, features=prepared)
+    assert not (settings.run(run_id) / "model").exists()
+
+
+def test_a_training_without_a_search_is_refused(place):
+    settings, run_id, prepared = place
+    (settings.run(run_id) / "search" / "best.json").unlink()
+    with pytest.raises(ConfigError, match="Run `bincount tune` first"):
+        train(settings, run_id=run_id, features=prepared)
+
+
+def test_compact_is_trained_whole(tmp_path):
+    settings = make_settings(tmp_path)
+    manifest = write_bins(settings.workspace, bins=60)
+    run_id = runs.open_run(settings)
+    answer = prepare(settings, run_id=run_id, manifest=manifest, backbone="compact", image_px=32)
+    assert answer["weights"] == "none"
+    prepared = answer["features"]
+    assert tune(settings, run_id=run_id, features=prepared, max_epochs=2) == {
+        "trials": 0,
+        "best": asdict(replace(FROM_SCRATCH, epochs=2)),
+        "val_nll": None,
+    }
+    answer = train(settings, run_id=run_id, features=prepared)
+    folder = settings.run(run_id) / "model"
+    assert 1 <= answer["epochs"] <= 2
+    assert Predictor(folder).predict([photo(items=2)]).shape == (1, 5)
+    assert json.loads((folder / "model.json").read_text())["backbone"] == "compact"
+    assert not (settings.run(run_id) / "whole").exists()
+    with door(settings, "test") as client:
+        assert len(client.get_metric_history(run_id, "train/member1/val_nll")) == 2
+
+
+def test_fine_tuning_comes_after_the_head(tmp_path):
+    settings = make_settings(tmp_path)
+    manifest = write_bins(settings.workspace, bins=60)
+    run_id = runs.open_run(settings)
+    network = {"backbone": "MobileNetV3Small", "weights": "none", "image_px": 32}
+    prepared = prepare(settings, run_id=run_id, manifest=manifest, **network)["features"]
+    search = settings.run(run_id) / "search"
+    search.mkdir(parents=True)
+    (search / "best.json").write_text(json.dumps({"prepared": prepared, "best": FOUND}))
+    train(settings, run_id=run_id, features=prepared, fine_tune_epochs=2)
+    assert Predictor(settings.run(run_id) / "model").predict([photo(items=2)]).shape == (1, 5)
+    with door(settings, "test") as client:
+        assert len(client.get_metric_history(run_id, "fine_tune/val_nll")) == 2

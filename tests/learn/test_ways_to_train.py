@@ -1,0 +1,40 @@
+"""Fine-tuning: what learns on and what stays as it was."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+from bincount.learn.actorle_network import FINE_TUNING
+
+from bincount.learn.backbone import build_backbone
+from bincount.learn.model import build_plain_head
+from bincount.learn.photo_batches import Photos
+from bincount.learn.train import Trained, fine_tune
+
+
+def test_fine_tuning_trains_the_network_on_with_batch_norm_frozen(manifest, shard_files, tmp_path):
+    paths = list(shard_files.values())
+    photos = {
+        part: Photos(manifest, [part], paths, image_px=32, fit="pad") for part in ("train", "validation", "calibration")
+    }
+    keras.utils.set_random_seed(0)
+    backbone = build_backbone("MobileNetV3Small", "none", image_px=32).model
+    head = build_plain_head(backbone.output.shape[1], 5)
+    layers = [*backbone.get_layer("network").layers, backbone.get_layer("normalisation")]
+    before = [layer.get_weights() for layer in layers]
+    changed: dict[str, list[bool]] = {}
+
+    def look(epoch: int, told: dict) -> None:
+        changed.clear()
+        for layer, weights in zip(layers, before, strict=True):
+            if weights:
+                same = all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), weights, strict=True))
+                changed.setdefault("normalisation" if layer is layers[-1] else type(layer).__name__, []).append(
+                    not same
+                )
+
+    recipe = replace(FINE_TUNING, epochs=2)
+    fine_tune(Trained(backbone, head, 1.0, 0, 0.0), photos, recipe, folder=tmp_path, seed=0, on_epoch=look)
+    assert all(changed["Conv2D"])
+    assert not any(changed["BatchNormalization"])
+    assert changed["normalisation"] == [False]

@@ -1,0 +1,40 @@
+"""A registered model with a calibration, and bins to reconcile."""
+
+import csv
+import json
+
+from bincount.evaluate.evaluate import evaluate
+from bincount.registry.register import register
+from tests.bins import write_bin
+from tests.evaluate.trained import open_trained_run, write_manifest
+from tests.tiny import photo
+
+
+def registered(settings, **model):
+    """Registers a tiny model that learned from drawn bins. Returns its URI."""
+    run_id = open_trained_run(settings, write_manifest(settings, counts=model.get("counts", "1-5")), **model)
+    evaluate(settings, run_id=run_id)
+    return register(settings, run_id=run_id)["model_uri"]
+
+
+def write_source(folder, bins=30):
+    """Bins 10000 and on, each with as many boxes as it records. Returns their ids and records."""
+    recorded = {f"{10_000 + number:05d}": 1 + number % 5 for number in range(bins)}
+    for bin_id, count in recorded.items():
+        write_bin(folder, bin_id, recorded=count, image=photo(items=count, seed=int(bin_id)))
+    return recorded
+
+
+def write_records(path, rows, titles=("id", "recorded")):
+    """Writes a CSV. Returns its path as text."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([titles, *rows])
+    return str(path)
+
+
+def read_lists(folder):
+    """What stands in worklist.jsonl, in worklist.csv and in summary.json."""
+    lines = [json.loads(line) for line in (folder / "worklist.jsonl").read_text().splitlines()]
+    with (folder / "worklist.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    return lines, table, json.loads((folder / "summary.json").read_text())

@@ -1,0 +1,258 @@
+"""The report in a real browser: opened from disk, without a network, at two widths, light and dark."""
+
+import shutil
+
+import pytest
+
+from bincount.counts import Counts
+from bincount.reconcile.report import reduced_photos, report_of
+from bincount.reconcile.worklist import curve_of
+from bincount.reconcile.worklist_files import About
+from tests.bins import write_bin
+from tests.tiny import photo
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ABOUT = About("s3://<b>", "7", "0" * 16, Counts.parse("0-5+"), 0.05)
+TOLD = {"by": "--error-rate", "outcomes": 0}
+VERDICTS = ("mismatch", "unsure", "match", "not_countable")
+HOSTILE = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
+
+
+DRIFT = {
+    "compared": 870,
+    "reference": 770,
+    "facts": {
+        "brightness": {"psi": 1.2, "limit": 0.25, "then": 112.0, "now": 71.0},
+        "recorded": {"psi": 0.02, "limit": 0.25, "then": 3.1, "now": 3.2},
+    },
+    "beyond": ["brightness"],
+}
+
+
+def row(place):
+    verdict = VERDICTS[place % 4]
+    probability = None if verdict == "not_countable" else round(0.9 / (place + 1), 4)
+    return {
+        "id": f"{10_000 + place}",
+        "location": HOSTILE if place == 2 else f"A-{place:03d}",
+        "recorded": None if place == 3 else place % 7,
+        "predicted": (place * 3) % 7,
+        "probabilities": {},
+        "verdict": verdict,
+        "mismatch_probability": probability,
+        "direction": "fewer" if probability else None,
+        "expected_cost": probability,
+        "reason": HOSTILE,
+        "photo": "p",
+    }
+
+
+def page_of(folder, *, rows=24, **said):
+    """Writes a report. Returns its path."""
+    listed = [row(place) for place in range(rows)]
+    probabilities = [each["mismatch_probability"] for each in listed if each["mismatch_probability"]]
+    summary = {
+        "bins": 1234,
+        "judged": len(probabilities),
+        "verdicts": dict.fromkeys(VERDICTS, 6),
+        "not_judged": {"photo is missing": 6} if rows else {},
+        "expected_wrong": sum(probabilities),
+        "to_count": 5,
+        "expected_found": 2.0,
+        "expected_found_at_random": 0.5,
+        "learned_from": 3,
+        "curve": curve_of(probabilities),
+        "records": HOSTILE,
+        "error_rate": 0.02,
+        "error_rate_from": TOLD,
+        "pooled": ["1", "6+"],
+        "drift": None,
+        "blind": False,
+    } | said
+    for place in range(3):
+        write_bin(folder, f"{10_000 + place}", recorded=1, image=photo(seed=place))
+    from bincount.store.folder import FolderStore
+
+    ids = [each["id"] for each in listed[:4]]
+    photos = reduced_photos(FolderStore(str(folder)), ids)
+    assert len(photos) == min(3, rows)
+    path = folder / "report.html"
+    path.write_text(report_of(summary, listed, photos, ABOUT), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (Debian: apt install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium, tmp_path):
+    """Opens a report; fails if the page says anything on the console or asks the network for anything."""
+    said, contexts = [], []
+
+    def open_page(*, width=1440, scheme="light", **more):
+        context = chromium.new_context(viewport={"width": width, "height": 1000}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda asked: said.append(asked.url) if asked.url.startswith("http") else None)
+        page.goto(page_of(tmp_path, **more).as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not said
+
+
+def shown(page):
+    return page.locator(".list tbody tr:visible td:nth-child(3)").all_inner_texts()
+
+
+@pytest.mark.parametrize("width", [1440, 820])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_can_be_read(opened, width, scheme):
+    page = opened(width=width, scheme=scheme)
+    assert page.title() == "bincount: which records are wrong"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("svg .curve").bounding_box()["width"] > 200
+    ink, paper = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
+    light, dark = (sum(map(int, colour[4:-1].split(","))) for colour in (paper, ink))
+    assert (light > dark) == (scheme == "light")
+    assert abs(light - dark) > 400
+    loaded = page.evaluate("[...document.querySelectorAll('.list img')].map(image => image.naturalWidth)")
+    assert loaded == [60, 60, 60]
+
+
+def test_nothing_from_outside_is_run(opened):
+    page = opened()
+    page.wait_for_timeout(200)
+    assert page.title() == "bincount: which records are wrong"
+    assert HOSTILE in page.locator(".list tbody tr:nth-child(3)").inner_text()
+    assert HOSTILE in page.locator("header").inner_text()
+
+
+def test_the_page_itself_forbids_other_scripts_and_the_network(chromium, tmp_path):
+    """Should something ever slip through unescaped."""
+    path = page_of(tmp_path)
+    slipped = "<img src=x onerror=\"document.title = 'run'\"><script>document.title = 'run'</script>"
+    path.write_text(path.read_text().replace("<dialog", f"{slipped}<dialog"))
+    page, failed = chromium.new_page(), {}
+    page.on("requestfailed", lambda request: failed.update({request.url: request.failure}))
+    page.goto(path.as_uri())
+    page.evaluate("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'}))")
+    page.wait_for_timeout(200)
+    assert page.title() == "bincount: which records are wrong"
+    assert page.get_by_role("status").inner_text() == "24 of 24 rows"  # its own script ran
+    assert failed["http://127.0.0.1:9/x.png"] == "csp"
+    page.close()
+
+
+def test_filter_and_sort(opened):
+    page = opened()
+    assert shown(page) == [f"{10_000 + place}" for place in range(24)]
+    page.get_by_role("searchbox").fill("a-01")
+    assert shown(page) == [f"{10_010 + place}" for place in range(10)]
+    page.get_by_label("unsure").uncheck()
+    assert "10013" not in shown(page)
+    assert page.get_by_role("status").inner_text() == f"{len(shown(page))} of 24 rows"
+    page.get_by_label("unsure").check()
+    page.get_by_role("searchbox").fill("")
+    page.get_by_role("button", name="recorded").click()
+    assert shown(page)[:4] == ["10000", "10007", "10014", "10021"]  # 0 each; equal ones as ranked
+    assert shown(page)[-1] == "10003"  # nothing is recorded: last, whatever the direction
+    page.get_by_role("button", name="recorded").click()
+    assert shown(page)[0] == "10006"
+    assert shown(page)[-1] == "10003"
+    page.get_by_role("button", name="wrong").click()
+    assert shown(page)[0] == "10000"
+    assert page.get_by_role("columnheader", name="wrong").get_attribute("aria-sort") == "descending"
+
+
+def test_the_keyboard_does_it_all(opened):
+    page = opened()
+    page.keyboard.press("/")
+    page.keyboard.type("a-00")
+    assert len(shown(page)) == 9
+    page.keyboard.press("Escape")
+    assert len(shown(page)) == 24
+    for key in ("j", "j", "ArrowDown", "k"):
+        page.keyboard.press(key)
+    assert page.evaluate("document.activeElement.cells[2].textContent") == "10001"
+    page.keyboard.press("Enter")
+    assert page.get_by_role("dialog").inner_text() == f"bin 10001: {HOSTILE}"
+    page.keyboard.press("Escape")
+    assert not page.get_by_role("dialog").is_visible()
+    page.keyboard.press("k")
+    assert page.evaluate("document.activeElement.cells[2].textContent") == "10000"
+
+
+def test_blind_is_a_sheet_to_count_with(opened):
+    page = opened(blind=True, width=820)
+    assert page.title() == "bincount: bins to count"
+    assert page.locator(".list th").all_inner_texts() == ["#", "photo", "bin", "location", "counted"]
+    content = page.content().split("</style>")[1].split("<script>")[0]
+    for word in ("mismatch", "unsure", "verdict", "fewer", "curve", "expected", "recorded"):
+        assert word not in content, word
+    assert len(shown(page)) == 24
+
+
+def test_a_list_of_nothing_is_a_page_too(opened):
+    page = opened(rows=0)
+    assert page.get_by_role("status").inner_text() == "0 of 0 rows"
+
+
+def test_what_is_no_photo_by_now_is_left_out(tmp_path):
+    from bincount.store.folder import FolderStore
+
+    write_bin(tmp_path, "10000", recorded=1, image=photo(size=(800, 600)))
+    write_bin(tmp_path, "10001", recorded=1, image=b"\xff\xd8")
+    found = reduced_photos(FolderStore(str(tmp_path)), ["10000", "10001", "10002"])
+    assert list(found) == ["10000"]
+    assert len(found["10000"]) < 30_000
+
+
+@pytest.mark.parametrize("width", [1440, 820])
+def test_a_drift_is_said_before_the_list(opened, width):
+    page = opened(width=width, drift=DRIFT)
+    assert page.locator("header ~ p strong").last.inner_text().startswith("These bins are not like those")
+    assert page.locator("details[open] tbody tr").all_inner_texts() == [
+        "brightness\t112\t71\t1.200\t0.250",
+        "recorded\t3.1\t3.2\t0.020\t0.250",
+    ]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_no_drift_is_folded_and_who_counts_blindly_sees_none(opened):
+    assert opened(drift={**DRIFT, "beyond": []}).locator("details[open]").count() == 0
+    assert "drift" not in opened(drift=DRIFT, blind=True).content().lower()
+
+
+@pytest.mark.parametrize(
+    ("error_rate_from", "says"),
+    [
+        (TOLD, "is what this run was told (--error-rate)."),
+        (
+            {"by": "outcomes", "outcomes": 1060, "low": 0.0153, "high": 0.124},
+            "is what 1,060 counted bins of this source say (with 95 % confidence 1.5 % to 12 %).",
+        ),
+        (
+            {"by": "default", "outcomes": 7, "needed": 30},
+            "is the default until 30 counted bins of this source tell the rate; so far 7 do.",
+        ),
+        (
+            {"by": "default", "outcomes": 40, "needed": 30},
+            "is the default: 40 counted bins of this source leave the rate too open.",
+        ),
+    ],
+)
+def test_it_says_where_the_error_rate_is_from(tmp_path, error_rate_from, says):
+    assert f"That 2 % of the records are wrong {says}" in page_of(tmp_path, error_rate_from=error_rate_from).read_text()

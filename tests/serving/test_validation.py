@@ -1,0 +1,123 @@
+"""What is refused before MLflow sees it, and in which words."""
+
+import base64
+import io
+import json
+import struct
+import zlib
+
+import numpy as np
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from bincount.serving.admission import Limits, Refused
+from bincount.serving.validation import JSON, PARQUET, check_request
+from tests.tiny import photo
+
+LIMITS = Limits(body_mb=1, rows=4, megapixels=1)
+ONE = photo()
+SECRET = b"GET /etc/passwd SECRET"
+
+
+def split(*photos, **more):
+    return {"dataframe_split": {"columns": ["image"], "data": [[base64.b64encode(p).decode()] for p in photos], **more}}
+
+
+def records(*recorded):
+    one = base64.b64encode(ONE).decode()
+    return {"dataframe_records": [{"image": one, "recorded": value} for value in recorded]}
+
+
+def table(columns=None, **how):
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns or {"image": [ONE, ONE]}), buffer, **how)
+    return buffer.getvalue()
+
+
+def png(width, height):
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
+
+
+both = {"columns": ["recorded", "image"], "data": [[n, base64.b64encode(ONE).decode()] for n in (7, None)]}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (json.dumps(split(ONE, ONE)), JSON),
+        (json.dumps(split(ONE, ONE)), "Application/JSON; charset=UTF-8"),
+        (json.dumps({"dataframe_records": [{"image": base64.encodebytes(ONE).decode()}] * 2}), JSON),
+        (json.dumps(records(3, None)), JSON),
+        (json.dumps(records(0, 3.0)), JSON),
+        (json.dumps({"dataframe_split": split(ONE)["dataframe_split"] | both}), JSON),
+        (table({"image": [ONE, ONE], "recorded": [3, None]}), PARQUET),
+        (table({"recorded": [0.0, float("nan")], "image": [ONE, ONE]}), PARQUET),
+        (table({"image": [ONE, ONE], "recorded": pyarrow.nulls(2)}), PARQUET),
+        (table(), PARQUET),
+        (table(compression="none"), PARQUET),
+        (table({"image": pyarrow.array([ONE, ONE], pyarrow.large_binary())}), PARQUET),
+    ],
+)
+def test_photos_pass(body, kind):
+    assert check_request(body if isinstance(body, bytes) else body.encode(), kind, LIMITS) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "words"),
+    [
+        (SECRET, JSON, 400, "must be JSON"),
+        (b"[" * 100_000, JSON, 400, "must be JSON"),
+        (b'{"inputs": ' + b"9" * 5000 + b"}", JSON, 400, "must be JSON"),
+        (b"\xff\xfe", JSON, 400, "must be JSON"),
+        ({"inputs": {"image": ["SECRET"]}}, JSON, 400, "must have the column image"),
+        ({"messages": "SECRET"}, JSON, 400, "must have the column image"),
+        (split(ONE) | {"params": {"SECRET": 1}}, JSON, 400, "must have the column image"),
+        (split(ONE, index=["SECRET"]), JSON, 400, "must have the column image"),
+        (split(), JSON, 400, "at least one row, got none"),
+        (split(ONE, SECRET), JSON, 400, "row 1: image must be a JPEG or PNG file, got 22 other bytes"),
+        ({"dataframe_records": [{"image": "SECRET!"}]}, JSON, 400, "row 0: image must be a photo in base64"),
+        ({"dataframe_records": [{"image": "\ud800"}]}, JSON, 400, "row 0: image must be a photo in base64"),
+        ({"dataframe_records": [{"image": None}]}, JSON, 400, "row 0: image must be a photo in base64"),
+        ({"dataframe_records": [{"image": "", "SECRET": 1}]}, JSON, 400, "row 0: "),
+        (records(2, 2.5), JSON, 400, "row 1: recorded must be a whole number from 0 to 100000 or null, got 2.5"),
+        (records(-1), JSON, 400, "row 0: recorded must be a whole number"),
+        (records("SECRET"), JSON, 400, "row 0: recorded must be a whole number .* got str"),
+        (records(True), JSON, 400, "row 0: recorded must be a whole number .* got bool"),
+        (table({"image": [ONE, ONE], "recorded": [1, -4]}), PARQUET, 400, "row 1: recorded must be a whole number"),
+        (table({"image": [ONE], "recorded": ["SECRET"]}), PARQUET, 400, "recorded must be numbers, got another type"),
+        (split(*[ONE] * 5), JSON, 413, "at most 4 rows"),
+        (split(png(30_000, 30_000)), JSON, 400, "row 0: image: must have 1 to 25,000,000 pixels"),
+        (split(png(900, 900), png(900, 900)), JSON, 413, "at most 1 megapixels"),
+        (split(ONE[:100]), JSON, 400, "row 0: image: a JPEG must have a whole header"),
+        (SECRET, PARQUET, 400, "must be a whole parquet file"),
+        (table()[:-9], PARQUET, 400, "must be a whole parquet file"),
+        (table({"image": [ONE], "SECRET": [1]}), PARQUET, 400, "must have the column image"),
+        (table({"image": ["SECRET"]}), PARQUET, 400, "must have the column image, of photos' bytes"),
+        (table({"image": pyarrow.array([ONE, None])}), PARQUET, 400, "row 1: image must be a photo's bytes, got none"),
+        (table({"image": [ONE] * 5}), PARQUET, 413, "at most 4 rows"),
+        (table(compression="zstd"), PARQUET, 400, "must be uncompressed or snappy"),
+        (table({"image": [bytes(3_000_000)]}), PARQUET, 413, "at most 1 MB"),
+        (b"", "text/csv", 415, "Content-Type: must be"),
+        (b"", "", 415, "Content-Type: must be"),
+        (b"", JSON + "; charset=SECRET", 415, "charset=utf-8"),
+    ],
+)
+def test_anything_else_is_refused_without_quoting_it(body, kind, status, words):
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(Refused, match=words) as refused:
+        check_request(body, kind, LIMITS)
+    assert refused.value.status == status
+    assert b"SECRET" not in refused.value.as_json()
+    assert set(json.loads(refused.value.as_json())) == {"error_code", "message"}
+
+
+def test_a_dictionary_that_unfolds_is_stopped_before_it_fills_memory():
+    """One large value named often: small in the file, large in memory."""
+    large = ONE + bytes(400_000)
+    column = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(4, np.int32)), pyarrow.array([large]))
+    body = table({"image": column.cast(pyarrow.binary())}, compression="none", store_schema=False)
+    assert len(body) < 1_000_000
+    with pytest.raises(Refused, match="at most 1 MB"):
+        check_request(body, PARQUET, LIMITS)

@@ -1,0 +1,35 @@
+import pytest
+
+from bincount.config import ChainConfig
+from bincount.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("source", " "),
+        ("limit", 0),
+        ("limit", 2.5),
+        ("counts", "5-1"),
+        ("backbone", "os.system('x')"),
+        ("weights", ""),
+        ("fit", "crop"),
+        ("image_px", 31),
+        ("image_px", True),
+        ("trials", 0),
+        ("max_epochs", 1001),
+        ("search", "hyperband"),
+        ("tune_also", "learning_rate"),
+        ("tune_also", "units,units"),
+        ("loss_mix", 1.5),
+        ("fine_tune_epochs", -1),
+        ("seed", -1),
+    ],
+)
+def test_a_wrong_value_is_named(name, value):
+    with pytest.raises(ConfigError, match=f"^{name}: must be"):
+        ChainConfig(**{"source": "s3://bins", name: value})
+
+
+def test_defaults_are_valid():
+    assert ChainConfig(source="s3://bins").counts == "1-5"
