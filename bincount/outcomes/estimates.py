@@ -9,7 +9,7 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.dataset.groups import block_of
-from bincount.mismatch.likelihood import Counted
+from bincount.mismatch.likelihood import CountedBins
 from bincount.mismatch.posterior import ERROR_RATE
 from bincount.outcomes.error_rate import ENOUGH_FOR_RATE, Share, rate_of
 from bincount.outcomes.outcome_store import Kept, Outcomes, settle
@@ -132,9 +132,9 @@ def holding(rows: Iterable[Kept]) -> tuple[list[Kept], list[str]]:
     return [by_outcome[outcome] for outcome in held], conflicts
 
 
-def counted_of(rows: Sequence[Kept], counts: str, prior: Sequence[float]) -> Counted:
+def counted_of(rows: Sequence[Kept], counts: str, prior: Sequence[float]) -> CountedBins:
     """Rows of one model that were judged, as arrays."""
-    return Counted(
+    return CountedBins(
         probabilities=np.asarray([row.listed.probabilities for row in rows], dtype=float),
         recorded=np.asarray([row.listed.recorded for row in rows]),
         counted=np.asarray([row.outcome.counted for row in rows]),
