@@ -542,20 +542,21 @@ class ApprovalConfig(Schema):
 class GateLimits(Schema):
     """What a model must reach to become champion."""
 
-    groups: int = setting(
-        20, low=2, help="fewest groups of test bins to judge by; with fewer the intervals mean nothing"
-    )
+    groups: int = setting(20, low=2, help="fewest groups of test bins from which intervals are computed")
     ece: float = setting(
         0.05, low=0, high=1, help="largest expected calibration error, unless so few bins show a larger one by chance"
     )
     rps_worse: float = setting(
-        0.01,
+        0.02,
         low=0,
         high=1,
-        help="how much worse than the champion's the ranked probability score may be, in items, at the upper end of "
-        "its 95 % interval",
+        exclusive=True,
+        help="margin by which the ranked probability score may exceed the champion's, in items: a model that is worse "
+        "by the margin is accepted in at most 5 of 100 cases",
     )
-    recall_fall: float = setting(0.10, low=0, high=1, help="how far any count's recall may fall below the champion's")
+    recall_fall: float = setting(
+        0.10, low=0, high=1, help="fall of any count's recall below the champion's that is refused once it is shown"
+    )
 
 
 _PSI = {"low": 0, "exclusive": True}
@@ -611,7 +612,7 @@ def read_schema(text: str, schema: type[_S], where: str) -> _S:
 
     Example:
         >>> read_schema('{"ece": 0.03, "groups": 50}', GateLimits, "BINCOUNT_GATE")
-        GateLimits(groups=50, ece=0.03, rps_worse=0.01, recall_fall=0.1)
+        GateLimits(groups=50, ece=0.03, rps_worse=0.02, recall_fall=0.1)
     """
     given, names = read_object(text, where), [each.name for each in settings_of(schema)]
     if unknown := sorted(set(given) - set(names)):

@@ -1,4 +1,4 @@
-"""Whether a model is good enough by itself: enough test bins, better than both baselines, calibrated."""
+"""Quality checks of a single model: enough test bins, better than both baselines, calibrated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bincount.config import GateLimits
 
 @dataclass(frozen=True)
 class Scores:
-    """What the gate needs to know of a model's evaluation on its test part.
+    """The figures of an evaluation that the gate reads.
 
     Attributes:
         bins: Number of test bins.
@@ -36,10 +36,16 @@ class Scores:
 
 @dataclass(frozen=True)
 class Check:
-    """One rule of the gate, whether it is met, and the figures as a clause of a sentence."""
+    """One rule of the gate.
+
+    Attributes:
+        rule: Its name.
+        met: Whether it is met; None where there are too few test bins to tell.
+        figures: A clause of a sentence.
+    """
 
     rule: str
-    met: bool
+    met: bool | None
     figures: str
 
 
@@ -51,7 +57,7 @@ def quality_checks(scores: Scores, limits: GateLimits) -> tuple[Check, ...]:
     """
     low, high = scores.nll_difference
     beats = scores.exact > scores.largest_class
-    surprised_less = high < 0
+    better = high < 0
     allowed = max(limits.ece, scores.ece_by_chance)
     return (
         Check(
@@ -67,9 +73,9 @@ def quality_checks(scores: Scores, limits: GateLimits) -> tuple[Check, ...]:
         ),
         Check(
             "nll",
-            surprised_less,
+            better,
             f"its NLL is {scores.nll:.3f} to the class prior's {scores.prior_nll:.3f} "
-            f"(difference {low:+.3f} to {high:+.3f}{'' if surprised_less else ', which must be below 0'})",
+            f"(difference {low:+.3f} to {high:+.3f}{'' if better else ', which must be below 0'})",
         ),
         Check(
             "ece",

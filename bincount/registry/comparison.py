@@ -1,9 +1,8 @@
-"""Two models side by side, on bins that neither learned from."""
+"""Paired comparison of two models on bins that neither learned from."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -11,19 +10,17 @@ from bincount.counts import Counts
 from bincount.dataset.groups import place_of
 from bincount.dataset.manifest import Record
 from bincount.evaluate import metrics
-from bincount.evaluate.bootstrap import bootstrap, interval
-from bincount.evaluate.evaluation import truth_of
-from bincount.registry.gate_rules import Comparison
+from bincount.registry.gate_rules import Comparison, RecallPair
 
 _SIBLINGS_REACH = 2
 
 
 def exclude_siblings(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
-    """The records whose group has no photo next to a bin that another model learned from.
+    """Excludes records whose group may hold a sibling photo of a bin that another model learned from.
 
     Groups are named within one manifest. Across manifests two photos may show
-    the same bin if their ids are at most two apart (facts of the bucket: at
-    three no pair shares a product).
+    the same bin if their ids are at most two apart; no pair that is three
+    apart shares a product.
 
     Args:
         records: Records of one manifest.
@@ -44,10 +41,10 @@ def compare(
     challenging: tuple[np.ndarray, Counts],
     defending: tuple[np.ndarray, Counts],
 ) -> Comparison:
-    """Sets a challenger beside the champion on the same bins.
+    """Compares a challenger with the champion on the same bins.
 
-    Models of different counts are compared on all counts that either knows;
-    what a model does not know it gives no probability.
+    Models of different counts are compared on the whole range of counts that
+    either has; a count that a model does not have gets probability 0.
 
     Args:
         champion: The champion's version.
@@ -56,21 +53,40 @@ def compare(
         defending: The champion's.
     """
     if not records:
-        return Comparison(champion, 0, (0.0, 0.0), {})
-    values = sorted({*challenging[1].values, *defending[1].values})
-    axis = Counts(values[0], values[-1])
-    ours, theirs = (metrics.embed(probabilities, counts, values) for probabilities, counts in (challenging, defending))
-    truth = truth_of([_capped(record, values[-1]) for record in records], axis)
+        return Comparison(champion, 0, 0, 0.0, 0.0, {})
+    values = [*challenging[1].values, *defending[1].values]
+    axis = Counts(min(values), max(values))
+    ours, theirs = (metrics.embed(rows, counts, axis.values) for rows, counts in (challenging, defending))
+    truth = np.minimum([record.recorded for record in records], axis.high) - axis.low
     scored = [metrics.values_per_bin(each, truth, axis)["rps"] for each in (ours, theirs)]
-    groups = [record.group for record in records]
-    difference = bootstrap(groups, (scored[0] - scored[1])[:, None])[:, 0]
-    found = [metrics.predicted_class(each) == truth for each in (ours, theirs)]
+    groups = np.asarray([record.group for record in records])
+    difference = scored[0] - scored[1]
+    right = [metrics.predicted_class(each) == truth for each in (ours, theirs)]
     recalls = {
-        str(values[index]): (float(found[0][truth == index].mean()), float(found[1][truth == index].mean()))
+        str(axis.values[index]): _recall_pair(groups[rows], right[0][rows], right[1][rows])
         for index in np.unique(truth)
+        for rows in [truth == index]
     }
-    return Comparison(champion, len(records), interval(difference), recalls)
+    number, error = len(np.unique(groups)), clustered_error(groups, difference)
+    return Comparison(champion, len(records), number, float(difference.mean()), error, recalls)
 
 
-def _capped(record: Record, largest: int) -> Record:
-    return replace(record, recorded=min(record.recorded, largest))
+def clustered_error(groups: Sequence[str] | np.ndarray, values: np.ndarray) -> float:
+    """Standard error of a mean of (N,) values whose groups are independent; infinite for a single group.
+
+    Source:
+        Liang and Zeger, Longitudinal data analysis using generalized linear models, 1986 (sandwich estimator).
+
+    Example:
+        >>> clustered_error(["a", "b", "c", "d"], np.array([1.0, 2.0, 3.0, 4.0])).__round__(4)  # sd / sqrt(4)
+        0.6455
+    """
+    _, member = np.unique(groups, return_inverse=True)
+    sums = np.bincount(member, values - values.mean())
+    number = len(sums)
+    return float(np.sqrt(number / (number - 1) * (sums**2).sum()) / len(values)) if number > 1 else float("inf")
+
+
+def _recall_pair(groups: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> RecallPair:
+    shares = (ours, theirs, theirs & ~ours, ours & ~theirs)
+    return RecallPair(len(np.unique(groups)), *(float(each.mean()) for each in shares))

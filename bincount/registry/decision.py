@@ -1,89 +1,95 @@
-"""What was decided about a version: kept on it, for programs and for people."""
+"""Decisions about versions, stored as tags for programs and in the description for people."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 
+from bincount.registry.gate_rules import ACCEPTED
 from bincount.settings import Settings
 from bincount.tracking import model_registry, runs
 from bincount.tracking.model_registry import Version
 
 NO_CHAMPION = "none"
-"""Stands for the champion where there is none."""
+"""Stands for the champion's version where there is no champion."""
+
+DESCRIPTION_CHARACTERS = 5000
+"""MLflow's database cuts longer descriptions of a version."""
 
 _DECISION = "bincount.decision"
-# MLflow's database keeps no more of a version's description.
-DESCRIPTION_CHARACTERS = 5000
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredDecision:
-    """An answer that holds for the champion and the limits it was given against.
+    """A decision, valid for the champion and the limits it was made with.
 
     Attributes:
-        agreed: Whether the version may become champion.
-        reason: Why, in one sentence.
+        outcome: `gate_rules.ACCEPTED`, `REFUSED` or `UNDECIDED`.
+        reason: One sentence.
         against: The champion's version, or `NO_CHAMPION`.
-        limits: The gate's limits then.
-        by: "gate", or the person who overruled it.
+        limits: The gate's limits.
+        by: "gate", or the person who decided.
     """
 
-    agreed: bool
+    outcome: str
     reason: str
     against: str
     limits: dict[str, float]
     by: str = "gate"
 
+    @property
+    def agreed(self) -> bool:
+        """Whether the version may become champion without an approval."""
+        return self.outcome == ACCEPTED
+
 
 def new_decision(
-    settings: Settings, champion: str | None, *, agreed: bool, reason: str, by: str = "gate"
+    settings: Settings, champion: str | None, *, outcome: str, reason: str, by: str = "gate"
 ) -> StoredDecision:
-    """A decision for the champion and the limits of now."""
-    return StoredDecision(agreed, reason, champion or NO_CHAMPION, dataclasses.asdict(settings.gate), by)
+    """A decision for the current champion and limits."""
+    return StoredDecision(outcome, reason, champion or NO_CHAMPION, dataclasses.asdict(settings.gate), by)
 
 
 def stored_decision(settings: Settings, version: Version, champion: str | None) -> StoredDecision | None:
-    """The decision on a version, where it still holds: its champion is the same, and the limits are.
+    """The stored decision on a version; None if it was made against another champion or with other limits.
 
-    That of a champion itself holds: it was taken against the one before.
+    That on the champion itself stays valid, though it was made against the champion before it.
     """
     try:
-        kept = StoredDecision(**json.loads(version.tags[_DECISION]))
+        stored = StoredDecision(**json.loads(version.tags[_DECISION]))
     except (KeyError, TypeError, ValueError):
         return None
-    if champion != version.version and kept.against != (champion or NO_CHAMPION):
+    if champion != version.version and stored.against != (champion or NO_CHAMPION):
         return None
-    return kept if kept.limits == dataclasses.asdict(settings.gate) else None
+    return stored if stored.limits == dataclasses.asdict(settings.gate) else None
 
 
-def write_decision(settings: Settings, version: str, kept: StoredDecision, title: str, text: str) -> None:
-    """Keeps a decision on a version, and shows it in its description.
+def write_decision(settings: Settings, version: str, decision: StoredDecision, title: str, text: str) -> None:
+    """Stores a decision on a version and shows it in the version's description.
 
     Args:
         settings: Names the tracking server.
         version: The version.
-        kept: The decision.
-        title: Of the description's section, whose earlier text it replaces.
-        text: What people should read there (Markdown).
+        decision: The decision.
+        title: Title of the description's section, which replaces an earlier one.
+        text: The section's Markdown.
     """
-    write_section(settings, version, title, text, tags={_DECISION: json.dumps(dataclasses.asdict(kept))})
+    write_section(settings, version, title, text, tags={_DECISION: json.dumps(dataclasses.asdict(decision))})
 
 
 def write_section(settings: Settings, version: str, title: str, text: str, *, tags: dict[str, str]) -> None:
-    """Writes tags on a version, and a section of its description anew."""
-    now = model_registry.version_of(settings, version).description
-    before, *sections = now.split("\n\n## ")
-    kept = [each for each in sections if each.partition("\n")[0] != title]
+    """Writes tags on a version and replaces a section of its description."""
+    before, *sections = model_registry.version_of(settings, version).description.split("\n\n## ")
+    others = [each for each in sections if each.partition("\n")[0] != title]
     tail = f"\n\n## {title}\n\n{text.strip()}\n"
-    whole = "\n\n## ".join([before, *kept]).rstrip()
+    whole = "\n\n## ".join([before, *others]).rstrip()
     model_registry.describe(
         settings, version, tags=tags, description=whole[: DESCRIPTION_CHARACTERS - len(tail)] + tail
     )
 
 
 def is_decided(version: Version) -> bool:
-    """Whether it was promoted, or refused, at some time."""
+    """Whether the version was promoted or refused before."""
     return "bincount.promoted" in version.tags
 
 

@@ -1,4 +1,4 @@
-"""Asks the gate whether a version may become the champion."""
+"""The gate: decides whether a version may become the champion."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ from bincount.evaluate.evaluate import read_evaluation
 from bincount.evaluate.evaluation import gate_scores
 from bincount.registry.comparison import compare, exclude_siblings
 from bincount.registry.decision import NO_CHAMPION, StoredDecision, new_decision, stored_decision, write_decision
-from bincount.registry.gate_rules import Comparison, Decision, decide
+from bincount.registry.gate_rules import Comparison, decide
 from bincount.settings import Settings
 from bincount.tracking import model_registry, runs
 from bincount.tracking.model_registry import CHAMPION, Version
 
 _log = logging.getLogger(__name__)
 
+_CHECKS = "bincount.gate"
+
 
 def gate(settings: Settings, *, model_version: str) -> dict:
-    """Asks the gate, and keeps its answer on the version; no alias moves.
+    """Decides whether a version may become the champion, and stores the decision on it; no alias moves.
 
-    The answer holds for the champion and the limits it was given against:
-    asked again it is the same, unless one of them has changed; then the gate
-    is asked anew.
+    A stored decision is returned as long as the champion and the limits are
+    those it was made with; otherwise the version is compared again.
 
     Args:
         settings: Where things are on this machine, and the gate's limits.
         model_version: The version, such as "3".
 
     Returns:
-        `agreed`, `reason` (one sentence), `against` (the champion's version or
-        "none") and `comparison`, the gate's figures in Markdown.
+        `outcome` ("accepted", "refused" or "undecided": too few test bins),
+        `agreed` (whether it is accepted), `reason` (one sentence), `against`
+        (the champion's version or "none") and `comparison` (the figures in Markdown).
 
     Raises:
         ConfigError: If there is no such version.
@@ -47,50 +49,48 @@ def gate(settings: Settings, *, model_version: str) -> dict:
     """
     version = model_registry.version_of(settings, model_version)
     champion = model_registry.alias(settings, CHAMPION)
-    kept = stored_decision(settings, version, champion)
-    if kept is None:
-        kept = _ask(settings, version, champion)
+    decision = stored_decision(settings, version, champion)
+    if decision is None:
+        decision = _decide(settings, version, champion)
         version = model_registry.version_of(settings, model_version)
-    _log.info("version %s: %s", model_version, kept.reason)
-    checks = json.loads(version.tags.get("bincount.gate", "[]"))
+    _log.info("version %s: %s", model_version, decision.reason)
+    checks = json.loads(version.tags.get(_CHECKS, "[]"))
     return {
-        "agreed": kept.agreed,
-        "reason": kept.reason,
+        "outcome": decision.outcome,
+        "agreed": decision.agreed,
+        "reason": decision.reason,
         "against": champion or NO_CHAMPION,
-        "comparison": f"{kept.reason}\n\n{_to_markdown(checks)}",
+        "comparison": f"{decision.reason}\n\n{_to_markdown(checks)}",
     }
 
 
-def _ask(settings: Settings, version: Version, champion: str | None) -> StoredDecision:
+def _decide(settings: Settings, version: Version, champion: str | None) -> StoredDecision:
     evaluation, ids, probabilities = read_evaluation(settings, version.run_id)
     comparison = None
     if champion not in {None, version.version}:
         comparison = _compare(settings, evaluation, ids, probabilities, model_registry.version_of(settings, champion))
     decision = decide(gate_scores(evaluation), comparison, settings.gate)
-    kept = new_decision(settings, champion, agreed=decision.promoted, reason=decision.reason)
-    checks = _checks(decision)
-    tags = {"bincount.gate": json.dumps(checks)}
+    stored = new_decision(settings, champion, outcome=decision.outcome, reason=decision.reason)
+    checks = [{"rule": check.rule, "met": check.met, "figures": check.figures} for check in decision.checks]
+    tags = {_CHECKS: json.dumps(checks)}
     model_registry.describe(settings, version.version, tags=tags)
     runs.log_tags(settings, version.run_id, tags)
-    write_decision(settings, version.version, kept, "Gate", f"{kept.reason}\n\n{_to_markdown(checks)}")
-    return kept
+    write_decision(settings, version.version, stored, "Gate", f"{stored.reason}\n\n{_to_markdown(checks)}")
+    return stored
 
 
 def _compare(
     settings: Settings, evaluation: dict, ids: list[str], probabilities: np.ndarray, champion: Version
 ) -> Comparison:
-    """Scores the champion on the challenger's test bins, without any that it may have learned from."""
+    """Scores the champion on the challenger's test bins, except those that it may have learned from."""
     from bincount.learn.predictor import Predictor
 
     manifest = Manifest.read(settings.manifests, evaluation["facts"]["manifest"])
-    ours, theirs = (
-        Counts.parse(evaluation["facts"]["counts"]),
-        Counts.parse(champion.tags["bincount.counts"]),
-    )
+    ours, theirs = Counts.parse(evaluation["facts"]["counts"]), Counts.parse(champion.tags["bincount.counts"])
     row_of = {name: row for row, name in enumerate(ids)}
     scored = [record for record in manifest.records if record.id in row_of]
-    known = exclude_siblings(scored, _learned(settings, champion))
-    records = [record for record in known if theirs.index_of(record.recorded) is not None]
+    unseen = exclude_siblings(scored, _learned_ids(settings, champion))
+    records = [record for record in unseen if theirs.index_of(record.recorded) is not None]
     _log.info("comparing with champion version %s on %d of %d test bins", champion.version, len(records), len(scored))
     if not records:
         return compare(champion.version, [], (probabilities[:0], ours), (probabilities[:0], theirs))
@@ -101,24 +101,20 @@ def _compare(
     return compare(champion.version, records, (challenging, ours), (defending, theirs))
 
 
-def _learned(settings: Settings, champion: Version) -> set[str]:
-    """Ids that the champion learned from.
+def _learned_ids(settings: Settings, champion: Version) -> set[str]:
+    """Ids of the bins that the champion learned from; empty where its manifest is not in this workspace.
 
-    A bin's part depends on its id alone, so even without the champion's
-    manifest the challenger's test bins are none of them; only siblings across
-    a block's border cannot be told then.
+    A bin's part depends on its id alone, so the challenger's test bins are not
+    among them in any case; only siblings across a block's border are missed.
     """
     try:
         manifest = Manifest.read(settings.manifests, champion.tags["bincount.manifest"])
     except DataError as error:
-        _log.warning("champion version %s: its bins are unknown here: %s", champion.version, error)
+        _log.warning("champion version %s: its manifest cannot be read: %s", champion.version, error)
         return set()
     return {record.id for record in manifest.records if record.part in LEARNED}
 
 
-def _checks(decision: Decision) -> list[dict]:
-    return [{"rule": check.rule, "met": check.met, "figures": check.figures} for check in decision.checks]
-
-
 def _to_markdown(checks: list[dict]) -> str:
-    return "\n".join(f"- {'met' if check['met'] else '**not met**'}: {check['figures']}" for check in checks)
+    states = {True: "met", False: "**not met**", None: "**cannot tell**"}
+    return "\n".join(f"- {states[check['met']]}: {check['figures']}" for check in checks)

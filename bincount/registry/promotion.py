@@ -1,4 +1,4 @@
-"""Makes a version the champion: if the gate agrees and it can be served, or because a person insists."""
+"""Moves of the champion alias: promotion, rejection, rollback and their history."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict
 from bincount.errors import ConfigError
 from bincount.registry.decision import NO_CHAMPION, new_decision, write_decision, write_result
 from bincount.registry.gate import gate
+from bincount.registry.gate_rules import ACCEPTED, REFUSED, UNDECIDED
 from bincount.registry.serving_check import check_serving, stored_check
 from bincount.settings import Settings
 from bincount.tracking import model_registry, runs
@@ -16,7 +17,7 @@ from bincount.tracking.model_registry import CHAMPION, PREVIOUS
 
 _log = logging.getLogger(__name__)
 
-_ATTEMPTS = 5  # whoever is overtaken more often should look what is going on
+_ATTEMPTS = 5  # that another promotion overtakes this one more often points to a fault
 
 
 def promote(
@@ -28,20 +29,21 @@ def promote(
     actor: str | None = None,
     expected_champion: str | None = None,
 ) -> dict:
-    """Moves the alias "champion" to a version, if it may.
+    """Moves the alias "champion" to a version that the gate accepts and that passed its serving check.
 
-    The gate's answer and the serving check are taken from the version where
-    they still hold (`gate`, `check_serving`), and asked for otherwise. If
-    another version becomes champion meanwhile, the gate is asked again.
+    Stored results of `gate` and `check_serving` are used as long as they are
+    valid; otherwise both run here. Where the gate is undecided, the version is
+    promoted only with an approval, given by `expected_champion`. If another
+    version becomes champion meanwhile, the decision is made again.
 
     Args:
         settings: Where things are on this machine.
         model_version: The version, such as "3".
-        force: Whether to ask neither.
-        reason: Why; must be given to `force`, is the gate's otherwise.
-        actor: Who does it; the user of this process where None.
-        expected_champion: The champion's version, or "none", that somebody has approved
-            this one against: it is not promoted against any other.
+        force: Whether to skip the gate and the serving check.
+        reason: Reason for the history; required with `force`, otherwise the gate's by default.
+        actor: Who promotes; the user of this process where None.
+        expected_champion: The champion's version, or "none", against which a
+            person approved this one: it is not promoted against any other.
 
     Returns:
         `promoted` and `reason`, one sentence.
@@ -49,7 +51,7 @@ def promote(
     Raises:
         ConfigError: If there is no such version, or `force` has no `reason`.
         StoreError: If the tracking server does not answer, or other promotions
-            keep coming between.
+            overtake this one repeatedly.
     """
     version = model_registry.version_of(settings, model_version)
     actor = actor or whoami()
@@ -58,7 +60,7 @@ def promote(
         promoted, sentence = (
             (True, _forced(settings, model_version, champion, actor, reason))
             if force
-            else _may(settings, model_version, champion, expected_champion)
+            else _decide(settings, model_version, champion, expected_champion, actor)
         )
         try:
             if promoted and champion != model_version:
@@ -74,38 +76,47 @@ def promote(
     return {"promoted": promoted, "reason": sentence}
 
 
-def _may(
-    settings: Settings, model_version: str, champion: str | None, expected_champion: str | None
+def _decide(
+    settings: Settings, model_version: str, champion: str | None, expected_champion: str | None, actor: str
 ) -> tuple[bool, str]:
+    """Whether the version is to be promoted, and why."""
     if expected_champion not in {None, champion or NO_CHAMPION} and champion != model_version:
         other = champion or NO_CHAMPION
         sentence = f"it was approved against champion {expected_champion}, and the champion is {other} now"
         return False, f"Not promoted: {sentence}."
     decided = gate(settings, model_version=model_version)
-    if not decided["agreed"] or champion == model_version:
+    approved = decided["outcome"] == UNDECIDED and expected_champion is not None
+    if champion == model_version or not (decided["agreed"] or approved):
         return decided["agreed"], decided["reason"]
     checked = stored_check(model_registry.version_of(settings, model_version))
     checked = checked or check_serving(settings, model_version=model_version)
-    return (True, decided["reason"]) if checked["servable"] else (False, f"Not promoted: {checked['found']}.")
+    if not checked["servable"]:
+        return False, f"Not promoted: {checked['found']}."
+    if not approved:
+        return True, decided["reason"]
+    sentence = f"Promoted: approved by {actor}, where the gate is undecided."
+    decision = new_decision(settings, champion, outcome=ACCEPTED, reason=sentence, by=actor)
+    write_decision(settings, model_version, decision, "By hand", sentence)
+    return True, sentence
 
 
 def _forced(settings: Settings, model_version: str, champion: str | None, actor: str, reason: str | None) -> str:
     if not reason:
         raise ConfigError("--reason: must say why the gate is overruled, got nothing.")
     sentence = f"Promoted by {actor} without the gate: {reason}"
-    kept = new_decision(settings, champion, agreed=True, reason=sentence, by=actor)
-    write_decision(settings, model_version, kept, "By hand", sentence)
+    decision = new_decision(settings, champion, outcome=ACCEPTED, reason=sentence, by=actor)
+    write_decision(settings, model_version, decision, "By hand", sentence)
     return sentence
 
 
 def reject(settings: Settings, *, model_version: str, reason: str | None = None, actor: str | None = None) -> dict:
-    """Keeps a version from becoming champion, as long as the champion is the one of now.
+    """Refuses a version until the champion changes.
 
     Args:
         settings: Where things are on this machine.
         model_version: The version, such as "3".
         reason: Why.
-        actor: Who says so; the user of this process where None.
+        actor: Who rejects it; the user of this process where None.
 
     Returns:
         `promoted`, which is false, and `reason`, one sentence.
@@ -121,8 +132,8 @@ def reject(settings: Settings, *, model_version: str, reason: str | None = None,
         )
     actor = actor or whoami()
     sentence = f"Not promoted: rejected by {actor}{f': {reason}' if reason else ''}."
-    kept = new_decision(settings, champion, agreed=False, reason=sentence, by=actor)
-    write_decision(settings, model_version, kept, "By hand", sentence)
+    decision = new_decision(settings, champion, outcome=REFUSED, reason=sentence, by=actor)
+    write_decision(settings, model_version, decision, "By hand", sentence)
     write_result(settings, version, promoted=False, reason=sentence)
     runs.finish_run(settings, version.run_id)
     _log.info("version %s: %s", model_version, sentence)
@@ -132,24 +143,24 @@ def reject(settings: Settings, *, model_version: str, reason: str | None = None,
 def rollback(
     settings: Settings, *, model_version: str | None = None, reason: str | None = None, actor: str | None = None
 ) -> dict:
-    """Makes an earlier champion the champion again, and the champion the previous one.
+    """Makes an earlier champion the champion again, and the current one the previous.
 
-    The version that had to go is not promoted again against this champion,
-    unless somebody insists (`promote` with `force`). The running server checks
-    the version it goes back to before it answers with it, as any other.
+    The replaced version is refused against this champion from then on
+    (`promote` with `force` overrules that). The running server checks the
+    version before it answers with it, as any other.
 
     Args:
         settings: Where things are on this machine.
         model_version: An earlier champion's version; the previous one where None.
         reason: Why.
-        actor: Who does it; the user of this process where None.
+        actor: Who rolls back; the user of this process where None.
 
     Returns:
-        `model_version`, which is champion now, `instead_of`, and `reason`, one sentence.
+        `model_version`, the champion now, `instead_of`, and `reason`, one sentence.
 
     Raises:
         ConfigError: If there is no champion, none before it, or the named version was never champion.
-        StoreError: If the tracking server does not answer, or a promotion came between.
+        StoreError: If the tracking server does not answer, or a promotion overtook it.
     """
     champion = model_registry.alias(settings, CHAMPION)
     if champion is None:
@@ -167,11 +178,11 @@ def rollback(
         )
     assert target is not None
     version, actor = model_registry.version_of(settings, champion), actor or whoami()
-    model_registry.version_of(settings, target)  # it may have been deleted
+    model_registry.version_of(settings, target)  # raises if it was deleted
     sentence = f"Rolled back to version {target} by {actor}{f': {reason}' if reason else ''}."
-    # Noted first: whoever is killed in between must not leave a version that would be promoted again.
-    kept = new_decision(settings, target, agreed=False, reason=sentence, by=actor)
-    write_decision(settings, champion, kept, "By hand", sentence)
+    # Written first: a process killed in between must not leave a version that would be promoted again.
+    decision = new_decision(settings, target, outcome=REFUSED, reason=sentence, by=actor)
+    write_decision(settings, champion, decision, "By hand", sentence)
     move_champion(settings, target, instead_of=champion, actor=actor, reason=reason or "rolled back")
     write_result(settings, version, promoted=False, reason=sentence)
     _log.info("version %s: %s", champion, sentence)
@@ -179,7 +190,7 @@ def rollback(
 
 
 def history(settings: Settings) -> dict:
-    """Every move of the champion's place, the latest first.
+    """Every move of the champion alias, the latest first.
 
     Args:
         settings: Names the tracking server.

@@ -133,7 +133,7 @@ class Stacked:
     def good(self, seed, against):
         """A version that the gate lets pass against a champion."""
         version, _ = register_version(self.settings, seed=seed)
-        kept = new_decision(self.settings, against, agreed=True, reason=f"Promoted: {seed} reasons.")
+        kept = new_decision(self.settings, against, outcome="accepted", reason=f"Promoted: {seed} reasons.")
         write_decision(self.settings, version, kept, "Gate", kept.reason)
         return version
 

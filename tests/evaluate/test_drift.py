@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bincount.config import DriftLimits
+from bincount.config import DriftLimits, read_schema
 from bincount.counts import Counts
 from bincount.errors import ConfigError, DataError
 from bincount.evaluate.drift import FACTS, Histogram, drift_of, psi, psi_by_chance, sentence_of
@@ -128,10 +128,10 @@ def test_a_limit_may_be_wider_for_one_fact():
     assert drift_of(reference.histograms, now, DriftLimits(recorded=20, predicted=20))["beyond"] == []
 
 
-@pytest.mark.parametrize("wrong", ["colour=1", "recorded", "recorded=", "recorded=much", "recorded=0", "recorded=nan"])
+@pytest.mark.parametrize("wrong", ['{"colour": 1}', "recorded", '{"recorded": "much"}', '{"recorded": 0}'])
 def test_a_wrong_limit_is_refused(wrong):
     with pytest.raises(ConfigError, match=r"^drift: "):
-        DriftLimits.parse(wrong)
+        read_schema(wrong, DriftLimits, "drift")
 
 
 def test_a_distance_leaves_out_what_never_varied():

@@ -1,4 +1,4 @@
-"""What is said of a model: every record once, nothing it has seen, everything in figures."""
+"""Evaluation of predictions: every record once, none that was learned from, all figures JSON-ready."""
 
 import json
 
@@ -10,8 +10,7 @@ from bincount.counts import Counts
 from bincount.dataset.manifest import Record
 from bincount.errors import DataError
 from bincount.evaluate.evaluation import evaluate_predictions, exclude_learned, gate_scores, truth_of
-from bincount.registry.comparison import compare, exclude_siblings
-from bincount.registry.gate_rules import decide
+from bincount.evaluate.quality_checks import quality_checks
 
 COUNTS = Counts.parse("1-5")
 
@@ -34,19 +33,19 @@ def some(bins=200, *, counts=COUNTS, right=0.7, seed=0):
 
 def test_an_evaluation_is_complete_and_json():
     records, probabilities = some()
-    said = evaluate_predictions(probabilities, records, COUNTS)
-    assert json.loads(json.dumps(said)).keys() == said.keys()
-    assert said["metrics"]["bins"] == 200
-    assert said["metrics"]["exact"] == pytest.approx(0.7, abs=0.08)
-    low, high = said["intervals"]["exact"]
-    assert low < said["metrics"]["exact"] < high
-    assert said["differences"]["nll"][1] < 0
-    assert sum(map(sum, said["confusion"])) == 200
-    assert sum(row["bins"] for row in said["reliability"]) == 200
-    assert decide(gate_scores(said), limits=GateLimits(ece=0.1)).promoted
+    evaluation = evaluate_predictions(probabilities, records, COUNTS)
+    assert json.loads(json.dumps(evaluation)).keys() == evaluation.keys()
+    assert evaluation["metrics"]["bins"] == 200
+    assert evaluation["metrics"]["exact"] == pytest.approx(0.7, abs=0.08)
+    low, high = evaluation["intervals"]["exact"]
+    assert low < evaluation["metrics"]["exact"] < high
+    assert evaluation["differences"]["nll"][1] < 0
+    assert sum(map(sum, evaluation["confusion"])) == 200
+    assert sum(row["bins"] for row in evaluation["reliability"]) == 200
+    assert all(check.met for check in quality_checks(gate_scores(evaluation), GateLimits(ece=0.1)))
 
 
-def test_slices_say_which_photos_are_counted_worse():
+def test_slices_by_orientation_size_and_products():
     records = [record(1, 1, size=(300, 200)), record(2, 1, size=(200, 500), n_skus=2), record(3, 1, size=(700, 700))]
     probabilities = np.eye(5)[[0, 1, 0]]
     slices = evaluate_predictions(probabilities, records, COUNTS)["slices"]
@@ -66,45 +65,6 @@ def test_a_bin_is_scored_once_and_only_if_it_can_be_counted():
         evaluate_predictions(np.eye(5)[[0]], [record(1, 0)], COUNTS)
 
 
-def test_groups_that_were_learned_from_are_unseen_no_more():
+def test_groups_that_were_learned_from_are_excluded():
     records = [record(1, group="00001"), record(2, group="00001"), record(5)]
     assert exclude_learned(records, {"00001"}) == records[2:]
-
-
-def test_across_manifests_nearby_ids_may_be_one_bin():
-    records = [record(20), record(21, group="00020"), record(23), record(30)]
-    assert [each.id for each in exclude_siblings(records, {"00018"})] == ["00023", "00030"]
-    assert exclude_siblings(records, {"18", "x-1"}) == records  # another family of ids, other bins
-    assert exclude_siblings(records, set()) == records
-
-
-def test_the_same_model_is_no_worse_than_itself():
-    records, probabilities = some()
-    comparison = compare("1", records, (probabilities, COUNTS), (probabilities, COUNTS))
-    assert comparison.rps_difference == (0, 0)
-    assert all(ours == theirs for ours, theirs in comparison.recalls.values())
-    assert comparison.bins == 200
-
-
-def test_a_worse_model_is_found_out():
-    records, good = some(right=0.9)
-    _, bad = some(right=0.4)
-    worse = compare("1", records, (bad, COUNTS), (good, COUNTS))
-    assert worse.rps_difference[0] > 0.1
-    assert compare("1", records, (good, COUNTS), (bad, COUNTS)).rps_difference[1] < -0.1
-
-
-def test_models_of_other_counts_are_compared_on_all_counts_either_knows():
-    wide = Counts.parse("0-5+")
-    records, narrow = some()
-    spread = np.hstack([np.zeros((200, 1)), narrow, np.zeros((200, 1))])
-    comparison = compare("1", records, (narrow, COUNTS), (spread, wide))
-    assert comparison.rps_difference == (0, 0)
-    many = [record(number, 9) for number in range(30)]
-    comparison = compare("1", many, (np.eye(7)[[6] * 30], wide), (np.eye(7)[[5] * 30], wide))
-    assert comparison.recalls == {"6": (1, 0)}  # nine items are in the open class
-
-
-def test_without_common_bins_nothing_is_compared():
-    comparison = compare("3", [], (np.zeros((0, 5)), COUNTS), (np.zeros((0, 5)), COUNTS))
-    assert comparison.bins == 0

@@ -14,6 +14,7 @@ from bincount.config import GateLimits
 from bincount.errors import ConfigError
 from bincount.registry.decision import new_decision, write_decision
 from bincount.registry.gate import gate
+from bincount.registry.gate_rules import ACCEPTED, REFUSED, UNDECIDED
 from bincount.registry.promotion import history, promote, reject, rollback
 from bincount.settings import Settings
 from bincount.tracking import champion, model_registry, runs
@@ -26,18 +27,18 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def registered(tmp_path):
-    """Settings, and how to register a version that the gate would let pass against a champion."""
+    """Settings, and a function that registers a version on which the gate has decided."""
     settings = make_settings(tmp_path)
     with door(settings, "tests") as client:
         client.create_registered_model(model_registry.MODEL)
 
-    def register(*, against=None, agreed=True):
+    def register(*, against=None, outcome=ACCEPTED):
         run_id = runs.open_run(settings)
         with door(settings, "tests") as client:
             made = client.create_model_version(model_registry.MODEL, "file:///nowhere", run_id, description="Base.")
         version = str(made.version)
-        kept = new_decision(settings, against, agreed=agreed, reason=f"The gate says {agreed}.")
-        write_decision(settings, version, kept, "Gate", kept.reason)
+        decision = new_decision(settings, against, outcome=outcome, reason=f"The gate says {outcome}.")
+        write_decision(settings, version, decision, "Gate", decision.reason)
         as_if_served(settings, version)
         model_registry.set_challenger(settings, version)
         return version
@@ -52,14 +53,17 @@ def aliases(settings):
 def test_a_version_is_promoted_with_who_and_why(registered):
     settings, register = registered
     version = register()
-    assert promote(settings, model_version=version, actor="ada") == {"promoted": True, "reason": "The gate says True."}
+    assert promote(settings, model_version=version, actor="ada") == {
+        "promoted": True,
+        "reason": "The gate says accepted.",
+    }
     assert aliases(settings) == {"champion": version, "previous": None, "challenger": None}
     (move,) = history(settings)["moves"]
     assert (move["champion"], move["instead_of"], move["actor"], move["reason"]) == (
         version,
         None,
         "ada",
-        "The gate says True.",
+        "The gate says accepted.",
     )
     assert promote(settings, model_version=version)["promoted"]  # again: nothing moves
     assert len(history(settings)["moves"]) == 1
@@ -67,7 +71,7 @@ def test_a_version_is_promoted_with_who_and_why(registered):
 
 def test_force_overrules_the_gate_and_says_why(registered):
     settings, register = registered
-    bad = register(agreed=False)
+    bad = register(outcome=REFUSED)
     assert not promote(settings, model_version=bad)["promoted"]
     with pytest.raises(ConfigError, match="--reason: must say why the gate is overruled"):
         promote(settings, model_version=bad, force=True)
@@ -159,6 +163,46 @@ def test_an_approval_holds_for_the_champion_it_was_given_against(registered):
         answer["reason"] == f"Not promoted: it was approved against champion {first}, and the champion is {second} now."
     )
     assert aliases(settings)["champion"] == second
+
+
+def test_where_the_gate_cannot_tell_a_person_decides(registered):
+    settings, register = registered
+    first = register()
+    promote(settings, model_version=first)
+    second = register(against=first, outcome=UNDECIDED)
+    answer = gate(settings, model_version=second)
+    assert (answer["outcome"], answer["agreed"]) == ("undecided", False)
+    assert promote(settings, model_version=second, actor="ada") == {
+        "promoted": False,
+        "reason": "The gate says undecided.",
+    }
+    assert aliases(settings)["champion"] == first
+    # Approved against another champion: no.
+    assert not promote(settings, model_version=second, actor="ada", expected_champion="none")["promoted"]
+    approved = promote(settings, model_version=second, actor="ada", expected_champion=first)
+    assert approved == {"promoted": True, "reason": "Promoted: approved by ada, where the gate is undecided."}
+    assert aliases(settings) == {"champion": second, "previous": first, "challenger": None}
+    assert promote(settings, model_version=second, actor="ada", expected_champion=first) == approved  # a retry
+    assert "## By hand\n\nPromoted: approved by ada" in model_registry.version_of(settings, second).description
+
+
+def test_no_approval_helps_a_version_that_was_refused_or_cannot_be_served(registered):
+    from bincount.registry.serving_check import store_check
+
+    settings, register = registered
+    refused, unservable = register(outcome=REFUSED), register(outcome=UNDECIDED)
+    store_check(settings, unservable, servable=False, found="served, it is refused: bin 3 should be 2")
+    for version in (refused, unservable):
+        assert not promote(settings, model_version=version, actor="ada", expected_champion="none")["promoted"]
+    assert aliases(settings)["champion"] is None
+    assert gate(settings, model_version=unservable)["outcome"] == "undecided"  # the approval left no trace
+
+
+def test_without_an_actor_the_user_of_the_process_is_named(registered):
+    settings, register = registered
+    version = register(outcome=UNDECIDED)
+    reason = promote(settings, model_version=version, expected_champion="none")["reason"]
+    assert reason == f"Promoted: approved by {champion.whoami()}, where the gate is undecided."
 
 
 def test_an_answer_holds_for_the_limits_it_was_given_with(registered):

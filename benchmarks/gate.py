@@ -1,0 +1,98 @@
+"""How often the gate's relative rules accept, refuse or cannot tell: the table of docs/decisions/gate.md.
+
+    python -m benchmarks.gate [--draws 400] [--bins 134 770 2500 20000]
+
+Simulation: two calibrated models see the number of items of a bin through normal noise, of which they share a part: 0.9
+is a network trained again with another seed, 0.2 a network of another kind. The champion counts half of the bins
+exactly. The challenger's noise is set so that its expected ranked probability score (RPS) is equal, 5 % better, worse
+by the margin, or worse by twice the margin. Every tenth photo is a sibling of the one before it, with the same noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import softmax
+
+from bincount.config import GateLimits
+from bincount.counts import Counts
+from bincount.dataset.manifest import Record
+from bincount.evaluate.metrics import values_per_bin
+from bincount.evaluate.quality_checks import Scores
+from bincount.registry.comparison import compare
+from bincount.registry.gate_rules import ACCEPTED, REFUSED, UNDECIDED, decide
+
+COUNTS = Counts.parse("1-5")
+SHARED = {"correlated": 0.9, "nearly independent": 0.2}
+NOISE = 1.0
+"""Standard deviation of the champion's noise, in items: it counts 51 % exactly, with an RPS of 0.40."""
+
+_GOOD = Scores(1000, 1000, 0.5, 0.2, 1.2, 1.6, (-0.5, -0.3), 0.02, 0.02)
+
+
+def posterior(seen: np.ndarray, noise: float) -> np.ndarray:
+    """(N, 5) distributions over counts, given (N,) values seen through noise."""
+    return softmax(-((np.asarray(COUNTS.values) - seen[:, None]) ** 2) / (2 * noise**2), axis=1)
+
+
+def expected_rps(noise: float) -> float:
+    """RPS of a model with so much noise."""
+    truth = np.tile(np.arange(len(COUNTS)), 40_000)
+    drawn = np.random.default_rng(0).normal(size=len(truth))
+    return float(values_per_bin(posterior(truth + 1 + noise * drawn, noise), truth, COUNTS)["rps"].mean())
+
+
+def noise_for(rps: float) -> float:
+    """The noise at which a model has this expected RPS."""
+    return float(brentq(lambda noise: expected_rps(noise) - rps, 0.3, 3, xtol=1e-4))
+
+
+def outcomes_of(bins: int, shared: float, noise: float, draws: int, limits: GateLimits) -> Counter[str]:
+    """How often each outcome occurs."""
+    rng = np.random.default_rng([bins, int(100 * shared), int(1e4 * noise)])
+    member = np.arange(bins) - (np.arange(bins) % 10 == 9)
+    truth = rng.integers(1, 6, bins)[member]
+    records = [
+        Record(f"{row:05d}", str(group), int(count), "test", 1, 9, 9, 9, "", 0, 0)
+        for row, (group, count) in enumerate(zip(member, truth, strict=True))
+    ]
+    found: Counter[str] = Counter()
+    for _ in range(draws):
+        common, ours, theirs = rng.normal(size=(3, bins))[:, member]
+        challenger, champion = (
+            (posterior(truth + scale * (np.sqrt(shared) * common + np.sqrt(1 - shared) * own), scale), COUNTS)
+            for scale, own in ((noise, ours), (NOISE, theirs))
+        )
+        found[decide(_GOOD, compare("1", records, challenger, champion), limits).outcome] += 1
+    return found
+
+
+def main() -> None:
+    """Prints the table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--bins", type=int, nargs="+", default=[134, 770, 2500, 20000])
+    options = parser.parse_args()
+    limits = GateLimits()
+    level, margin = expected_rps(NOISE), limits.rps_worse
+    cases = {
+        "equal": NOISE,
+        "5 % better": noise_for(0.95 * level),
+        "at the margin": noise_for(level + margin),
+        "twice the margin": noise_for(level + 2 * margin),
+    }
+    print("| test bins | errors | challenger | accepted | refused | cannot tell |")
+    print("|---|---|---|---|---|---|")
+    for bins in options.bins:
+        for errors, shared in SHARED.items():
+            for case, noise in cases.items():
+                found = outcomes_of(bins, shared, noise, options.draws, limits)
+                shares = " | ".join(f"{found[each] / options.draws:.0%}" for each in (ACCEPTED, REFUSED, UNDECIDED))
+                print(f"| {bins:,} | {errors} | {case} | {shares} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
