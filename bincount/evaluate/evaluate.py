@@ -158,7 +158,7 @@ def _publish(
 ) -> None:
     """Writes everything beside its place, logs it, then moves it there: what is there is complete."""
     from bincount.evaluate.figures import draw
-    from bincount.evaluate.model_card import card_of, detection_blocks, to_html, to_markdown
+    from bincount.evaluate.model_card import card_of, to_html, to_markdown
 
     beside = place.with_name("evaluation.beside")
     shutil.rmtree(beside, ignore_errors=True)  # of an attempt that was killed
@@ -171,7 +171,7 @@ def _publish(
         recorded=np.asarray([record.recorded for record in records]),
         probabilities=probabilities.astype(np.float32),
     )
-    card = [*card_of(evaluation, run_id, settings.gate), *detection_blocks(evaluation)]
+    card = card_of(evaluation, run_id, settings.gate)
     (beside / "card.md").write_text(to_markdown(card))
     (beside / "card.html").write_text(to_html(card, beside))
     runs.log_metrics(settings, run_id, {f"test_{name}": value for name, value in evaluation["metrics"].items()})

@@ -45,6 +45,13 @@ def test_the_verdict_is_said_first_and_plainly(answers, verdict):
     assert "2 test bins were set aside" in card
 
 
+def test_a_network_that_was_trained_whole_admits_what_chose_its_epoch():
+    admission = "the calibration part also chose its best epoch"
+    for backbone in ("compact", "ResNet50"):
+        card = to_markdown(card_of(evaluation_of(RIGHT, backbone=backbone), "0a1b", GateLimits()))
+        assert (admission in card) is (backbone == "compact")
+
+
 def test_every_figure_has_its_interval_and_both_baselines():
     card = to_markdown(summary_of(evaluation_of(RIGHT), GateLimits()))
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in card.splitlines() if line.startswith("|")]
