@@ -1,4 +1,4 @@
-"""How far a figure would move with other bins: 95 % intervals over groups."""
+"""Cluster bootstrap: 95 % intervals of means over groups of bins."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ _CELLS_AT_ONCE = 4_000_000
 
 
 def bootstrap(groups: Sequence[str], values: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Means of values per bin over bins drawn anew, group by group.
+    """Means of values per bin over resampled groups.
 
     Photos of one bin resemble each other, so whole groups are drawn with
-    replacement, as many as there are (cluster bootstrap). Each draw is a row of
-    weights, so that all values share the draws and differences between columns
-    are paired.
+    replacement, as many as there are. All columns share the draws, so
+    differences between columns are paired.
 
     Args:
         groups: (N,) the group of each bin.
         values: (N, M) values per bin.
-        draws: How many times to draw.
-        seed: What the draws follow from.
+        draws: Number of resamples.
+        seed: Of the draws.
 
     Returns:
         (draws, M) means.

@@ -1,4 +1,4 @@
-"""What a model's calibration part says of it, kept in the model's folder."""
+"""Conformal calibration of a trained model on its calibration part, and its coverage on test bins."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _log = logging.getLogger(__name__)
 
 
 def calibrate(settings: Settings, folder: Path, manifest: Manifest, predictor: Predictor) -> Calibration:
-    """Scores the calibration part once; what is in the model's folder already stays.
+    """Calibrates a model, unless its folder holds a calibration already.
 
     Args:
         settings: Where the photos are.
-        folder: The model's; `calibration.json` goes there, so it is served with the model.
-        manifest: The bins that the model learned from.
+        folder: The model's; `calibration.json` is written there and served with the model.
+        manifest: The manifest that the model was trained on.
         predictor: The model.
 
     Raises:
-        DataError: If a shard, or the file that is there, is damaged.
+        DataError: If a shard or an existing calibration is damaged.
     """
-    found = Calibration.read(folder)
-    if found is not None:
-        return found
+    existing = Calibration.read(folder)
+    if existing is not None:
+        return existing
     counts = predictor.counts
     train = manifest.part("train")
     learned = {record.group for record in [*train, *manifest.part("validation")]}
@@ -43,30 +43,31 @@ def calibrate(settings: Settings, folder: Path, manifest: Manifest, predictor: P
     if records:
         probabilities = predict_records(settings, manifest, records, predictor)
     groups = [record.group for record in records]
-    made = Calibration.of(probabilities, truth_of(records, counts), groups, truth_of(train, counts).tolist(), counts)
-    made.write(folder)
-    if pooled := made.pooled():
+    training = truth_of(train, counts).tolist()
+    calibration = Calibration.of(probabilities, truth_of(records, counts), groups, training, counts)
+    calibration.write(folder)
+    if pooled := calibration.pooled():
         _log.warning(
-            "too few calibration bins of %s for bounds of their own: the counts share theirs (%d bins in %d groups)",
+            "too few calibration bins of %s for thresholds of their own: pooled over counts (%d bins in %d groups)",
             ", ".join(pooled),
             len(records),
             len(set(groups)),
         )
-    return made
+    return calibration
 
 
 def coverage_of(calibration: Calibration, manifest: Manifest, ids: list[str], probabilities: np.ndarray) -> dict:
-    """How the prediction sets did on test bins.
+    """Coverage and size of the prediction intervals on test bins.
 
     Args:
         calibration: The model's.
-        manifest: Says what is recorded.
+        manifest: Holds the records.
         ids: (N,) ids of the test bins.
-        probabilities: (N, C) what the model said of them.
+        probabilities: (N, C) predicted distributions.
 
     Returns:
-        `test_coverage`, the share of sets that hold the record (95 % is
-        stated), and `test_set_size`, how many counts a set holds on average.
+        `test_coverage`, the share of intervals that contain the record (95 % is
+        nominal), and `test_set_size`, their mean number of counts.
     """
     recorded = {record.id: record.recorded for record in manifest.part("test")}
     low, high = calibration.bounds(probabilities)

@@ -1,4 +1,4 @@
-"""Whether the photos and answers of now are still like those that a model was judged on."""
+"""Drift of photos and predictions from a model's baseline, by the population stability index."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from bincount.config import DriftLimits
 
 FACTS = tuple(field.name for field in fields(DriftLimits))
-"""What is compared."""
+"""Names of the compared facts."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often values of a fact fell between some edges.
+    """Histogram of a fact.
 
     Attributes:
         edges: (E,) rising; value v lies in the slot of the first edge >= v, or in the last.
-        seen: (E + 1,) how many values each slot holds.
+        seen: (E + 1,) number of values in each slot.
         total: Sum of all values.
     """
 
@@ -29,10 +29,10 @@ class Histogram:
 
     @classmethod
     def of(cls, values: np.ndarray, edges: Sequence[float] | None = None) -> Histogram:
-        """Counts (N,) values; without edges the slots are tenths of them, and two for what lies outside.
+        """Counts (N,) values; without edges the slots are their deciles, and two outside of them.
 
-        The slots end at values that were seen, so that many of the same (all
-        photos 640 px wide) fill a slot of their own.
+        Edges are observed values, so that frequent equal values (all photos
+        640 px wide) have a slot of their own.
         """
         values = np.asarray(values, dtype=float)
         if edges is None:
@@ -42,23 +42,23 @@ class Histogram:
         return cls(tuple(edges), (0,) * (len(edges) + 1)).plus(values)
 
     def plus(self, values: np.ndarray) -> Histogram:
-        """The same with more (N,) values."""
+        """The histogram with (N,) further values."""
         more = np.bincount(np.searchsorted(self.edges, values), minlength=len(self.seen))
         seen = tuple(int(count) for count in np.add(self.seen, more))
         return Histogram(self.edges, seen, self.total + float(np.sum(values)))
 
     def emptied(self) -> Histogram:
-        """The same slots with nothing in them."""
+        """An empty histogram with the same edges."""
         return Histogram(self.edges, (0,) * len(self.seen))
 
     @property
     def number(self) -> int:
-        """How many values it holds."""
+        """Number of values."""
         return sum(self.seen)
 
     @property
     def mean(self) -> float:
-        """Mean of all values; not a number where there is none."""
+        """Mean of all values; NaN if there is none."""
         return self.total / self.number if self.number else float("nan")
 
 
@@ -101,12 +101,12 @@ def psi_by_chance(slots: int, then: int, now: int) -> float:
 
 
 def drift_of(then: Mapping[str, Histogram], now: Mapping[str, Histogram], limits: DriftLimits) -> dict:
-    """Holds the facts of now against those of a model's reference.
+    """Compares current facts with a model's baseline.
 
     Args:
-        then: The reference's, by fact.
-        now: Those of now in the same slots.
-        limits: What is a drift.
+        then: The baseline's, by fact.
+        now: The current ones in the same slots.
+        limits: Largest index of each fact.
 
     Returns:
         JSON-ready: `compared` bins with `reference` bins, `facts` (by name
@@ -134,7 +134,7 @@ def drift_of(then: Mapping[str, Histogram], now: Mapping[str, Histogram], limits
 
 
 def sentence_of(name: str, fact: Mapping[str, float]) -> str:
-    """A fact of `drift_of` in words.
+    """A fact of `drift_of` as a sentence.
 
     Example:
         >>> sentence_of("brightness", {"psi": 1.2, "limit": 0.25, "then": 112.0, "now": 71.0})

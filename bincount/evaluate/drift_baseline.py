@@ -1,4 +1,4 @@
-"""What the photos were like that a model was judged on, kept in the model's folder."""
+"""Drift baseline: what test photos and predictions were like, kept in the model's folder."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bincount.files import write_whole
 
 FILE = "reference.json"
 _FORMAT = "bincount-reference-1"
-_COUNTED = ("predicted", "recorded")
+_COUNT_FACTS = ("predicted", "recorded")
 _NOTHING = 1e-8
 
 
 @dataclass(frozen=True)
 class DriftBaseline:
-    """The facts of `drift.FACTS` as they were, and what features are measured from.
+    """Histograms of `drift.FACTS` on test bins, and the moments of the network's features.
 
     Attributes:
         histograms: By fact.
@@ -36,12 +36,12 @@ class DriftBaseline:
 
     @classmethod
     def of(cls, facts: Mapping[str, np.ndarray], features: np.ndarray | None, counts: Counts) -> DriftBaseline:
-        """Describes N bins.
+        """Computes the baseline from N bins.
 
         Args:
-            facts: (N,) values of each fact but `features`; counts as they are recorded and answered.
-            features: (N, D) what the network makes of the photos; None where it does not say.
-            counts: What the model tells apart.
+            facts: (N,) values of each fact except `features`.
+            features: (N, D) features of the network; None where it gives none.
+            counts: The classes of the model.
         """
         center, spread = np.zeros(0), np.zeros(0)
         if features is not None:
@@ -49,18 +49,18 @@ class DriftBaseline:
             facts = {**facts, "features": distance_of(features, center, spread)}
         edges = [value + 0.5 for value in counts.values[:-1]]
         histograms = {
-            name: Histogram.of(facts[name], edges if name in _COUNTED else None) for name in FACTS if name in facts
+            name: Histogram.of(facts[name], edges if name in _COUNT_FACTS else None) for name in FACTS if name in facts
         }
         return cls(histograms, center, spread)
 
     def distance(self, features: np.ndarray | None, number: int) -> np.ndarray:
-        """(N,) of `distance_of`; not a number where there are no features."""
+        """(N,) of `distance_of`; NaN where there are no features."""
         if features is None or not len(self.center):
             return np.full(number, np.nan)
         return distance_of(features, self.center, self.spread)
 
     def write(self, folder: Path) -> None:
-        """Writes it into a model's folder, whole or not at all."""
+        """Writes the baseline atomically into a model's folder."""
         content = {
             "format": _FORMAT,
             "facts": {
@@ -73,10 +73,10 @@ class DriftBaseline:
 
     @classmethod
     def read(cls, folder: Path) -> DriftBaseline | None:
-        """Reads it from a model's folder; None in one that was registered before there were any.
+        """Reads the baseline of a model's folder; None if it has none.
 
         Raises:
-            DataError: If the file is not what it should be.
+            DataError: If the file is damaged.
         """
         path = folder / FILE
         if not path.exists():
@@ -100,12 +100,12 @@ class DriftBaseline:
 
 
 def distance_of(features: np.ndarray, center: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """How far features lie from a mean, in standard deviations: 1 on average where they were measured.
+    """Distance of features from their mean, in standard deviations; 1 on average on the baseline bins.
 
     Args:
         features: (N, D).
         center: (D,) the mean.
-        spread: (D,) the standard deviation; a feature that never varied is left out.
+        spread: (D,) the standard deviation; constant features are left out.
 
     Returns:
         (N,) root mean squares over the D features.
@@ -121,5 +121,5 @@ def distance_of(features: np.ndarray, center: np.ndarray, spread: np.ndarray) ->
 
 
 def _short(values: np.ndarray) -> np.ndarray:
-    """Six digits are enough, and a file of thousands of features stays small."""
+    """Values rounded to six digits, so that a file of thousands of features stays small."""
     return np.asarray([float(f"{value:.6g}") for value in values])

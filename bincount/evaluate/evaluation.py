@@ -1,4 +1,4 @@
-"""Everything there is to say about a model's predictions on bins it did not learn from."""
+"""Evaluation of predictions on bins that the model did not learn from: figures, intervals, baselines and slices."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bincount.evaluate.quality_checks import Scores
 
 
 def exclude_learned(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
-    """The records of bins whose group has no photo among the learned ones.
+    """Excludes records whose group has a photo among the learned ones.
 
     A part is assigned by blocks of ids, and a group may reach across a block's border.
 
     Args:
         records: Records of the test part.
-        learned: Groups of the bins that a model learned from.
+        learned: Groups of the bins that the model learned from.
     """
     groups = set(learned)
     return [record for record in records if record.group not in groups]
@@ -32,7 +32,7 @@ def truth_of(records: Sequence[Record], counts: Counts) -> np.ndarray:
     """(N,) class index of each record.
 
     Raises:
-        DataError: If a bin stands twice among them or its count is no class.
+        DataError: If a bin occurs twice or its count is no class.
     """
     if len({record.id for record in records}) != len(records):
         raise DataError("evaluation: each bin must be scored exactly once, got one twice. Run `bincount ingest` again.")
@@ -55,7 +55,7 @@ def evaluate_predictions(
         probabilities: (N, C) predicted distributions, in the order of `records`.
         records: (N,) the bins, each once.
         counts: The C classes.
-        sharpness: (N,) how sharp each photo is; None: no slices by it.
+        sharpness: (N,) variance of the Laplacian of each photo; None: no slices by it.
 
     Returns:
         `metrics` (flat), `baselines` (each figure of "always the largest class"
@@ -64,7 +64,7 @@ def evaluate_predictions(
         `per_count`, `confusion`, `reliability`, `coverage` and `slices`.
 
     Raises:
-        DataError: If predictions and records do not fit each other.
+        DataError: If predictions and records do not match in number or classes.
     """
     truth = truth_of(records, counts)
     values = metrics.values_per_bin(probabilities, truth, counts)
@@ -97,7 +97,7 @@ def evaluate_predictions(
 
 
 def gate_scores(evaluation: dict) -> Scores:
-    """What the gate reads of what `evaluate_predictions` gave."""
+    """The figures that the gate reads, from those of `evaluate_predictions`."""
     figures = evaluation["metrics"]
     return Scores(
         bins=figures["bins"],
@@ -113,23 +113,23 @@ def gate_scores(evaluation: dict) -> Scores:
 
 
 def _coverage(probabilities: np.ndarray, values: dict[str, np.ndarray]) -> list[dict]:
-    """How right the model is on the bins it is surest of: the tenth of them, two tenths, up to all."""
-    surest = np.argsort(-probabilities.max(axis=1), kind="stable")
-    kept = [max(1, round(len(surest) * tenths / 10)) for tenths in range(1, 11)]
+    """Accuracy on the most confident predictions: a tenth of the bins, two tenths, up to all."""
+    ranked = np.argsort(-probabilities.max(axis=1), kind="stable")
+    sizes = [max(1, round(len(ranked) * tenths / 10)) for tenths in range(1, 11)]
     return [
         {
-            "coverage": bins / len(surest),
+            "coverage": bins / len(ranked),
             "bins": bins,
-            **{figure: float(values[figure][surest[:bins]].mean()) for figure in ("exact", "within_one", "mae")},
+            **{figure: float(values[figure][ranked[:bins]].mean()) for figure in ("exact", "within_one", "mae")},
         }
-        for bins in dict.fromkeys(kept)
+        for bins in dict.fromkeys(sizes)
     ]
 
 
 def _slices(
     records: Sequence[Record], values: dict[str, np.ndarray], sharpness: Sequence[float] | None
 ) -> dict[str, list[dict]]:
-    """Figures by what a photo looks like: is one kind of bin counted worse?"""
+    """Figures by orientation, size, number of products and sharpness of the photos."""
     keys = {
         "orientation": [_orientation(record) for record in records],
         "size": [_size(record) for record in records],

@@ -1,4 +1,4 @@
-"""An evaluation in pictures."""
+"""Figures of an evaluation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def draw(
     records: Sequence[Record],
     probabilities: np.ndarray,
 ) -> None:
-    """Draws `FIGURES` as PNG files into a folder; without a curve there is no figure of it."""
+    """Draws `FIGURES` as PNG files into a folder; "curves" only if there are any."""
     counts = Counts.parse(evaluation["facts"]["counts"])
     for name, paint in {
         "per_count": _per_count,
@@ -53,7 +53,7 @@ def draw(
 
 
 def _save(path: Path, paint: Callable[..., None], *arguments: object) -> None:
-    from matplotlib.figure import Figure  # not pyplot: nothing is kept between figures
+    from matplotlib.figure import Figure  # not pyplot, which keeps figures
 
     figure = Figure(layout="constrained", dpi=110)
     paint(figure, *arguments)
@@ -71,7 +71,7 @@ def _per_count(figure: Figure, evaluation: dict) -> None:
         evaluation["metrics"]["largest_class"], color=_WARM, linestyle="--", label="always the largest class, overall"
     )
     axes.set_xticks(x, [f"{row['count']}\n{row['bins']} bins" for row in rows])
-    _label(axes, "How many bins of each count are found", "recorded count", "share of its bins")
+    _label(axes, "Recall by count", "recorded count", "share of its bins")
     axes.set_ylim(0, 1)
     figure.legend(frameon=False, ncols=3, loc="outside lower center", fontsize=8)
 
@@ -88,7 +88,7 @@ def _confusion(figure: Figure, evaluation: dict) -> None:
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(len(table)), evaluation["counts"])
     axes.set_yticks(range(len(table)), evaluation["counts"])
-    _label(axes, "Bins by recorded and answered count", "answered", "recorded")
+    _label(axes, "Confusion matrix", "predicted", "recorded")
 
 
 def _reliability(figure: Figure, evaluation: dict) -> None:
@@ -103,11 +103,11 @@ def _reliability(figure: Figure, evaluation: dict) -> None:
         [row["right"] for row in rows],
         s=[20 + 180 * row["bins"] / most for row in rows],
         color=_INK,
-        label="bins, by confidence (area: how many)",
+        label="bins (area: number)",
     )
     figures = evaluation["metrics"]
     title = f"Calibration: ECE {figures['ece']:.3f}, by chance up to {figures['ece_by_chance']:.3f}"
-    _label(axes, title, "confidence of the answer", "share of exact answers")
+    _label(axes, title, "confidence", "share of exact predictions")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
@@ -122,7 +122,7 @@ def _coverage(figure: Figure, evaluation: dict) -> None:
     axes.plot(share, [1 - row["within_one"] for row in rows], color=_QUIET, marker="o", label="off by two or more")
     missed = 1 - evaluation["metrics"]["largest_class"]
     axes.axhline(missed, color=_WARM, linestyle="--", label="always the largest class, not exact")
-    _label(axes, "If only the surest answers were used", "share of the bins answered", "share of them that is wrong")
+    _label(axes, "Error rate of the most confident predictions", "share of the bins", "error rate")
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1)
     figure.legend(frameon=False, ncols=2, loc="outside lower center", fontsize=8)
@@ -155,7 +155,7 @@ def _slices(figure: Figure, evaluation: dict) -> None:
     axes.barh(y - 0.18, [row["largest_class"] for _, row in rows], 0.36, color=_WARM, label="always the largest class")
     axes.axvline(evaluation["metrics"]["exact"], color=_QUIET, linestyle="--", label="exact, all bins")
     axes.set_yticks(y, [name for name, _ in rows], fontsize=8)
-    _label(axes, "Is one kind of photo counted worse?", "share of its bins", "")
+    _label(axes, "Exact predictions by kind of photo", "share of its bins", "")
     axes.set_xlim(0, 1)
     figure.legend(frameon=False, ncols=3, loc="outside lower center", fontsize=8)
 
@@ -166,13 +166,13 @@ def _misses(figure: Figure, rows: list[tuple[bytes, Record, np.ndarray]], counts
     columns = 4
     lines = -(-len(rows) // columns)
     figure.set_size_inches(9, 0.5 + 2.5 * lines)
-    figure.suptitle("Where the recorded count surprised the model most", fontsize=11)
+    figure.suptitle("Least expected records", fontsize=11)
     for axes in figure.subplots(lines, columns, squeeze=False).flat:
         axes.set_axis_off()
     for axes, (photo, record, distribution) in zip(figure.axes, rows, strict=False):
         axes.imshow(np.asarray(decode(photo, image_px=_MISS_PX, fit="pad")))
         best = int(distribution.argmax())
-        answer = f"answered {counts.names[best]} ({distribution[best]:.0%})"
+        answer = f"predicted {counts.names[best]} ({distribution[best]:.0%})"
         axes.set_title(f"{record.id}: recorded {record.recorded},\n{answer}", fontsize=8)
 
 

@@ -1,4 +1,4 @@
-"""Which bins of a source a model has learned from: they cannot say how good it is."""
+"""Leakage: bins of a source that a model learned from, directly or through a sibling photo."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ LEARNED_SIBLING = "the model learned from a sibling photo"
 def learned_bins(
     wanted: Mapping[str, int], skus: Mapping[str, Sequence[str]], is_learned: Callable[[str], bool]
 ) -> dict[str, str]:
-    """Finds the bins that a model knows, or of which it knows a sibling photo.
+    """Finds the bins that a model learned from, or from a sibling photo of.
 
-    Siblings are told by neighbouring ids and common products. A learned
-    neighbour whose products were not read may be one and counts as one.
+    Siblings have neighbouring ids and common products. A learned neighbour
+    whose products were not read counts as a sibling.
 
     Args:
         wanted: Recorded count by id.
-        skus: Products of every bin whose metadata was read, the wanted ones among them.
-        is_learned: Whether a model learned from the bin of an id.
+        skus: Products of every bin whose metadata was read, including the wanted ones.
+        is_learned: Whether the model learned from the bin of an id.
 
     Returns:
-        `LEARNED_BIN` or `LEARNED_SIBLING` by id, of those it knows.
+        `LEARNED_BIN` or `LEARNED_SIBLING` by id, for the bins found.
 
     Example:
         >>> skus = {"00001": ["a"], "00002": ["a"], "00009": ["b"]}
@@ -44,19 +44,19 @@ def learned_bins(
 def is_another_bucket(
     wanted: Mapping[str, int], skus: Mapping[str, Sequence[str]], learned: Mapping[str, Record]
 ) -> bool:
-    """Whether equal ids name different bins here and where a model learned.
+    """Whether equal ids name different bins in a source and in the training data.
 
     A bucket may be a copy of another one, under any name, and ids of two
-    buckets may collide: "00523" is in both. Copies agree in what they record,
-    but for a few bins counted anew; strangers agree by chance, in about one of ten.
+    buckets may collide: "00523" is in both. Copies have equal records except for
+    a few recounts; unrelated buckets agree by chance in about one of ten.
 
     Args:
         wanted: Recorded count by id.
         skus: Products of each.
-        learned: The records that a model learned from, by id.
+        learned: The records that the model learned from, by id.
 
     Returns:
-        True if ids are shared and most of them record another count or another number of products.
+        True if ids are shared and most of them differ in count or number of products.
     """
     shared = [bin_id for bin_id in wanted if bin_id in learned]
     equal = sum(

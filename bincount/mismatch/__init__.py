@@ -1,1 +1,1 @@
-"""How probable it is that a record is wrong: pure functions."""
+"""Probability that a record is wrong: likelihoods, posterior, calibration, conformal sets and verdicts. Pure."""

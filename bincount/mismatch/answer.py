@@ -1,4 +1,4 @@
-"""What bincount answers about one photo."""
+"""The served answer about one photo."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAME_WITHIN_BFLOAT16 = 0.02
 
 
 def answer_of(probabilities: np.ndarray, counts: Counts) -> dict:
-    """Words a distribution over counts as a served answer, in plain Python types.
+    """The served answer for a distribution over counts, in plain Python types.
 
     Args:
         probabilities: (C,) summing to 1.
@@ -46,41 +46,41 @@ def answers_of(
     calibration: Calibration | None = None,
     recorded: Sequence[int | None] | None = None,
 ) -> list[dict]:
-    """Words distributions as served answers, and what they say of the records where there are any.
+    """Served answers for distributions, with verdicts where there are records.
 
     Args:
         probabilities: (N, C), each row summing to 1.
         counts: The C classes.
         calibration: The model's; None for one that was registered without.
-        recorded: (N,) what the books say, None where nothing is asked; None for no records at all.
+        recorded: (N,) recorded counts, None for a bin without; None for no records at all.
 
     Returns:
-        `answer_of` each. With a calibration also `low` and `high`, the counts
-        that the photo leaves possible; and where there is a record `mismatch_probability`,
-        `direction` and `verdict` (`mismatch.verdicts`); the first two are None where it is not countable.
+        `answer_of` each. With a calibration also `low` and `high`, the 95 %
+        prediction interval; and where there is a record `mismatch_probability`, `direction`
+        and `verdict` (`mismatch.verdicts`); the first two are None where it is not countable.
     """
     answers = [answer_of(row, counts) for row in probabilities]
     if calibration is None or not answers:
         return answers
-    asked = [None] * len(answers) if recorded is None else list(recorded)
-    judged = compare_records(probabilities, np.asarray([value or 0 for value in asked]), calibration)
-    for row, (answer, value) in enumerate(zip(answers, asked, strict=True)):
-        answer |= {"low": int(judged.low[row]), "high": int(judged.high[row])}
+    records = [None] * len(answers) if recorded is None else list(recorded)
+    verdicts = compare_records(probabilities, np.asarray([value or 0 for value in records]), calibration)
+    for row, (answer, value) in enumerate(zip(answers, records, strict=True)):
+        answer |= {"low": int(verdicts.low[row]), "high": int(verdicts.high[row])}
         if value is not None:
-            countable = judged.verdict[row] != NOT_COUNTABLE
+            countable = verdicts.verdict[row] != NOT_COUNTABLE
             answer |= {
-                "mismatch_probability": float(judged.probability[row]) if countable else None,
-                "direction": judged.direction[row] if countable else None,
-                "verdict": judged.verdict[row],
+                "mismatch_probability": float(verdicts.probability[row]) if countable else None,
+                "direction": verdicts.direction[row] if countable else None,
+                "verdict": verdicts.verdict[row],
             }
     return answers
 
 
 def same_answer(one: dict, other: dict, *, within: float = SAME_WITHIN) -> bool:
-    """Whether two answers say the same: equal counts, probabilities at most `within` apart.
+    """Whether two answers have equal counts and probabilities at most `within` apart.
 
-    What follows from the probabilities is not compared: at a threshold it may
-    turn over with the last digit.
+    What is derived from the probabilities is not compared: at a threshold the
+    last digit may change it.
 
     Example:
         >>> one = answer_of(np.array([0.3, 0.7]), Counts.parse("1-2"))

@@ -1,4 +1,4 @@
-"""What the calibration part says about a model: how sure its answers may be taken."""
+"""Calibration of a model: class prior and conformal scores, kept with the model."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ FILE = "calibration.json"
 _FORMAT = "bincount-calibration-1"
 
 
-def prior_of(learned: Sequence[int] | np.ndarray, counts: Counts) -> np.ndarray:
-    """(C,) frequencies of the classes among bins that were learned from; each counts one more than it has."""
-    seen = np.bincount(np.asarray(learned, dtype=int), minlength=len(counts)) + 1
-    return seen / seen.sum()
+def prior_of(classes: Sequence[int] | np.ndarray, counts: Counts) -> np.ndarray:
+    """(C,) class frequencies among training bins, with one added to each (Laplace)."""
+    frequencies = np.bincount(np.asarray(classes, dtype=int), minlength=len(counts)) + 1
+    return frequencies / frequencies.sum()
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns a model's probabilities into bounds and verdicts.
+    """Turns a model's probabilities into prediction intervals and verdicts.
 
     Attributes:
         counts: The C classes.
         prior: (C,) of `prior_of`.
-        scores: Distances of the calibration bins, by class and group.
+        scores: Conformal scores of the calibration bins, by class and group.
     """
 
     counts: Counts
@@ -44,30 +44,30 @@ class Calibration:
         probabilities: np.ndarray,
         truth: np.ndarray,
         groups: Sequence[str],
-        learned: Sequence[int],
+        training: Sequence[int],
         counts: Counts,
     ) -> Calibration:
-        """Scores the calibration part.
+        """Computes the calibration from the calibration part.
 
         Args:
-            probabilities: (N, C) what the model says of its bins; N may be 0.
+            probabilities: (N, C) predicted distributions; N may be 0.
             truth: (N,) class index of each.
             groups: (N,) group of each.
-            learned: Class index of every bin of the training part.
+            training: Class index of every training bin.
             counts: The C classes.
         """
-        return cls(counts, prior_of(learned, counts), conformal_scores(probabilities, truth, groups))
+        return cls(counts, prior_of(training, counts), conformal_scores(probabilities, truth, groups))
 
     def bounds(self, probabilities: np.ndarray, *, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray]:
-        """Least and greatest class of each photo's prediction set: `conformal.bounds_of`."""
+        """Lowest and highest class of each prediction interval: `conformal.bounds_of`."""
         return bounds_of(probabilities, thresholds_of(self.scores, alpha=alpha)[0])
 
     def pooled(self, *, alpha: float = ALPHA) -> list[str]:
-        """Names of the counts that have too few groups for a threshold of their own."""
+        """Names of the counts with too few groups for a threshold of their own."""
         return [self.counts.names[index] for index in thresholds_of(self.scores, alpha=alpha)[1]]
 
     def write(self, folder: Path) -> None:
-        """Writes it into a model's folder, whole or not at all."""
+        """Writes the calibration atomically into a model's folder."""
         content = {
             "format": _FORMAT,
             "counts": str(self.counts),
@@ -78,10 +78,10 @@ class Calibration:
 
     @classmethod
     def read(cls, folder: Path) -> Calibration | None:
-        """Reads it from a model's folder; None in one that was registered before there were any.
+        """Reads the calibration of a model's folder; None if it has none.
 
         Raises:
-            DataError: If the file is not what it should be.
+            DataError: If the file is damaged.
         """
         path = folder / FILE
         if not path.exists():

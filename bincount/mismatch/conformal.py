@@ -1,4 +1,4 @@
-"""Which counts a photo leaves possible: prediction sets that hold the recorded count as often as stated."""
+"""Conformal prediction intervals over counts, with group-aware thresholds."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from bincount.errors import ConfigError
 
 ALPHA = 0.05
-"""Share of right records that a prediction set may miss."""
+"""Share of right records outside their prediction interval: coverage is 95 %."""
 
 ConformalScores = Sequence[Sequence[Sequence[float]]]
-"""By class, then by group of photos of one bin: the scores of the calibration bins that record this class."""
+"""By class, then by group: the scores of the calibration bins that record this class."""
 
 
 def distances_of(probabilities: np.ndarray) -> np.ndarray:
-    """How far each count lies from the middle of a photo's distribution.
+    """Distance of each count from the median of a predicted distribution.
 
     The score is |F - 1/2|, with F the probability of fewer items plus half
     that of just as many. It grows to both sides of the median, so the counts
-    below any threshold are neighbours.
+    below a threshold form an interval.
 
     Args:
         probabilities: (N, C) distribution over classes in rising order.
@@ -40,10 +40,10 @@ def distances_of(probabilities: np.ndarray) -> np.ndarray:
 
 
 def conformal_scores(probabilities: np.ndarray, truth: np.ndarray, groups: Sequence[str]) -> list[list[list[float]]]:
-    """Scores calibration bins, which nothing else may have been learned from.
+    """Conformal scores of calibration bins, from which nothing else was learned.
 
     Args:
-        probabilities: (N, C) what the model says of them.
+        probabilities: (N, C) predicted distributions.
         truth: (N,) class index of each bin's record.
         groups: (N,) the group of each bin.
 
@@ -51,33 +51,33 @@ def conformal_scores(probabilities: np.ndarray, truth: np.ndarray, groups: Seque
         `ConformalScores`, ordered, rounded up to six digits.
     """
     distances = distances_of(probabilities)
-    found: list[dict[str, list[float]]] = [{} for _ in range(probabilities.shape[1])]
+    scores: list[dict[str, list[float]]] = [{} for _ in range(probabilities.shape[1])]
     for row, (index, group) in enumerate(zip(truth.tolist(), groups, strict=True)):
-        # Up: a threshold that is rounded down would leave out the very bin it comes from.
-        found[index].setdefault(group, []).append(float(np.ceil(distances[row, index] * 1e6) / 1e6))
-    return [sorted(map(sorted, by_group.values())) for by_group in found]
+        # Rounded up: a threshold that is rounded down would exclude the bin it comes from.
+        scores[index].setdefault(group, []).append(float(np.ceil(distances[row, index] * 1e6) / 1e6))
+    return [sorted(map(sorted, by_group.values())) for by_group in scores]
 
 
 def thresholds_of(scores: ConformalScores, *, alpha: float = ALPHA) -> tuple[np.ndarray, list[int]]:
-    """The largest distance that a prediction set reaches, by class.
+    """Thresholds of the conformal score, by class.
 
-    A bin of a new group has its recorded count within the threshold of that
-    count with a probability of 1 - alpha at least: of the calibration groups of
-    the count, each weighs alike however many photos it has, and the new one is
-    taken for the farthest of all. Where a count has too few groups for that
-    (19 are needed for 5 %), the groups of all counts are pooled and the share
-    holds over all counts together; where these are too few, nothing is
-    excluded. (Pooled, a group's photos of two counts weigh as two groups.)
+    The recorded count of a bin of a new group is within the threshold of that
+    count with probability 1 - alpha at least. Each calibration group of the
+    count has equal weight, however many photos it has, and the new group gets
+    an infinite score. Counts with too few groups (19 are needed for 5 %) share
+    a threshold from the groups of all counts, whose coverage holds over all
+    counts together; where these are too few, nothing is excluded. (Pooled, a
+    group's photos of two counts have the weight of two groups.)
 
     Args:
-        scores: What `conformal_scores` found.
-        alpha: Share of right records that may lie outside, above 0 and below 1.
+        scores: Of `conformal_scores`.
+        alpha: Share of right records outside, above 0 and below 1.
 
     Returns:
         (C,) thresholds, infinite where nothing is excluded; and the classes that were pooled.
 
     Raises:
-        ConfigError: If `alpha` is no such share.
+        ConfigError: If `alpha` is out of range.
 
     Source:
         Mondrian: Vovk et al., Algorithmic learning in a random world, 2005, 4.5. Groups:
@@ -92,13 +92,13 @@ def thresholds_of(scores: ConformalScores, *, alpha: float = ALPHA) -> tuple[np.
 
 
 def bounds_of(probabilities: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the greatest class of each photo's prediction set.
+    """Lowest and highest class of each prediction interval.
 
-    Every class between is in the set, and so is the most probable one, which
-    can only add to the coverage.
+    The most probable class is always included, which can only raise the
+    coverage.
 
     Args:
-        probabilities: (N, C) what the model says.
+        probabilities: (N, C) predicted distributions.
         thresholds: (C,) of `thresholds_of`.
 
     Returns:
@@ -115,7 +115,7 @@ def bounds_of(probabilities: np.ndarray, thresholds: np.ndarray) -> tuple[np.nda
 
 
 def _quantile(groups: Sequence[Sequence[float]], alpha: float) -> float:
-    """The least score that 1 - alpha of the weight does not exceed, the new group's lying at infinity."""
+    """Weighted 1 - alpha quantile of the scores; the weight of the new group is at infinity."""
     if not groups:
         return np.inf
     scores = np.concatenate([np.asarray(group, dtype=float) for group in groups])

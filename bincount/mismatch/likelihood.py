@@ -1,4 +1,4 @@
-"""Bins that were counted, and how probable it was to find what counting found."""
+"""Likelihood of counting results, given photos and records."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from bincount.counts import Counts
 from bincount.mismatch.posterior import error_table
 
 LARGEST_EVIDENCE = 1000.0
-"""No photo is taken to speak more strongly than this for or against a record: a single odd one shall not decide."""
+"""Bound of the Bayes factor of one photo, for or against its record, so that a single outlier does not decide."""
 
-_LEAST = 1e-6  # what a worklist rounds to 0
+_LEAST = 1e-6  # a worklist rounds smaller probabilities to 0
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Makes distributions less sure (temperature above 1) or surer (below), their order kept.
+    """Softens distributions (temperature above 1) or sharpens them (below); the order of the classes is kept.
 
     Args:
         probabilities: (N, C), rows summing to 1.
-        temperature: Divides their logarithms; 1 gives them back as they are.
+        temperature: Divides their logarithms; 1 returns them unchanged.
 
     Example:
         >>> tempered(np.array([[0.8, 0.2]]), 2.0).round(3)  # the square roots' odds are 2 to 1
@@ -30,25 +30,24 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     """
     if temperature == 1:
         return probabilities
-    logs = np.log(np.maximum(probabilities, _LEAST)) / temperature
-    raised = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
+    # numpy alone: a served version carries this module
+    powers = np.maximum(probabilities, _LEAST) ** (1 / temperature)
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
 class CountedBins:
-    """N counted bins, as one model and the books had them, and what was there.
+    """N bins with the model's prediction, the recorded and the counted number of items.
 
-    Which bins were counted may depend on photo and record in any way: all
-    that is computed here is *given* both, and given both, being chosen says
-    nothing more of what is in a bin.
+    Everything here is conditional on photo and record, so the choice of the
+    bins that were counted may depend on both without bias.
 
     Attributes:
-        probabilities: (N, C) what the model said of their photos.
-        recorded: (N,) what the books said, each one of the model's counts.
-        counted: (N,) what was there, whole numbers >= 0, the model's or not.
+        probabilities: (N, C) predicted distributions.
+        recorded: (N,) recorded counts, each one of the model's counts.
+        counted: (N,) counted numbers of items, >= 0, among the model's counts or not.
         counts: The C classes.
-        prior: (C,) frequencies of the classes among the bins that the model learned from.
+        prior: (C,) class frequencies among the training bins.
     """
 
     probabilities: np.ndarray
@@ -61,7 +60,7 @@ class CountedBins:
         return len(self.recorded)
 
     def subset(self, rows: np.ndarray) -> CountedBins:
-        """Some of the bins."""
+        """The bins of some rows."""
         return CountedBins(self.probabilities[rows], self.recorded[rows], self.counted[rows], self.counts, self.prior)
 
     @cached_property
@@ -70,47 +69,47 @@ class CountedBins:
         return np.asarray(self.counted) != np.asarray(self.recorded)
 
     def log_evidence(self, temperature: float) -> np.ndarray:
-        """(N,) logarithm of how many times likelier each photo is if the record is wrong than if it is right.
+        """(N,) log Bayes factor of each photo: wrong record against right record.
 
         Args:
-            temperature: By which the model's probabilities are to be tempered.
+            temperature: Applied to the predicted distributions.
         """
         likelihood = apply_temperature(self.probabilities, temperature) / self.prior
-        right = likelihood[np.arange(len(self)), self._own]
-        wrong = (self._wrong_as * likelihood).sum(axis=1)
+        right = likelihood[np.arange(len(self)), self._recorded_class]
+        wrong = (self._error_distribution * likelihood).sum(axis=1)
         ratio = np.maximum(wrong, _LEAST) / np.maximum(right, _LEAST)
         return np.log(np.clip(ratio, 1 / LARGEST_EVIDENCE, LARGEST_EVIDENCE))
 
     def log_count_given_error(self, temperature: float) -> np.ndarray:
-        """(N,) log probability of the count that was found, given that the record was wrong; 0 where it was right.
+        """(N,) log probability of the counted class, given that the record is wrong; 0 where it is right.
 
-        It is 0, too, where the model has no class for what was found: then only that the record was wrong counts.
+        It is 0, too, where the model has no class for the counted number: then only the error itself is used.
         """
-        likelihood = self._wrong_as * apply_temperature(self.probabilities, temperature) / self.prior
-        share = likelihood[np.arange(len(self)), self._seen] / np.maximum(likelihood.sum(axis=1), _LEAST)
-        return np.where(self.wrong & (self._seen >= 0), np.log(np.maximum(share, _LEAST)), 0)
+        likelihood = self._error_distribution * apply_temperature(self.probabilities, temperature) / self.prior
+        share = likelihood[np.arange(len(self)), self._counted_class] / np.maximum(likelihood.sum(axis=1), _LEAST)
+        return np.where(self.wrong & (self._counted_class >= 0), np.log(np.maximum(share, _LEAST)), 0)
 
     def log_likelihood(self, temperature: float, log_odds: float) -> np.ndarray:
-        """(N,) log probability of what was found, given photo and record.
+        """(N,) log probability of the counting result, given photo and record.
 
         Args:
-            temperature: By which the model's probabilities are to be tempered.
-            log_odds: Logarithm of the odds of a record being wrong, before any photo is seen.
+            temperature: Applied to the predicted distributions.
+            log_odds: Prior log odds that a record is wrong.
         """
         odds = self.log_evidence(temperature) + log_odds
         return self.log_count_given_error(temperature) - np.logaddexp(0, np.where(self.wrong, -odds, odds))
 
     @cached_property
-    def _own(self) -> np.ndarray:
+    def _recorded_class(self) -> np.ndarray:
         return self._classes_of(self.recorded)
 
     @cached_property
-    def _seen(self) -> np.ndarray:
+    def _counted_class(self) -> np.ndarray:
         return self._classes_of(self.counted)
 
     @cached_property
-    def _wrong_as(self) -> np.ndarray:
-        """(N, C): how probable each class is if the record is wrong."""
+    def _error_distribution(self) -> np.ndarray:
+        """(N, C): distribution over classes if the record is wrong."""
         values, place = np.unique(self.recorded, return_inverse=True)
         return np.stack([error_table(int(value), self.counts)[:2].sum(axis=0) for value in values])[place]
 

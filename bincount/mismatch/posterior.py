@@ -1,4 +1,4 @@
-"""How probable it is that a record is wrong, from what a photo says of the count."""
+"""Posterior probability that a record is wrong, given the predicted distribution of its photo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bincount.counts import Counts
 from bincount.errors import ConfigError
 
 ERROR_RATE = 0.02
-"""Share of wrong records assumed where none is known; 1 to 5 % is what warehouses with scanners plan with."""
+"""Assumed share of wrong records; warehouses with scanners plan with 1 to 5 %."""
 
 MISSED_MOVES: Mapping[int, float] = {
     **dict(zip(range(-1, -6, -1), (0.39, 0.12, 0.04, 0.02, 0.02), strict=True)),
@@ -20,21 +20,21 @@ MISSED_MOVES: Mapping[int, float] = {
 """Actual minus recorded count of a record that missed a move, by frequency: 67 % one item, 20 % two, the rest more;
 59 % taken out, 41 % put in. From the 250 pairs of successive photos among the first 627 bins of aft-vbi-pds."""
 
-_ANYTHING = 0.1
-"""Share of errors that have nothing to do with a move: another bin's record, a slip of the pen. Any count is as likely.
-Without it a record of 50 would be believed of a bin that is seen to be empty."""
+_UNIFORM_SHARE = 0.1
+"""Share of errors that no missed move explains (another bin's record, a typing error); other counts are equally likely.
+Without it a record of 50 would be accepted for an empty bin."""
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """What is known of N records; NaN and 0 where a record is none of the classes.
+    """Posterior of N records; NaN and 0 where a record is none of the classes.
 
     Attributes:
         probability: (N,) that the record is wrong.
         direction: (N,) -1 if it is more probable that there are fewer items than recorded, 1 if more.
-        size: (N,) by how many items the record is off on average if it is wrong.
-        evidence: (N,) Bayes factor: how many times likelier this photo is if
-            the record is wrong than if it is right. It knows nothing of the error rate.
+        size: (N,) expected absolute error of the record in items, if it is wrong.
+        evidence: (N,) Bayes factor of the photo: wrong record against right
+            record. It does not depend on the error rate.
     """
 
     probability: np.ndarray
@@ -52,27 +52,27 @@ def posterior_of(
     error_rate: float = ERROR_RATE,
     errors: Mapping[int, float] = MISSED_MOVES,
 ) -> Posterior:
-    """Weighs each record against its photo.
+    """Computes the posterior of each record by Bayes' rule.
 
-    Bayes' rule, with the likelihood of a count taken from the model as
-    `probabilities / prior`. Without the prior, bins with many items would come
-    first only because the model is never sure of them. Counts within an open
-    top class look the same: a record of 50 where 40 are is not seen to be wrong.
+    The likelihood of a count is the model's `probabilities / prior`. Without
+    the prior, bins with many items would rank first merely because predictions
+    for them are less confident. Errors within an open top class are not
+    detected: 50 recorded where 40 are.
 
     Args:
         probabilities: (N, C) calibrated distribution over classes.
-        recorded: (N,) what the books say, whole numbers >= 0.
+        recorded: (N,) recorded counts, whole numbers >= 0.
         counts: The C classes.
-        prior: (C,) frequencies of the classes among the bins that the model learned from, all > 0.
-        error_rate: Share of records that are wrong, before any photo is seen; above 0 and below 1.
-        errors: How often actual minus recorded is what, among wrong records.
+        prior: (C,) class frequencies among the training bins, all > 0.
+        error_rate: Prior share of wrong records; above 0 and below 1.
+        errors: Frequency of actual minus recorded count among wrong records.
 
     Raises:
-        ConfigError: If `error_rate` is no such share.
+        ConfigError: If `error_rate` is out of range.
 
     Example:
-        >>> found = posterior_of(np.array([[0.25, 0.75]]), np.array([1]), Counts.parse("1-2"), np.array([0.5, 0.5]))
-        >>> found.probability.round(4), found.direction  # 0.02 * 1.5 / (0.02 * 1.5 + 0.98 * 0.5)
+        >>> posterior = posterior_of(np.array([[0.25, 0.75]]), np.array([1]), Counts.parse("1-2"), np.array([0.5, 0.5]))
+        >>> posterior.probability.round(4), posterior.direction  # 0.02 * 1.5 / (0.02 * 1.5 + 0.98 * 0.5)
         (array([0.0577]), array([1]))
     """
     if not 0 < error_rate < 1:
@@ -96,7 +96,7 @@ def posterior_of(
 
 
 def error_table(recorded: int, counts: Counts, errors: Mapping[int, float] = MISSED_MOVES) -> np.ndarray:
-    """(3, C): how probable each class is for a wrong record, there being fewer or more items, and times how many."""
+    """(3, C): probability of each class for a wrong record: with fewer items, with more, times the absolute error."""
     table = np.zeros((3, len(counts)))
     own = counts.index_of(recorded)
     if own is None:
@@ -109,9 +109,9 @@ def error_table(recorded: int, counts: Counts, errors: Mapping[int, float] = MIS
     reachable = {off: index for off in errors if (index := counts.index_of(recorded + off)) is not None}
     total = sum(errors[off] for off in reachable)
     others = [index for index in range(len(counts)) if index != own]
-    anything = _ANYTHING if total else 1.0
+    uniform = _UNIFORM_SHARE if total else 1.0
     for off, index in reachable.items():
-        add(index, off, (1 - anything) * errors[off] / total)
+        add(index, off, (1 - uniform) * errors[off] / total)
     for index in others:
-        add(index, counts.values[index] - recorded, anything / len(others))
+        add(index, counts.values[index] - recorded, uniform / len(others))
     return table

@@ -1,4 +1,4 @@
-"""What a photo says of a record: match, mismatch, unsure, or that it cannot be counted."""
+"""Verdicts on records: match, mismatch, unsure, or not countable."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from bincount.mismatch.posterior import ERROR_RATE, posterior_of
 
 MATCH, MISMATCH, UNSURE, NOT_COUNTABLE = "match", "mismatch", "unsure", "not_countable"
 
-_SPEAKS_FOR = 1 / 3
-"""Largest evidence (`Posterior.evidence`) of a match: the photo is three times likelier if the record is right.
+_LARGEST_EVIDENCE_OF_MATCH = 1 / 3
+"""Bayes factor (`Posterior.evidence`) up to which a record matches: the photo is three times likelier if it is right.
 Jeffreys (Theory of probability, 1961, appendix B) calls from there on "substantial"."""
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What is said of N records.
+    """Verdicts on N records.
 
     Attributes:
-        low: (N,) the least count of the photo's prediction set.
-        high: (N,) the greatest one; of an open class its lowest count.
-        verdict: (N,) "mismatch": the record lies outside the prediction set;
-            alpha of right records do, too. "match": it lies inside, and the photo is three
-            times likelier with it right than wrong. "unsure": neither.
+        low: (N,) lowest count of the prediction interval.
+        high: (N,) highest count of it; of an open class its lowest count.
+        verdict: (N,) "mismatch": the record lies outside the prediction interval,
+            as a share alpha of right records does. "match": it lies inside, and the photo
+            is three times likelier if it is right. "unsure": neither.
             "not_countable": the model has no class for it.
         probability: (N,) that the record is wrong, NaN where it is not countable.
         direction: (N,) "fewer" items than recorded or "more", "" where it is not countable.
-        size: (N,) items that the record is off on average if it is wrong, NaN where it is not countable.
+        size: (N,) expected absolute error in items if the record is wrong, NaN where it is not countable.
     """
 
     low: np.ndarray
@@ -55,24 +55,24 @@ def compare_records(
     alpha: float = ALPHA,
     temperature: float = 1.0,
 ) -> Verdicts:
-    """Holds records against what a model says of the bins' photos.
+    """Compares records with predictions.
 
     Args:
         probabilities: (N, C) calibrated distribution over the model's classes.
-        recorded: (N,) what the books say, whole numbers >= 0.
+        recorded: (N,) recorded counts, whole numbers >= 0.
         calibration: The model's.
-        error_rate: Share of records that are wrong, before any photo is seen.
+        error_rate: Prior share of wrong records.
         alpha: Share of right records that may be called a mismatch.
-        temperature: Tempers the distributions where records are weighed; the
-            bounds stay as they are, for they are calibrated on what the model says.
+        temperature: Applied to the distributions for probabilities and evidence;
+            the prediction interval is calibrated on the untempered ones.
 
     Raises:
         ConfigError: If `error_rate` or `alpha` is not above 0 and below 1.
     """
     counts = calibration.counts
     low, high = calibration.bounds(probabilities, alpha=alpha)
-    weighed = apply_temperature(probabilities, temperature)
-    variance = posterior_of(weighed, recorded, counts, calibration.prior, error_rate=error_rate)
+    scaled = apply_temperature(probabilities, temperature)
+    posterior = posterior_of(scaled, recorded, counts, calibration.prior, error_rate=error_rate)
     classes = [counts.index_of(int(value)) for value in recorded]
     verdicts = []
     for row, index in enumerate(classes):
@@ -81,14 +81,14 @@ def compare_records(
         elif not low[row] <= index <= high[row]:
             verdicts.append(MISMATCH)
         else:
-            verdicts.append(MATCH if variance.evidence[row] <= _SPEAKS_FOR else UNSURE)
+            verdicts.append(MATCH if posterior.evidence[row] <= _LARGEST_EVIDENCE_OF_MATCH else UNSURE)
     values = np.asarray(counts.values)
-    directions = [{-1: "fewer", 0: "", 1: "more"}[int(sign)] for sign in variance.direction]
-    return Verdicts(values[low], values[high], verdicts, variance.probability, directions, variance.size)
+    directions = [{-1: "fewer", 0: "", 1: "more"}[int(sign)] for sign in posterior.direction]
+    return Verdicts(values[low], values[high], verdicts, posterior.probability, directions, posterior.size)
 
 
 def recorded_of(value: object) -> int | None:
-    """Takes a recorded count from a request: whole numbers pass, however they are stored.
+    """Parses the recorded count of a request; whole numbers of any numeric type pass.
 
     Returns:
         The count; None for no value (null, NaN).
@@ -106,7 +106,4 @@ def recorded_of(value: object) -> int | None:
     if is_number and 0 <= value <= LARGEST_COUNT and value == int(value):  # type: ignore[operator,call-overload]
         return int(value)  # type: ignore[call-overload]
     shown = repr(value)[:40] if is_number else type(value).__name__
-    raise DataError(
-        f"recorded must be a whole number from 0 to {LARGEST_COUNT} or null, got {shown}. "
-        "Send what the books say, or leave it out."
-    )
+    raise DataError(f"recorded must be a whole number from 0 to {LARGEST_COUNT} or null, got {shown}.")
