@@ -64,8 +64,8 @@ def predict_records(
 
 def observe_records(
     settings: Settings, manifest: Manifest, records: Sequence[Record], predictor: Predictor
-) -> tuple[np.ndarray, DriftBaseline]:
-    """What a model says of the photos of some records, and what later photos are to be held against.
+) -> tuple[np.ndarray, np.ndarray, DriftBaseline]:
+    """Predictions for the photos of some records, and the drift baseline of these photos.
 
     Args:
         settings: Where the photos are.
@@ -74,8 +74,8 @@ def observe_records(
         predictor: The model, with features.
 
     Returns:
-        (N, C) distributions in the records' order, and the reference: of all
-        records; its features, of at most 2,000 of them.
+        (N, C) distributions in the records' order; (N,) sharpness of the photos; and
+        the baseline: of all records; its features, of at most 2,000 of them.
     """
     counts = predictor.counts
     every = -(-len(records) // _REFERENCE)  # features take 8 kB a photo: some are enough to know their spread
@@ -99,7 +99,7 @@ def observe_records(
         "brightness": rounded(brightness),
         "sharpness": rounded(sharpness),
     }
-    return probabilities, DriftBaseline.of(facts, np.concatenate(features) if features else None, counts)
+    return probabilities, sharpness, DriftBaseline.of(facts, np.concatenate(features) if features else None, counts)
 
 
 def rounded(values: np.ndarray) -> np.ndarray:

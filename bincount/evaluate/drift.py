@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy import special
 
 from bincount.config import DriftLimits
 
@@ -68,7 +69,7 @@ def psi(then: Sequence[int], now: Sequence[int]) -> float:
     Half a value is added to each slot, so that empty ones have a logarithm.
 
     Args:
-        then: (S,) how many values each slot held.
+        then: (S,) number of values in each slot.
         now: (S,) the same of other values.
 
     Source:
@@ -79,25 +80,22 @@ def psi(then: Sequence[int], now: Sequence[int]) -> float:
 
 
 def psi_by_chance(slots: int, then: int, now: int) -> float:
-    """What the index stays below in 999 of 1,000 cases if nothing but the draw differs.
+    """99.9 % quantile of the index of two samples of one distribution.
 
     Args:
         slots: Slots of the histograms.
-        then: Values in the one.
-        now: Values in the other.
+        then: Number of values in one.
+        now: Number of values in the other.
 
     Source:
         Yurdakul, Statistical Properties of Population Stability Index, 2018: it is distributed as
-        (1/then + 1/now) chi-square with slots - 1 degrees of freedom. The quantile is Wilson and Hilferty's, 1931.
+        (1/then + 1/now) chi-square with slots - 1 degrees of freedom.
 
     Example:
         >>> round(psi_by_chance(12, 800, 300), 2)
         0.14
     """
-    degrees = max(1, slots - 1)
-    part = 2 / (9 * degrees)
-    quantile = degrees * (1 - part + 3.0902 * part**0.5) ** 3
-    return quantile * (1 / max(1, then) + 1 / max(1, now))
+    return float(special.chdtri(max(1, slots - 1), 0.001)) * (1 / max(1, then) + 1 / max(1, now))
 
 
 def drift_of(then: Mapping[str, Histogram], now: Mapping[str, Histogram], limits: DriftLimits) -> dict:

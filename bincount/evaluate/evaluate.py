@@ -1,4 +1,4 @@
-"""Scores a model on bins it has never seen."""
+"""The step `evaluate`: scores a run's model on its test part and publishes figures, card and predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.dataset.manifest import Manifest, Record
-from bincount.dataset.shards import photos_of
 from bincount.dataset.split import LEARNED
 from bincount.errors import ConfigError, DataError
 from bincount.evaluate.batch_inference import digest_of_model, model_of, observe_records
@@ -35,14 +34,14 @@ def evaluate(settings: Settings, *, run_id: str | None = None, **bins: Any) -> d
     Args:
         settings: Where things are on this machine.
         run_id: The run, with its trained model: see `evaluate_run`.
-        **bins: Instead of it `model`, `source` and which bins: see `evaluate_source`.
+        **bins: Instead of it `model`, `source` and a choice of bins: see `evaluate_source`.
 
     Returns:
-        What the one or the other returns.
+        That of `evaluate_run` or `evaluate_source`.
 
     Raises:
-        ConfigError: If neither is asked for, or both are.
-        BincountError: What the one or the other raises.
+        ConfigError: If the arguments fit neither.
+        BincountError: Those of `evaluate_run` and `evaluate_source`.
     """
     given = {name: value for name, value in {"run_id": run_id, **bins}.items() if value is not None}
     if run_id is not None and set(given) == {"run_id"}:
@@ -61,10 +60,9 @@ def evaluate(settings: Settings, *, run_id: str | None = None, **bins: Any) -> d
 def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     """Scores a run's model on the manifest's test part, each bin exactly once.
 
-    Bins of a group that has a photo among the learned ones are set aside, so
-    that nothing is scored that the model has nearly seen. Figures, pictures and
-    the model's card go to `data/runs/<run_id>/evaluation` and to MLflow; what
-    the photos were like stays with the model (`evaluate.drift_baseline`).
+    Bins of a group with a photo among the learned ones are set aside. Figures,
+    pictures and the model card are written to `data/runs/<run_id>/evaluation`
+    and to MLflow; the drift baseline is kept with the model.
 
     Args:
         settings: Where things are on this machine.
@@ -72,8 +70,8 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
 
     Returns:
         `metrics`: exact, within_one, mae, rmse, nll, rps, ece, the baselines
-        largest_class and prior_nll, bins, groups and set_aside, and how well
-        wrong records are found (`detection_metrics.detection_summary`).
+        largest_class and prior_nll, bins, groups and set_aside, and the detection
+        of wrong records (`detection_metrics.detection_summary`).
 
     Raises:
         ConfigError: If the run has no trained model.
@@ -85,10 +83,9 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     model = digest_of_model(folder)
     done = _done(place, model)
     if done and DriftBaseline.read(folder) is not None:
-        _log.info("evaluation of run %s is there already", run_id)
+        _log.info("run %s is evaluated already", run_id)
         return {"metrics": done["metrics"]}
 
-    from bincount.learn.images import sharpness_of
     from bincount.learn.predictor import Predictor
 
     manifest = Manifest.read(settings.manifests, facts["manifest"])
@@ -100,9 +97,9 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
             f"manifest {facts['manifest']}: must have test bins to score, got none of {len(manifest.records)}. "
             "Ingest more bins: raise --limit."
         )
-    probabilities, reference = observe_records(settings, manifest, records, Predictor(folder, features=True))
-    sharpness = list(map(sharpness_of, photos_of(settings, manifest, records)))
-    evaluation = evaluate_predictions(probabilities, records, counts, sharpness)
+    predictor = Predictor(folder, features=True)
+    probabilities, sharpness, baseline = observe_records(settings, manifest, records, predictor)
+    evaluation = evaluate_predictions(probabilities, records, counts, sharpness.tolist())
     evaluation["variance"] = evaluate_detection(
         probabilities, records, counts, prior_of(truth_of(manifest.part("train"), counts), counts)
     )
@@ -111,7 +108,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     evaluation |= {"model": model, "facts": facts, "source": manifest.source, "counts": list(counts.names)}
     evaluation["parts"] = {part: len(manifest.part(part)) for part in (*LEARNED, "test")}
     evaluation["curves"] = runs.curves(settings, run_id, ("train", "fine_tune"))
-    reference.write(folder)
+    baseline.write(folder)
     _publish(settings, run_id, place, evaluation, manifest, records, probabilities)
     figures = evaluation["metrics"]
     _log.info(
@@ -126,10 +123,10 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
 
 
 def read_evaluation(settings: Settings, run_id: str) -> tuple[dict, list[str], np.ndarray]:
-    """What `evaluate` left: its figures, the ids of the bins and their (N, C) distributions.
+    """Reads an evaluation: its figures, the ids of the bins and their (N, C) distributions.
 
     Raises:
-        DataError: If the run was not evaluated, or what was left is damaged.
+        DataError: If the run was not evaluated, or a file is damaged.
     """
     place = settings.run(run_id) / "evaluation"
     try:
@@ -142,7 +139,7 @@ def read_evaluation(settings: Settings, run_id: str) -> tuple[dict, list[str], n
 
 
 def _done(place: Path, model: str) -> dict | None:
-    """The evaluation that is there, if it is this model's."""
+    """The existing evaluation, if it is of this model."""
     evaluation = read_json(place / "evaluation.json")
     return evaluation if evaluation and evaluation["model"] == model else None
 
@@ -156,12 +153,12 @@ def _publish(
     records: Sequence[Record],
     probabilities: np.ndarray,
 ) -> None:
-    """Writes everything beside its place, logs it, then moves it there: what is there is complete."""
+    """Writes everything to a temporary folder, logs it, then renames the folder: an existing one is complete."""
     from bincount.evaluate.figures import draw
     from bincount.evaluate.model_card import card_of, to_html, to_markdown
 
     beside = place.with_name("evaluation.beside")
-    shutil.rmtree(beside, ignore_errors=True)  # of an attempt that was killed
+    shutil.rmtree(beside, ignore_errors=True)  # of a killed attempt
     beside.mkdir(parents=True)
     draw(settings, beside, evaluation, manifest, records, probabilities)
     (beside / "evaluation.json").write_text(json.dumps(evaluation, indent=1))

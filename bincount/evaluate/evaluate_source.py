@@ -1,4 +1,4 @@
-"""Judges any registered model on any bins, straight from their source."""
+"""Evaluation of any registered model on the bins of any source, streamed from the store."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def evaluate_source(
     counts: str | None = None,
     limit: int | None = None,
 ) -> dict:
-    """Scores a registered model on the bins of a source, all of them but those it has learned from.
+    """Scores a registered model on the bins of a source, except those that it learned from.
 
-    Nothing is kept on disk: metadata are read first, then photos go through
-    the model as they arrive.
+    Nothing is written to disk: metadata are read first, then photos are
+    predicted as they arrive.
 
     Args:
         settings: Names tracking server, buckets and the workspace with the model's manifest.
         model: "models:/bincount/VERSION" or "models:/bincount@ALIAS".
         source: "s3://BUCKET" or a folder in the bucket's layout.
         ids: A file of ids or a range such as "00001-01999"; None lists the source.
-        counts: Only bins with these counts, such as "1-5", all of which the model must know; None: all it knows.
-        limit: How many bins to draw, None for all.
+        counts: Only bins with these counts, such as "1-5", all of them among the model's; None: all of the model's.
+        limit: Number of bins to draw, None for all.
 
     Returns:
         exact, within_one, mae, rmse, nll, rps, ece and the other `metrics` of
@@ -69,7 +69,7 @@ def evaluate_source(
 
     Raises:
         ConfigError: If there is no such model, source or count.
-        DataError: If no bin is left to judge.
+        DataError: If no bin is left to score.
         StoreError: If the source or the tracking server does not answer.
     """
     if limit is not None and limit < 1:
@@ -81,18 +81,18 @@ def evaluate_source(
         from bincount.learn.predictor import Predictor
 
         predictor = Predictor(fetched)
-    bins = read_bins(store, ids=ids, counts=_wanted(counts, predictor.counts), limit=limit)
+    bins = read_bins(store, ids=ids, counts=_counts_of(counts, predictor.counts), limit=limit)
     learned = _learned(settings, predictor.facts["manifest"], version.tags.get("bincount.source"), store.source, bins)
-    familiar = learned_bins(bins.recorded, bins.skus, learned) if learned else {}
-    records, probabilities, sharpness, rejected = _answers(store, bins, familiar, predictor)
-    set_aside = Counter([*familiar.values(), *(one.reason for one in rejected)])
+    excluded = learned_bins(bins.recorded, bins.skus, learned) if learned else {}
+    records, probabilities, sharpness, rejected = _predictions(store, bins, excluded, predictor)
+    set_aside = Counter([*excluded.values(), *(one.reason for one in rejected)])
     if bins.others:
         set_aside[f"its count is none of {counts or predictor.counts}"] = bins.others
     if not records:
         reasons = ", ".join(f"{number} x {reason}" for reason, number in set_aside.most_common()) or "nothing found"
-        raise DataError(f"{store.source}: must hold a bin to judge, got none ({reasons}). Name other bins.")
+        raise DataError(f"{store.source}: must hold a bin to score, got none ({reasons}). Name other bins.")
     evaluation = evaluate_predictions(probabilities, records, predictor.counts, sharpness)
-    _log.info("judged %d bins of %s with version %s", len(records), store.source, version.version)
+    _log.info("scored %d bins of %s with version %s", len(records), store.source, version.version)
     return {
         **evaluation.pop("metrics"),
         "model": f"models:/{model_registry.MODEL}/{version.version}",
@@ -104,13 +104,12 @@ def evaluate_source(
     }
 
 
-def _wanted(counts: str | None, known: Counts) -> Counts:
+def _counts_of(counts: str | None, known: Counts) -> Counts:
     wanted = Counts.parse(counts) if counts else known
     strange = set(zip(wanted.values, wanted.names, strict=True)) - set(zip(known.values, known.names, strict=True))
     if strange:
         raise ConfigError(
-            f"--counts: must be among the counts the model knows, {known}, got {counts!r}. "
-            "Leave it out for all of them."
+            f"--counts: must be among the model's counts, {known}, got {counts!r}. Leave it out for all of them."
         )
     return wanted
 
@@ -118,7 +117,7 @@ def _wanted(counts: str | None, known: Counts) -> Counts:
 def _learned(
     settings: Settings, manifest: str, learned_source: str | None, source: str, bins: Bins
 ) -> Callable[[str], bool] | None:
-    """Tells by its id whether the model learned from a bin; None where nobody knows."""
+    """Whether the model learned from the bin of an id; None where that is unknown."""
     try:
         records = Manifest.read(settings.manifests, manifest).records
     except DataError:
@@ -135,14 +134,14 @@ def _learned(
     return learned.__contains__
 
 
-def _answers(
-    store: Store, bins: Bins, familiar: Collection[str], predictor: Predictor
+def _predictions(
+    store: Store, bins: Bins, excluded: Collection[str], predictor: Predictor
 ) -> tuple[list[Record], np.ndarray, list[float], list[Rejected]]:
-    """Records, (N, C) distributions and sharpness of what can be judged, and what cannot."""
+    """Records, (N, C) distributions and sharpness of the scored bins, and the rejected bins."""
     from bincount.learn.images import sharpness_of
 
     groups = groups_of(bins.skus, bins.skus)
-    ids = [bin_id for bin_id in bins.recorded if bin_id not in familiar]
+    ids = [bin_id for bin_id in bins.recorded if bin_id not in excluded]
     records: list[Record] = []
     rows: list[np.ndarray] = []
     sharpness: list[float] = []
@@ -163,7 +162,7 @@ def _record(one: Predicted, group: str, bins: Bins) -> Record:
         id=one.id,
         group=group,
         recorded=bins.recorded[one.id],
-        part="",  # it stands in no manifest and in no shard
+        part="",  # in no manifest and no shard
         n_skus=len(bins.skus[one.id]),
         width_px=one.width_px,
         height_px=one.height_px,

@@ -1,6 +1,6 @@
-"""How good predicted distributions over counts are.
+"""Metrics of predicted distributions over counts, their baselines and calibration error.
 
-Everything is computed from a value per bin, so that a figure, its interval
+Everything is computed from values per bin, so that a metric, its interval
 over groups and its slices are means of the same numbers.
 """
 
@@ -13,31 +13,22 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.errors import DataError
 
-# Figures that are the mean of a value per bin; rmse is the root of one.
+FIGURES = ("exact", "within_one", "mae", "rmse", "nll", "rps", "ece")
+"""The metrics of a model."""
+
 MEANS = ("exact", "within_one", "mae", "nll", "rps", "largest_class", "prior_nll")
+"""Metrics that are the mean of a value per bin; rmse is the root of one."""
 
-# A probability of 0 for what happened would cost infinitely much; float32 ends here.
-_LEAST = 1e-7
-
-
-def predicted_class(probabilities: np.ndarray) -> np.ndarray:
-    """The class answered for each bin: the most probable one, the lower one of two equals.
-
-    Args:
-        probabilities: (N, C), each row summing to 1.
-
-    Returns:
-        (N,) class indices.
-    """
-    return probabilities.argmax(axis=1)
+_INTERVALS, _DRAWS = 10, 200
+_LEAST = 1e-7  # keeps the NLL finite; about the resolution of float32
 
 
 def values_per_bin(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> dict[str, np.ndarray]:
-    """Scores every bin by itself.
+    """Metrics of each bin.
 
-    An open class counts as its lowest count: "6+" is 6. The two baselines know
-    the class frequencies of these very bins, which no model may, so they are
-    the hardest of their kind: "always the largest class" and "always the class prior".
+    An open class has the value of its lowest count: "6+" is 6. The two baselines,
+    "always the largest class" and "always the class prior", use the class
+    frequencies of these bins themselves, so they are the strongest of their kind.
 
     Args:
         probabilities: (N, C) predicted distribution over classes, rows summing to 1.
@@ -58,7 +49,7 @@ def values_per_bin(probabilities: np.ndarray, truth: np.ndarray, counts: Counts)
         prior_nll: `nll` of the class prior.
 
     Raises:
-        DataError: If there is no bin, or the arrays do not fit each other.
+        DataError: If there is no bin, or the shapes do not match.
 
     Example:
         >>> p = np.array([[0.2, 0.5, 0.3]])
@@ -79,31 +70,71 @@ def values_per_bin(probabilities: np.ndarray, truth: np.ndarray, counts: Counts)
         "within_one": (abs(answered - actual) <= 1).astype(float),
         "mae": abs(median - actual).astype(float),
         "squared": (probabilities @ values - actual) ** 2,
-        "nll": _surprise(probabilities[np.arange(len(truth)), truth]),
+        "nll": _nll(probabilities[np.arange(len(truth)), truth]),
         "rps": ((cumulative - reached) ** 2)[:, :-1].sum(axis=1),
         "largest_class": (truth == frequency.argmax()).astype(float),
-        "prior_nll": _surprise(frequency[truth]),
+        "prior_nll": _nll(frequency[truth]),
     }
 
 
 def summary_of(values: Mapping[str, np.ndarray], gaps: np.ndarray) -> dict[str, float]:
-    """The figures of all bins from their values: those of `MEANS`, `rmse` and `ece`.
+    """Metrics of all bins: those of `MEANS`, `rmse` and `ece`.
 
     Args:
-        values: What `values_per_bin` gave, or means of it over resamples, any shape (..., N).
-        gaps: What `reliability.calibration_per_bin` gave.
+        values: Those of `values_per_bin`.
+        gaps: Those of `calibration_per_bin`.
     """
     figures = {name: float(values[name].mean()) for name in MEANS}
     return {**figures, "rmse": float(np.sqrt(values["squared"].mean())), "ece": float(abs(gaps.mean(axis=0)).sum())}
 
 
-def table_per_count(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> list[dict[str, object]]:
-    """One row a count: how many bins record it, how many of them are found, and what it is taken for.
+def baselines_of(truth: np.ndarray, counts: Counts) -> dict[str, dict[str, float | None]]:
+    """Metrics of the two baselines, which use the class frequencies of these bins.
+
+    Args:
+        truth: (N,) class index of each bin.
+        counts: The C classes.
 
     Returns:
-        Rows with `count`, `bins`, `answered` (bins answered with it), `recall`,
-        `precision`, `within_one`, `mean` (average predicted mean in items);
-        None where nothing defines a figure.
+        exact, within_one, mae, rmse, nll, rps and ece of "largest_class", which
+        predicts it with certainty (so its nll is infinite: None), and of
+        "class_prior", which predicts the class frequencies.
+
+    Example:
+        >>> baselines_of(np.array([0, 0, 1]), Counts.parse("1-2"))["largest_class"]["exact"]
+        0.6666666666666666
+    """
+    frequency = np.bincount(truth, minlength=len(counts)) / len(truth)
+    answers = {"largest_class": np.eye(len(counts))[frequency.argmax()], "class_prior": frequency}
+    figures: dict[str, dict[str, float | None]] = {}
+    for name, row in answers.items():
+        rows = np.tile(row, (len(truth), 1))
+        found = summary_of(values_per_bin(rows, truth, counts), calibration_per_bin(rows, truth))
+        figures[name] = {figure: found[figure] for figure in FIGURES}
+    if frequency.max() < 1:
+        figures["largest_class"]["nll"] = None
+    return figures
+
+
+def predicted_class(probabilities: np.ndarray) -> np.ndarray:
+    """The most probable class of each bin, the lower one of two equals.
+
+    Args:
+        probabilities: (N, C), each row summing to 1.
+
+    Returns:
+        (N,) class indices.
+    """
+    return probabilities.argmax(axis=1)
+
+
+def table_per_count(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> list[dict[str, object]]:
+    """A table with one row per count.
+
+    Returns:
+        Rows with `count`, `bins` (that record it), `answered` (bins predicted to hold it),
+        `recall`, `precision`, `within_one`, `mean` (average predicted mean in items);
+        None where a figure is undefined.
     """
     answered = predicted_class(probabilities)
     values = np.asarray(counts.values)
@@ -127,85 +158,16 @@ def table_per_count(probabilities: np.ndarray, truth: np.ndarray, counts: Counts
 
 
 def confusion_of(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> np.ndarray:
-    """(C, C) number of bins by recorded class (row) and answered class (column)."""
+    """(C, C) number of bins by recorded class (row) and predicted class (column)."""
     table = np.zeros((len(counts), len(counts)), dtype=int)
     np.add.at(table, (truth, predicted_class(probabilities)), 1)
     return table
 
 
-def embed(probabilities: np.ndarray, counts: Counts, values: Sequence[int]) -> np.ndarray:
-    """Writes distributions over some counts onto more counts, 0 for those the model does not know.
-
-    Example:
-        >>> embed(np.array([[0.3, 0.7]]), Counts.parse("1-2"), (0, 1, 2, 3))
-        array([[0. , 0.3, 0.7, 0. ]])
-    """
-    wide = np.zeros((len(probabilities), len(values)))
-    wide[:, [list(values).index(value) for value in counts.values]] = probabilities
-    return wide
-
-
-def _surprise(probability: np.ndarray) -> np.ndarray:
-    return -np.log(np.maximum(probability, _LEAST))
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if values.size else None
-
-
-def _check(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> None:
-    if probabilities.shape != (len(truth), len(counts)) or not len(truth):
-        raise DataError(
-            f"probabilities: must be at least one row of {len(counts)} a bin, got {probabilities.shape} "
-            f"for {len(truth)} bins. Score the model on bins of the counts it knows."
-        )
-    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < 0:
-        worst = int(abs(probabilities.sum(axis=1) - 1).argmax())
-        raise DataError(
-            f"probabilities: each row must be >= 0 and sum to 1, got {probabilities[worst].tolist()} in row {worst}. "
-            "Train the model again."
-        )
-
-
-FIGURES = ("exact", "within_one", "mae", "rmse", "nll", "rps", "ece")
-"""What a model is judged by."""
-
-
-def baselines_of(truth: np.ndarray, counts: Counts) -> dict[str, dict[str, float | None]]:
-    """The same figures of what answers without looking: the hardest such baselines, told these bins' frequencies.
-
-    Args:
-        truth: (N,) class index of each bin.
-        counts: The C classes.
-
-    Returns:
-        exact, within_one, mae, rmse, nll, rps and ece of "largest_class", which
-        claims the largest class with certainty (so its nll is infinite: None),
-        and of "class_prior", which claims the class frequencies.
-
-    Example:
-        >>> baselines_of(np.array([0, 0, 1]), Counts.parse("1-2"))["largest_class"]["exact"]
-        0.6666666666666666
-    """
-    frequency = np.bincount(truth, minlength=len(counts)) / len(truth)
-    answers = {"largest_class": np.eye(len(counts))[frequency.argmax()], "class_prior": frequency}
-    figures: dict[str, dict[str, float | None]] = {}
-    for name, row in answers.items():
-        rows = np.tile(row, (len(truth), 1))
-        found = summary_of(values_per_bin(rows, truth, counts), calibration_per_bin(rows, truth))
-        figures[name] = {figure: found[figure] for figure in FIGURES}
-    if frequency.max() < 1:
-        figures["largest_class"]["nll"] = None
-    return figures
-
-
-_INTERVALS, _DRAWS = 10, 200
-
-
 def calibration_per_bin(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Puts each bin's confidence minus its being right into the interval its confidence lies in.
+    """Confidence minus correctness of each bin, in the column of its interval of confidence.
 
-    The absolute column means sum up to the expected calibration error (ECE,
+    The absolute column means add up to the expected calibration error (ECE,
     Guo et al. 2017) over ten equal intervals of confidence.
 
     Args:
@@ -213,7 +175,7 @@ def calibration_per_bin(probabilities: np.ndarray, truth: np.ndarray) -> np.ndar
         truth: (N,) class index of each bin.
 
     Returns:
-        (N, 10), zero but in one column a row.
+        (N, 10), nonzero in one column per row at most.
 
     Example:
         >>> gaps = calibration_per_bin(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
@@ -227,11 +189,11 @@ def calibration_per_bin(probabilities: np.ndarray, truth: np.ndarray) -> np.ndar
 
 
 def ece_by_chance(probabilities: np.ndarray) -> float:
-    """The ECE that 95 % of perfectly calibrated models with these confidences would stay below.
+    """95 % quantile of the ECE of a perfectly calibrated model with these confidences.
 
     Few bins show a calibration error by chance alone: up to 0.16 for 60 bins.
-    Here being right is drawn with the very probability claimed (consistency
-    resampling, Broecker and Smith 2007), so an ECE above this is the model's.
+    Correctness is drawn with the predicted probability (consistency resampling,
+    Broecker and Smith 2007).
     """
     confidence = probabilities.max(axis=1)
     member = np.eye(_INTERVALS)[_interval_of(confidence)]  # (N, 10)
@@ -244,14 +206,14 @@ def ece_by_chance(probabilities: np.ndarray) -> float:
 
 
 def reliability_diagram(probabilities: np.ndarray, truth: np.ndarray) -> list[dict]:
-    """The reliability diagram: a row for each interval of confidence that holds bins.
+    """Reliability diagram: a row for each interval of confidence with bins.
 
     Args:
         probabilities: (N, C) predicted distribution over classes.
         truth: (N,) class index of each bin.
 
     Returns:
-        Rows with `from` (the interval's lower end), `bins`, and on average their `confidence` and share `right`.
+        Rows with `from` (the interval's lower end), `bins`, their mean `confidence` and the share `right`.
     """
     confidence = probabilities.max(axis=1)
     right = predicted_class(probabilities) == truth
@@ -267,6 +229,40 @@ def reliability_diagram(probabilities: np.ndarray, truth: np.ndarray) -> list[di
     ]
 
 
+def embed(probabilities: np.ndarray, counts: Counts, values: Sequence[int]) -> np.ndarray:
+    """Extends distributions to more counts, with probability 0 for those the model does not have.
+
+    Example:
+        >>> embed(np.array([[0.3, 0.7]]), Counts.parse("1-2"), (0, 1, 2, 3))
+        array([[0. , 0.3, 0.7, 0. ]])
+    """
+    wide = np.zeros((len(probabilities), len(values)))
+    wide[:, [list(values).index(value) for value in counts.values]] = probabilities
+    return wide
+
+
+def _nll(probability: np.ndarray) -> np.ndarray:
+    return -np.log(np.maximum(probability, _LEAST))
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if values.size else None
+
+
 def _interval_of(confidence: np.ndarray) -> np.ndarray:
-    """(N,) which of the equal intervals each confidence lies in."""
+    """(N,) index of the interval of each confidence."""
     return np.minimum((confidence * _INTERVALS).astype(int), _INTERVALS - 1)
+
+
+def _check(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> None:
+    if probabilities.shape != (len(truth), len(counts)) or not len(truth):
+        raise DataError(
+            f"probabilities: must be at least one row of {len(counts)} a bin, got {probabilities.shape} "
+            f"for {len(truth)} bins. Score the model on bins of the counts it knows."
+        )
+    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < 0:
+        worst = int(abs(probabilities.sum(axis=1) - 1).argmax())
+        raise DataError(
+            f"probabilities: each row must be >= 0 and sum to 1, got {probabilities[worst].tolist()} in row {worst}. "
+            "Train the model again."
+        )

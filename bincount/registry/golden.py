@@ -1,4 +1,4 @@
-"""A handful of photos with the answers any server of a model must give."""
+"""Golden bins: test photos with the answers that every server of a model must give, and the check of a server."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 _BINS = 5
 
+Golden = list[tuple[str, bytes, dict]]
+"""Id, photo and expected answer of each golden bin."""
+
+BFLOAT16_TAG = "bincount.bfloat16"
+"""Tag of a version: whether it may be served in bfloat16 ("true" or "false"); absent if not tested."""
+
 
 def write_golden(
     settings: Settings,
@@ -36,17 +42,17 @@ def write_golden(
     probabilities: np.ndarray,
     predictor: Predictor,
 ) -> None:
-    """Keeps a few test photos of a run and its model's answers, in its folder and in MLflow.
+    """Writes a few test photos and the model's answers to a run's folder and to MLflow.
 
-    Those answered most and least confidently are among them, so that a server
-    that answers alike answers right. Each is asked alone, as a client asks.
+    The most and the least confident predictions are among them. Each photo is
+    predicted alone, as for a client's request.
 
     Args:
         settings: Where things are on this machine.
         run_id: The run.
         manifest: Holds the photos.
         ids: (N,) ids of the scored test bins.
-        probabilities: (N, C) what the model said of them.
+        probabilities: (N, C) predictions for them.
         predictor: The model.
     """
     ranked = np.argsort(probabilities.max(axis=1), kind="stable")
@@ -59,15 +65,15 @@ def write_golden(
     for record, photo in zip(records, photos_of(settings, manifest, records), strict=True):
         (folder / f"{record.id}.photo").write_bytes(photo)
         answers[record.id] = answer_of(predictor.predict([photo])[0], predictor.counts)
-    (folder / "answers.json").write_text(json.dumps(answers, indent=1))  # last: it says that the photos are there
+    (folder / "answers.json").write_text(json.dumps(answers, indent=1))  # last: marks the folder as complete
     runs.log_artifacts(settings, run_id, folder, "golden")
 
 
-def read_golden(settings: Settings, run_id: str) -> list[tuple[str, bytes, dict]]:
-    """Id, photo and answer of a run's golden bins, from its folder or else from MLflow.
+def read_golden(settings: Settings, run_id: str) -> Golden:
+    """Reads a run's golden bins from its folder or else from MLflow.
 
     Raises:
-        DataError: If the run kept none.
+        DataError: If the run has none.
     """
     folder = settings.run(run_id) / "golden"
     answers = read_json(folder / "answers.json")
@@ -87,64 +93,70 @@ def read_golden(settings: Settings, run_id: str) -> list[tuple[str, bytes, dict]
         ) from None
 
 
-def _fetch(settings: Settings, run_id: str, folder: Path) -> None:
-    """Fetches a run's golden bins from MLflow, all of them or none."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".golden-") as beside:
-        fetched = runs.fetch_artifacts(settings, run_id, "golden", Path(beside))
-        shutil.rmtree(folder, ignore_errors=True)
-        fetched.rename(folder)
-
-
-Golden = list[tuple[str, bytes, dict]]
-
-BFLOAT16_TAG = "bincount.bfloat16"
-"""Tag of a version: whether it may be served in bfloat16 ("true" or "false"); absent where that was not tried."""
-
-
 def tolerance_of(version: Version) -> float:
-    """How far a version's served probabilities may be from the offline ones."""
+    """Largest difference between a version's served and offline probabilities."""
     return SAME_WITHIN_BFLOAT16 if version.tags.get(BFLOAT16_TAG) == "true" else SAME_WITHIN
 
 
 def find_wrong_answer(url: str, golden: Golden, *, token: str | None, timeout_s: float, within: float) -> str | None:
-    """Asks a server for golden bins, and about something that is no photo.
+    """Sends the golden bins and something that is no photo to a server, and checks its answers.
 
     Args:
         url: The server.
-        golden: Id, photo and offline answer of each bin (`registry.golden`).
-        token: What the server asks of its clients, None for nothing.
-        timeout_s: How long to wait for one answer.
-        within: How far its probabilities may be from the offline ones (`tolerance_of`).
+        golden: The golden bins.
+        token: The server's token, None if it has none.
+        timeout_s: Longest time of one request.
+        within: Largest difference of probabilities (`tolerance_of`).
 
     Returns:
-        What is wrong with its answers, None where nothing is.
+        What is wrong with an answer, None if nothing is.
     """
     for name, photo, expected in golden:
         try:
             (answer,) = count_bins(url, [photo], token=token, timeout_s=timeout_s)
         except (DataError, StoreError) as error:
             return str(error)
-        try:
-            same = same_answer(expected, answer, within=within)
-        except (KeyError, TypeError):
-            return f"bin {name} is answered with {answer!r:.200}."
-        if not same:
-            return f"bin {name} should be {format_answer(expected)}, and is answered with {format_answer(answer)}."
+        if wrong := difference_of(name, expected, answer, within=within):
+            return wrong
     try:
-        taken = count_bins(url, [b"no photo"], token=token, timeout_s=timeout_s)
+        answers = count_bins(url, [b"no photo"], token=token, timeout_s=timeout_s)
     except DataError as refusal:
         return f"its refusal shows a stack trace: {refusal}" if "Traceback" in str(refusal) else None
     except StoreError as error:
         return f"what is no photo should be refused with HTTP 400: {error}"
-    return f"what is no photo is answered with {taken!r:.200}."
+    return f"what is no photo is answered with {answers!r:.200}."
+
+
+def difference_of(name: str, expected: dict, answer: dict, *, within: float) -> str | None:
+    """What is wrong with the answer for a golden bin, None if nothing is.
+
+    Example:
+        >>> expected = {"count": 3, "confidence": 0.61, "probabilities": {"3": 0.61, "4": 0.39}}
+        >>> difference_of("00017", expected, expected | {"count": 4, "confidence": 0.39}, within=1e-4)
+        'bin 00017 should be 3 (0.6100), and is answered with 4 (0.3900).'
+    """
+    try:
+        if same_answer(expected, answer, within=within):
+            return None
+        return f"bin {name} should be {format_answer(expected)}, and is answered with {format_answer(answer)}."
+    except (KeyError, TypeError):
+        return f"bin {name} is answered with {answer!r:.200}."
 
 
 def format_answer(answer: dict) -> str:
-    """An answer in a few characters.
+    """A short form of an answer for messages.
 
     Example:
         >>> said({"count": 3, "confidence": 0.61, "probabilities": {}})
         '3 (0.6100)'
     """
     return f"{answer['count']} ({answer['confidence']:.4f})"
+
+
+def _fetch(settings: Settings, run_id: str, folder: Path) -> None:
+    """Fetches a run's golden bins from MLflow, complete or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".golden-") as beside:
+        fetched = runs.fetch_artifacts(settings, run_id, "golden", Path(beside))
+        shutil.rmtree(folder, ignore_errors=True)
+        fetched.rename(folder)

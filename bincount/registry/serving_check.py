@@ -1,4 +1,4 @@
-"""Starts a version as it will be served, and sees whether it answers right, before it may be champion."""
+"""Serving checks: of a version before promotion, and of the running model server after it."""
 
 from __future__ import annotations
 
@@ -28,27 +28,28 @@ _log = logging.getLogger(__name__)
 _SERVING = "bincount.serving"
 _HOST = "127.0.0.1"
 _PAUSE_S = 0.2
+_VERIFY_PAUSE_S = 1.0
 _STOP_S = 2.0  # from SIGTERM to SIGKILL; less than what a step gets itself (`process.subprocess_runner`)
 
 
 def check_serving(settings: Settings, *, model_version: str, timeout_s: float = 180) -> dict:
-    """Serves a version on a free port of this machine, asks it, and ends its server whatever happens.
+    """Serves a version on a free port of this machine, checks its answers, and stops the server in any case.
 
-    The server is `bincount serve`, told to serve this version and no other. It
-    must answer the version's golden bins as the model does offline, and refuse
-    what is no photo with HTTP 400. What came of it is kept on the version.
+    The server is `bincount serve` with this version only. It must answer the
+    golden bins as the model does offline, and refuse what is no photo with
+    HTTP 400. The result is stored on the version.
 
     Args:
         settings: Where things are on this machine.
         model_version: The version, such as "3".
-        timeout_s: How long the server may take to load it.
+        timeout_s: Longest time the server may take to load it.
 
     Returns:
         `servable` and `found`, a clause of a sentence.
 
     Raises:
         ConfigError: If there is no such version.
-        StoreError: If the server ends by itself, or does not load it in time.
+        StoreError: If the server ends by itself, or does not load the version in time.
     """
     version = model_registry.version_of(settings, model_version)
     golden = read_golden(settings, version.run_id)
@@ -58,31 +59,71 @@ def check_serving(settings: Settings, *, model_version: str, timeout_s: float = 
         wrong = wrong or find_wrong_answer(
             url, golden, token=settings.serving_token, timeout_s=60, within=tolerance_of(version)
         )
-    found = f"served, it is refused: {wrong.rstrip('.')}" if wrong else f"served, it answers {_asked(golden)} right"
+    found = f"served, it is refused: {wrong.rstrip('.')}" if wrong else f"served, it answers {_requests(golden)} right"
     _log.info("version %s: %s (%.0f s)", model_version, found, time.monotonic() - began)
     store_check(settings, model_version, servable=wrong is None, found=found)
     return {"servable": wrong is None, "found": found}
 
 
 def store_check(settings: Settings, model_version: str, *, servable: bool, found: str) -> None:
-    """Keeps on a version what a check found, for `stored_check` and for people."""
-    kept = {"servable": servable, "found": found, "code": _code()}
+    """Stores the result of a check on a version, as a tag and in its description."""
+    result = {"servable": servable, "found": found, "code": _code()}
     text = f"- {'met' if servable else '**not met**'}: {found}"
-    write_section(settings, model_version, "Serving check", text, tags={_SERVING: json.dumps(kept)})
+    write_section(settings, model_version, "Serving check", text, tags={_SERVING: json.dumps(result)})
 
 
 def stored_check(version: Version) -> dict | None:
-    """What the last check of a version found, None if it was never made or by other code than this."""
+    """Result of the last check of a version, None if there is none or other code made it."""
     try:
-        kept = json.loads(version.tags[_SERVING])
-        return {name: kept[name] for name in ("servable", "found")} if kept["code"] == _code() else None
+        result = json.loads(version.tags[_SERVING])
+        return {name: result[name] for name in ("servable", "found")} if result["code"] == _code() else None
     except (KeyError, TypeError, ValueError):
         return None
 
 
+def verify_serving(settings: Settings, *, model_version: str, timeout_s: float = 180) -> dict:
+    """Waits until the model server answers as a version does, and refuses what is no photo.
+
+    Args:
+        settings: Names the server, and where the version's golden bins are.
+        model_version: The version that should be served.
+        timeout_s: Longest time to wait for a server that is starting.
+
+    Returns:
+        `verified`, the number of golden bins answered right, and `url`.
+
+    Raises:
+        ConfigError: If no server is named, or there is no such version.
+        StoreError: If until then the server did not answer, gave the answers of
+            another version, or accepted what is no photo.
+    """
+    if settings.serving_url is None:
+        raise ConfigError("BINCOUNT_SERVING_URL: must name the model server, got nothing. Set it to http://HOST:PORT.")
+    url = invocations_url(settings.serving_url)
+    version = model_registry.version_of(settings, model_version)
+    golden = read_golden(settings, version.run_id)
+    until = time.monotonic() + timeout_s
+    while True:
+        request_timeout_s = max(1.0, min(60.0, until - time.monotonic()))
+        wrong = _other_version(settings, model_version)
+        wrong = wrong or find_wrong_answer(
+            url, golden, token=settings.serving_token, timeout_s=request_timeout_s, within=tolerance_of(version)
+        )
+        if wrong is None:
+            _log.info("%s serves version %s", url, model_version)
+            return {"verified": len(golden), "url": url}
+        if time.monotonic() > until:
+            raise StoreError(
+                f"{url}: must serve version {model_version} within {timeout_s:.0f} s, got: {wrong} "
+                "Check the server's log, and which version it loaded."
+            )
+        _log.debug("not yet: %s", wrong)
+        time.sleep(_VERIFY_PAUSE_S)
+
+
 @contextlib.contextmanager
 def _served(settings: Settings, model_version: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """`bincount serve`, for as long as the block lasts; tied to this process, so that it never outlives it."""
+    """`bincount serve` for the duration of the block; it ends with this process in any case."""
     with socket.socket() as free:
         free.bind((_HOST, 0))
         port = free.getsockname()[1]
@@ -108,7 +149,7 @@ def _served(settings: Settings, model_version: str) -> Iterator[tuple[str, subpr
 def _refusal(
     settings: Settings, url: str, server: subprocess.Popen[bytes], model_version: str, timeout_s: float
 ) -> str | None:
-    """Waits until the server serves the version, or says why it does not."""
+    """Waits until the server serves the version; returns the reason if it refuses it."""
     until = time.monotonic() + timeout_s
     while True:
         about = about_server(url, token=settings.serving_token)
@@ -128,59 +169,16 @@ def _refusal(
         time.sleep(_PAUSE_S)
 
 
-def _asked(golden: Golden) -> str:
+def _requests(golden: Golden) -> str:
     return f"{len(golden)} golden bins and something that is no photo"
 
 
 def _code() -> str:
-    """What would serve: another commit or release may serve otherwise."""
+    """Commit or release of the serving code: a check by another one is not valid."""
     return runs.commit() or metadata.version("bincount")
 
 
-_VERIFY_PAUSE_S = 1.0
-
-
-def verify_serving(settings: Settings, *, model_version: str, timeout_s: float = 180) -> dict:
-    """Waits until the model server answers as a version does, and refuses what is no photo.
-
-    Args:
-        settings: Names the server, and where the version's golden bins are.
-        model_version: The version that should be served.
-        timeout_s: How long to keep asking; a server may be starting.
-
-    Returns:
-        `verified`, the number of golden bins answered right, and `url`.
-
-    Raises:
-        ConfigError: If no server is named, or there is no such version.
-        StoreError: If in all that time the server did not answer, answered as
-            another version would, or took what is no photo; it says which.
-    """
-    if settings.serving_url is None:
-        raise ConfigError("BINCOUNT_SERVING_URL: must name the model server, got nothing. Set it to http://HOST:PORT.")
-    url = invocations_url(settings.serving_url)
-    version = model_registry.version_of(settings, model_version)
-    golden = read_golden(settings, version.run_id)
-    until = time.monotonic() + timeout_s
-    while True:
-        patience_s = max(1.0, min(60.0, until - time.monotonic()))  # of one request
-        wrong = _other_version(settings, model_version)
-        wrong = wrong or find_wrong_answer(
-            url, golden, token=settings.serving_token, timeout_s=patience_s, within=tolerance_of(version)
-        )
-        if wrong is None:
-            _log.info("%s serves version %s", url, model_version)
-            return {"verified": len(golden), "url": url}
-        if time.monotonic() > until:
-            raise StoreError(
-                f"{url}: must serve version {model_version} within {timeout_s:.0f} s, got: {wrong} "
-                "Check the server's log, and which version it loaded."
-            )
-        _log.debug("not yet: %s", wrong)
-        time.sleep(_VERIFY_PAUSE_S)
-
-
 def _other_version(settings: Settings, model_version: str) -> str | None:
-    """Says so where the server names another version; plain `mlflow models serve` names none."""
+    """A message if the server names another version; plain `mlflow models serve` names none."""
     served = about_server(str(settings.serving_url), token=settings.serving_token).get("version")
     return None if served in (None, model_version) else f"it still serves version {served}."

@@ -1,4 +1,4 @@
-"""A registered model judged on the bins of any folder: all of them but those it knows, whatever lies among them."""
+"""Evaluation of a registered model on the bins of any folder, except those that it learned from."""
 
 import dataclasses
 import json
@@ -184,8 +184,8 @@ def test_what_is_wrong_is_said(registered, tmp_path):
         with pytest.raises(ConfigError, match="evaluate: must be given --run-id alone, or --model with --source, got"):
             evaluate(settings, **given)
     source = originals(tmp_path / "bins", range(2000, 2010))
-    with pytest.raises(ConfigError, match="--counts: must be among the counts the model knows, 1-5, got '0-5'"):
+    with pytest.raises(ConfigError, match="--counts: must be among the model's counts, 1-5, got '0-5'"):
         evaluate(settings, model=uri, source=str(source), counts="0-5")
     shutil.rmtree(source / "bin-images")
-    with pytest.raises(DataError, match=r"must hold a bin to judge, got none \(10 x photo is missing\)"):
+    with pytest.raises(DataError, match=r"must hold a bin to score, got none \(10 x photo is missing\)"):
         evaluate(settings, model=uri, source=str(source))

@@ -66,6 +66,24 @@ def test_evaluate_scores_each_unseen_test_bin_once(settings, manifest, run_id):
         assert client.get_run(run_id).data.metrics["test_nll"] == pytest.approx(metrics["nll"])
 
 
+def test_evaluate_reads_each_test_photo_once(settings, manifest, monkeypatch):
+    from bincount.dataset import shards
+
+    read, decode = [], shards.decode_example
+
+    def counting(data):
+        example = decode(data)
+        read.append(example["id"].decode())
+        return example
+
+    monkeypatch.setattr(shards, "decode_example", counting)
+    evaluate(settings, run_id=open_trained_run(settings, manifest))
+    test = Manifest.read(settings.manifests, manifest).part("test")
+    again = len(read) - len(test)
+    assert set(read) == {record.id for record in test}
+    assert 0 < again <= 12  # those that are shown in a picture
+
+
 def test_what_evaluate_says_is_what_the_model_says(settings, manifest, run_id):
     from bincount.dataset.shards import photos_of
     from bincount.learn.predictor import Predictor
