@@ -15,7 +15,7 @@ _ROWS_AT_A_TIME = 10_000
 _DELIMITERS = ",;\t|"
 
 
-class Table:
+class TableReader:
     """A file with a header and rows.
 
     Attributes:

@@ -9,15 +9,20 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.mismatch.likelihood import SUREST, Counted
-from bincount.outcomes.error_rate import ENOUGH_FOR_RATE, WIDEST, Share, share_of
-from bincount.outcomes.estimates import Learned, holding
-from bincount.outcomes.outcome_store import Kept
-from bincount.outcomes.recalibration import ENOUGH_TO_RECALIBRATE
+from bincount.outcomes.error_rate import MAX_INTERVAL_WIDTH, MIN_BINS_FOR_RATE, RateInterval, binomial_interval
+from bincount.outcomes.estimates import Estimates, settled_rows
+from bincount.outcomes.outcome_store import JoinedOutcome
+from bincount.outcomes.recalibration import MIN_BINS_TO_RECALIBRATE
 from bincount.outcomes.worklist_reader import Worklist
 
 
 def figures_of(
-    worklist: Worklist, kept: Sequence[Kept], learned: Learned, *, count_cost: float | None, miss_cost: float | None
+    worklist: Worklist,
+    kept: Sequence[JoinedOutcome],
+    learned: Estimates,
+    *,
+    count_cost: float | None,
+    miss_cost: float | None,
 ) -> dict:
     """Says what was found and what would have been found in other orders.
 
@@ -31,7 +36,7 @@ def figures_of(
     Returns:
         JSON-ready: `superseded`, `conflicts`, `counted`, `yield`, `cost`, `error_rate`, `recalibration` and `says`.
     """
-    held, conflicts = holding(kept)
+    held, conflicts = settled_rows(kept)
     latest: dict[str, str] = {}
     for row in kept:
         latest[row.outcome.id] = max(row.outcome.when, latest.get(row.outcome.id, ""))
@@ -49,14 +54,16 @@ def figures_of(
             "not_judged": len(with_record) - len(judged),
             "learned_from": sum(row.listed.learned for row in judged),
             "wrong": wrong,
-            "precision": _ends(share_of(wrong, len(with_record)), wrong / len(with_record)) if with_record else None,
+            "precision": _ends(binomial_interval(wrong, len(with_record)), wrong / len(with_record))
+            if with_record
+            else None,
             **differences_of(recorded, counted),
         },
         "yield": None,
         "cost": None,
     }
     if judged and learned.rate is not None:
-        tally = _tally(worklist, judged, learned.rate, learned.temperature)
+        tally = _tally(worklist, judged, learned.rate, learned.rate_temperature)
         found, bins = sum(row.listed.recorded != row.outcome.counted for row in judged), len(judged)
         orders = {"random": tally.at_random(bins), "recorded": tally.by_recorded(bins)}
         answer["yield"] = {
@@ -68,14 +75,16 @@ def figures_of(
             "among_the_first": round(sum(row.listed.place <= bins for row in judged) / bins, 6),
         }
         if count_cost is not None and miss_cost is not None:
-            answer["cost"] = saved_of(found, orders, count_cost=count_cost, miss_cost=miss_cost, counts=bins)
+            answer["cost"] = savings_of(found, orders, count_cost=count_cost, miss_cost=miss_cost, counts=bins)
     answer |= learned.facts
     return {**answer, "says": list(_says(answer))}
 
 
-def _tally(worklist: Worklist, judged: Sequence[Kept], rate: Share, temperature: float) -> Tally:
+def _tally(
+    worklist: Worklist, judged: Sequence[JoinedOutcome], rate: RateInterval, temperature: float
+) -> ExpectedErrors:
     """All judged bins of the list: found where counted, expected where not."""
-    tally, counts, prior = Tally(rate), Counts.parse(worklist.origin.counts), np.asarray(worklist.origin.prior)
+    tally, counts, prior = ExpectedErrors(rate), Counts.parse(worklist.origin.counts), np.asarray(worklist.origin.prior)
     wrong = {row.listed.place: float(row.listed.recorded != row.outcome.counted) for row in judged}
     for page in worklist.pages():
         rows = [row for row in page if row.probabilities is not None]
@@ -105,12 +114,12 @@ def _says(answer: dict) -> Iterator[str]:
         )
     if not rate["used"]:
         yield (
-            f"Not enough for the next run: it takes {ENOUGH_FOR_RATE} such outcomes and an interval of {WIDEST:.0%} at "
+            f"Not enough for the next run: it takes {MIN_BINS_FOR_RATE} such outcomes and an interval of {MAX_INTERVAL_WIDTH:.0%} at "
             f"most, there are {rate['outcomes']}."
         )
-    if again["outcomes"] < ENOUGH_TO_RECALIBRATE:
+    if again["outcomes"] < MIN_BINS_TO_RECALIBRATE:
         yield (
-            f"Not enough to recalibrate: it takes {ENOUGH_TO_RECALIBRATE} outcomes of this model on bins that it did "
+            f"Not enough to recalibrate: it takes {MIN_BINS_TO_RECALIBRATE} outcomes of this model on bins that it did "
             f"not learn from, there are {again['outcomes']}."
         )
     elif again["used"]:
@@ -121,7 +130,7 @@ def _says(answer: dict) -> Iterator[str]:
         yield "Bins whose counts of the same time differ are left out until a later count decides."
 
 
-def _ends(share: Share, value: float) -> dict[str, float]:
+def _ends(share: RateInterval, value: float) -> dict[str, float]:
     return {"estimate": round(value, 6), "low": round(share.low, 6), "high": round(share.high, 6)}
 
 
@@ -143,7 +152,7 @@ def differences_of(recorded: Sequence[int], counted: Sequence[int]) -> dict[str,
 
 
 @dataclass
-class Tally:
+class ExpectedErrors:
     """Wrong records by what is recorded: found where a bin was counted, expected where it was not.
 
     Attributes:
@@ -151,7 +160,7 @@ class Tally:
         wrong: Wrong records among them, at the rate's estimate and at the ends of its interval.
     """
 
-    rate: Share
+    rate: RateInterval
     bins: dict[int, int] = field(default_factory=dict)
     wrong: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -187,7 +196,7 @@ class Tally:
         return _three(found)
 
 
-def saved_of(
+def savings_of(
     found: int, others: Mapping[str, tuple[float, float, float]], *, count_cost: float, miss_cost: float, counts: int
 ) -> dict:
     """What counting was worth.

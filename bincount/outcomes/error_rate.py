@@ -9,7 +9,7 @@ import numpy as np
 
 from bincount.mismatch.likelihood import Counted
 
-ENOUGH_FOR_RATE, WIDEST = 30, 0.2
+MIN_BINS_FOR_RATE, MAX_INTERVAL_WIDTH = 30, 0.2
 """A rate is worth more than an assumption if it rests on so many counted bins at least and its interval is no wider."""
 
 TEMPERATURES = np.exp(np.linspace(-np.log(4), np.log(4), 33))
@@ -17,7 +17,7 @@ TEMPERATURES = np.exp(np.linspace(-np.log(4), np.log(4), 33))
 _SPREAD = 0.5
 """Standard deviation expected of a temperature's logarithm: wider than where models are trained, for bins are
 not what they were then. With 0.25 the interval held the rate less often where a model was too sure."""
-TEMPERATURE_COSTS = (np.log(TEMPERATURES) / _SPREAD) ** 2 / 2
+TEMPERATURE_PENALTIES = (np.log(TEMPERATURES) / _SPREAD) ** 2 / 2
 
 _STEP = 0.02
 _GRID = np.arange(-800, 401) * _STEP
@@ -29,19 +29,19 @@ _CHANCE = 1 / (1 + np.exp(-_ODDS))
 
 
 @dataclass(frozen=True)
-class Share:
+class RateInterval:
     """A share with its 95 % interval; all three lie above 0 and below 1."""
 
     estimate: float
     low: float
     high: float
 
-    def is_known_by(self, bins: int) -> bool:
+    def is_usable(self, bins: int) -> bool:
         """Whether so many counted bins make it worth more than an assumption."""
-        return bins >= ENOUGH_FOR_RATE and self.high - self.low <= WIDEST
+        return bins >= MIN_BINS_FOR_RATE and self.high - self.low <= MAX_INTERVAL_WIDTH
 
 
-def share_of(wrong: int, bins: int) -> Share:
+def binomial_interval(wrong: int, bins: int) -> RateInterval:
     """The share of wrong records among bins such as those counted.
 
     Args:
@@ -61,7 +61,7 @@ def share_of(wrong: int, bins: int) -> Share:
     return _share(likelihood + np.log(bins * chance * (1 - chance)) / 2)
 
 
-def rate_of(versions: Sequence[Counted]) -> tuple[Share, list[float]]:
+def estimate_error_rate(versions: Sequence[Counted]) -> tuple[RateInterval, list[float]]:
     """Estimates how often records are wrong, however the counted bins were chosen by photo and record.
 
     Bins at the top of a list are wrong far more often than others, so their
@@ -86,7 +86,7 @@ def rate_of(versions: Sequence[Counted]) -> tuple[Share, list[float]]:
     by_temperature = []
     for bins in versions:
         cells, known = zip(*(_curves(bins, each) for each in TEMPERATURES), strict=True)
-        likelihood = np.stack(cells) - TEMPERATURE_COSTS[:, None]  # (temperatures, grid)
+        likelihood = np.stack(cells) - TEMPERATURE_PENALTIES[:, None]  # (temperatures, grid)
         most = likelihood.max(axis=0)
         weight = np.exp(likelihood - most)
         curve += most + np.log(weight.sum(axis=0))
@@ -111,7 +111,7 @@ def _curves(bins: Counted, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     return found - np.correlate(np.logaddexp(0, _ODDS), bins_at, "valid"), information
 
 
-def _share(posterior: np.ndarray) -> Share:
+def _share(posterior: np.ndarray) -> RateInterval:
     """From a log posterior along the grid: its top (by a parabola through three points) and its middle 95 %."""
     weight = np.exp(posterior - posterior.max())
     reached = np.concatenate([[0], ((weight[1:] + weight[:-1]) / 2).cumsum()])
@@ -119,4 +119,4 @@ def _share(posterior: np.ndarray) -> Share:
     place = int(np.clip(posterior.argmax(), 1, len(_GRID) - 2))
     before, at, after = posterior[place - 1 : place + 2]
     top = _GRID[place] + _STEP * (before - after) / (2 * (before - 2 * at + after))
-    return Share(*(float(1 / (1 + np.exp(-odds))) for odds in (top, low, high)))
+    return RateInterval(*(float(1 / (1 + np.exp(-odds))) for odds in (top, low, high)))

@@ -11,15 +11,15 @@ from bincount.counts import Counts
 from bincount.dataset.groups import block_of
 from bincount.mismatch.likelihood import Counted
 from bincount.mismatch.posterior import ERROR_RATE
-from bincount.outcomes.error_rate import ENOUGH_FOR_RATE, Share, rate_of
-from bincount.outcomes.outcome_store import Kept, Outcomes, settle
-from bincount.outcomes.recalibration import ENOUGH_TO_RECALIBRATE, refit
+from bincount.outcomes.error_rate import MIN_BINS_FOR_RATE, RateInterval, estimate_error_rate
+from bincount.outcomes.outcome_store import JoinedOutcome, OutcomeStore, latest_counts
+from bincount.outcomes.recalibration import MIN_BINS_TO_RECALIBRATE, fit_temperature
 from bincount.outcomes.worklist_reader import Origin
 from bincount.settings import Settings
 
 
 @dataclass(frozen=True)
-class Learned:
+class Estimates:
     """What counting taught.
 
     Attributes:
@@ -32,15 +32,15 @@ class Learned:
     """
 
     outcomes: int
-    rate: Share | None
+    rate: RateInterval | None
+    rate_temperature: float
+    model_outcomes: int
     temperature: float
-    of_model: int
-    recalibrated: float
     facts: dict
 
 
 @dataclass(frozen=True)
-class Assumed:
+class JudgingParameters:
     """What a reconciliation goes by.
 
     Attributes:
@@ -54,7 +54,9 @@ class Assumed:
     facts: dict
 
 
-def assume(settings: Settings, *, source: str, version: str, manifest: str, error_rate: float | None) -> Assumed:
+def choose_parameters(
+    settings: Settings, *, source: str, version: str, manifest: str, error_rate: float | None
+) -> JudgingParameters:
     """Decides on an error rate and a temperature: what is said comes first, then what counting taught.
 
     Args:
@@ -67,24 +69,28 @@ def assume(settings: Settings, *, source: str, version: str, manifest: str, erro
     Raises:
         DataError: If an outcome that was kept is damaged.
     """
-    known = learn(Outcomes(settings.outcomes).read(), source=source, version=version, manifest=manifest)
+    known = estimate_from_outcomes(
+        OutcomeStore(settings.outcomes).read(), source=source, version=version, manifest=manifest
+    )
     if error_rate is not None:
         said, rate = {"by": "--error-rate", "outcomes": 0}, error_rate
-    elif known.rate is not None and known.rate.is_known_by(known.outcomes):
+    elif known.rate is not None and known.rate.is_usable(known.outcomes):
         rate = round(known.rate.estimate, 6)
         said = {"by": "outcomes", "outcomes": known.outcomes, **_ends(known.rate)}
     else:
-        said, rate = {"by": "default", "outcomes": known.outcomes, "needed": ENOUGH_FOR_RATE}, ERROR_RATE
+        said, rate = {"by": "default", "outcomes": known.outcomes, "needed": MIN_BINS_FOR_RATE}, ERROR_RATE
     facts = {
         "error_rate": rate,
         "error_rate_from": said,
-        "temperature": known.recalibrated,
+        "temperature": known.temperature,
         "recalibration": known.facts["recalibration"],
     }
-    return Assumed(rate, known.recalibrated, facts)
+    return JudgingParameters(rate, known.temperature, facts)
 
 
-def learn(kept: Mapping[Origin, Sequence[Kept]], *, source: str, version: str, manifest: str) -> Learned:
+def estimate_from_outcomes(
+    kept: Mapping[Origin, Sequence[JoinedOutcome]], *, source: str, version: str, manifest: str
+) -> Estimates:
     """Estimates error rate and temperature from the outcomes of a source.
 
     A count that was imported for several worklists teaches once, of this
@@ -97,42 +103,42 @@ def learn(kept: Mapping[Origin, Sequence[Kept]], *, source: str, version: str, m
         (each for each in kept if each.source == source), key=lambda each: (_model(each) != model, each.worklist)
     )
     taken: set[tuple] = set()
-    pools: dict[tuple, list[Kept]] = {}
+    pools: dict[tuple, list[JoinedOutcome]] = {}
     for origin in origins:
-        for row in holding(kept[origin])[0]:
+        for row in settled_rows(kept[origin])[0]:
             count = (row.outcome.id, row.outcome.when, row.outcome.counted, row.listed.recorded)
             if row.listed.probabilities is not None and not row.listed.learned and count not in taken:
                 taken.add(count)
                 pools.setdefault((*_model(origin), origin.counts, origin.prior), []).append(row)
-    pooled = {key: counted_of(rows, key[2], key[3]) for key, rows in pools.items()}
-    rate, temperatures = rate_of(list(pooled.values())) if pooled else (None, [])
+    pooled = {key: counted_bins_of(rows, key[2], key[3]) for key, rows in pools.items()}
+    rate, temperatures = estimate_error_rate(list(pooled.values())) if pooled else (None, [])
     by_model = {key[:2]: temperature for key, temperature in zip(pooled, temperatures, strict=True)}
     own = next((key for key in pools if key[:2] == model), None)
     of_model = len(pools[own]) if own else 0
-    recalibration: dict = {"outcomes": of_model, "needed": ENOUGH_TO_RECALIBRATE, "used": False}
+    recalibration: dict = {"outcomes": of_model, "needed": MIN_BINS_TO_RECALIBRATE, "used": False}
     recalibrated = 1.0
-    if own and of_model >= ENOUGH_TO_RECALIBRATE:
-        found = refit(pooled[own], [block_of(row.outcome.id) for row in pools[own]])
+    if own and of_model >= MIN_BINS_TO_RECALIBRATE:
+        found = fit_temperature(pooled[own], [block_of(row.outcome.id) for row in pools[own]])
         gain = [round(value, 5) for value in (found.gain, found.low, found.high)]
-        recalibrated = found.temperature if found.helps else 1.0
-        recalibration |= {"temperature": found.temperature, "gain": gain, "used": found.helps}
-    facts: dict = {"outcomes": len(taken), "needed": ENOUGH_FOR_RATE, "estimate": None, "used": False}
+        recalibrated = found.temperature if found.improves else 1.0
+        recalibration |= {"temperature": found.temperature, "gain": gain, "used": found.improves}
+    facts: dict = {"outcomes": len(taken), "needed": MIN_BINS_FOR_RATE, "estimate": None, "used": False}
     if rate is not None:
-        facts |= {"estimate": round(rate.estimate, 6), **_ends(rate), "used": rate.is_known_by(len(taken))}
-    return Learned(
+        facts |= {"estimate": round(rate.estimate, 6), **_ends(rate), "used": rate.is_usable(len(taken))}
+    return Estimates(
         *(len(taken), rate, by_model.get(model, 1.0), of_model, recalibrated),
         facts={"error_rate": facts, "recalibration": recalibration},
     )
 
 
-def holding(rows: Iterable[Kept]) -> tuple[list[Kept], list[str]]:
-    """The rows whose count holds, and the ids of bins in conflict: `outcomes.outcome_store.settle`."""
+def settled_rows(rows: Iterable[JoinedOutcome]) -> tuple[list[JoinedOutcome], list[str]]:
+    """The rows whose count holds, and the ids of bins in conflict: `outcomes.outcome_store.latest_counts`."""
     by_outcome = {row.outcome: row for row in rows}
-    held, conflicts = settle(by_outcome)
+    held, conflicts = latest_counts(by_outcome)
     return [by_outcome[outcome] for outcome in held], conflicts
 
 
-def counted_of(rows: Sequence[Kept], counts: str, prior: Sequence[float]) -> Counted:
+def counted_bins_of(rows: Sequence[JoinedOutcome], counts: str, prior: Sequence[float]) -> Counted:
     """Rows of one model that were judged, as arrays."""
     return Counted(
         probabilities=np.asarray([row.listed.probabilities for row in rows], dtype=float),
@@ -147,5 +153,5 @@ def _model(origin: Origin) -> tuple[str, str]:
     return origin.model_version, origin.manifest
 
 
-def _ends(share: Share) -> dict[str, float]:
+def _ends(share: RateInterval) -> dict[str, float]:
     return {"low": round(share.low, 6), "high": round(share.high, 6)}

@@ -9,12 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bincount.dataset.inventory import columns_of
-from bincount.dataset.table_reader import Table
+from bincount.dataset.table_reader import TableReader
 from bincount.errors import ConfigError, DataError
 from bincount.files import write_whole
 from bincount.outcomes.count_yield import figures_of
-from bincount.outcomes.estimates import learn
-from bincount.outcomes.outcome_store import NAMES, NEEDED, Kept, Outcome, Outcomes, gather, outcome_of
+from bincount.outcomes.estimates import estimate_from_outcomes
+from bincount.outcomes.outcome_store import (
+    NAMES,
+    NEEDED,
+    JoinedOutcome,
+    Outcome,
+    OutcomeStore,
+    group_by_bin,
+    outcome_of,
+)
 from bincount.outcomes.worklist_reader import Worklist
 from bincount.settings import Settings
 
@@ -56,16 +64,18 @@ def import_outcomes(
     for flag, value in {"--count-cost": count_cost, "--miss-cost": miss_cost}.items():
         if value is not None and not 0 <= value < 1e12:
             raise ConfigError(f"{flag}: must be a number >= 0, got {value!r}. Any currency does, the same for both.")
-    table, folder = Table(Path(file).expanduser()), Path(worklist).expanduser()
+    table, folder = TableReader(Path(file).expanduser()), Path(worklist).expanduser()
     listed = Worklist(folder)
     places = columns_of(table.header, name=table.name, names=NAMES, needed=NEEDED)
-    counts = gather(_rows(table, places))
+    counts = group_by_bin(_rows(table, places))
     rows = _joined(counts, listed, table)
-    origin, store = listed.origin, Outcomes(settings.outcomes)
+    origin, store = listed.origin, OutcomeStore(settings.outcomes)
     with store.alone():
         new = store.add(origin, rows)
         kept = store.read()
-        learned = learn(kept, source=origin.source, version=origin.model_version, manifest=origin.manifest)
+        learned = estimate_from_outcomes(
+            kept, source=origin.source, version=origin.model_version, manifest=origin.manifest
+        )
         said = {"count_cost": count_cost, "miss_cost": miss_cost}
         costs = {name: listed.summary[name] if value is None else value for name, value in said.items()}
         answer = {
@@ -80,7 +90,7 @@ def import_outcomes(
     return answer
 
 
-def _rows(table: Table, places: dict[str, int]) -> Iterator[tuple[str, Outcome]]:
+def _rows(table: TableReader, places: dict[str, int]) -> Iterator[tuple[str, Outcome]]:
     now = datetime.now(UTC)
     for number, (line, values) in enumerate(table.rows()):
         if number == _MOST_ROWS:
@@ -89,11 +99,13 @@ def _rows(table: Table, places: dict[str, int]) -> Iterator[tuple[str, Outcome]]
         yield where, outcome_of({name: values[place] for name, place in places.items()}, where=where, now=now)
 
 
-def _joined(counts: dict[str, list[tuple[str, Outcome]]], listed: Worklist, table: Table) -> Sequence[Kept]:
+def _joined(
+    counts: dict[str, list[tuple[str, Outcome]]], listed: Worklist, table: TableReader
+) -> Sequence[JoinedOutcome]:
     left, rows = dict(counts), []
     for page in listed.pages():
         for row in page:
-            rows += [Kept(row, outcome) for _, outcome in left.pop(row.id, [])]
+            rows += [JoinedOutcome(row, outcome) for _, outcome in left.pop(row.id, [])]
     if left:
         where, outcome = next(iter(left.values()))[0]
         raise DataError(

@@ -15,20 +15,20 @@ from bincount.dataset.inventory import count_of, text_of
 from bincount.dataset.metadata import LARGEST_COUNT, is_bin_id
 from bincount.errors import ConfigError, DataError
 from bincount.files import write_whole
-from bincount.outcomes.worklist_reader import Listed, Origin
+from bincount.outcomes.worklist_reader import Origin, WorklistRow
 
 _FORMAT = "bincount-outcomes-1"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class JoinedOutcome:
     """A bin of a worklist and one count of it."""
 
-    listed: Listed
+    listed: WorklistRow
     outcome: Outcome
 
 
-class Outcomes:
+class OutcomeStore:
     """A folder of outcomes; each file is named by the digest of what is in it.
 
     A file holds what one import brought that was not there yet. It is written
@@ -56,7 +56,7 @@ class Outcomes:
                 ) from error
             yield
 
-    def add(self, origin: Origin, rows: Sequence[Kept]) -> int:
+    def add(self, origin: Origin, rows: Sequence[JoinedOutcome]) -> int:
         """Adds what is not there yet, all or nothing; call it `alone`.
 
         Returns:
@@ -71,13 +71,13 @@ class Outcomes:
             write_whole(self._folder / f"{_name(content)}.jsonl", [content])
         return len(new)
 
-    def read(self) -> dict[Origin, list[Kept]]:
+    def read(self) -> dict[Origin, list[JoinedOutcome]]:
         """All outcomes by worklist, each once.
 
         Raises:
             DataError: If a file is not what it was.
         """
-        found: dict[Origin, dict[Outcome, Kept]] = {}
+        found: dict[Origin, dict[Outcome, JoinedOutcome]] = {}
         for path in sorted(self._folder.glob("[0-9a-f]*.jsonl")):
             content = path.read_bytes()
             if _name(content) != path.stem:
@@ -99,16 +99,16 @@ def _name(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _line(row: Kept) -> dict:
+def _line(row: JoinedOutcome) -> dict:
     return {**asdict(row.listed), **asdict(row.outcome)}
 
 
-def _kept(line: dict) -> Kept:
+def _kept(line: dict) -> JoinedOutcome:
     shown = line["probabilities"]
-    listed = Listed(
+    listed = WorklistRow(
         line["id"], line["place"], line["recorded"], None if shown is None else tuple(shown), line["learned"]
     )
-    return Kept(listed, Outcome(line["id"], line["when"], line["counted"], line["by"]))
+    return JoinedOutcome(listed, Outcome(line["id"], line["when"], line["counted"], line["by"]))
 
 
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -180,7 +180,7 @@ def outcome_of(values: Mapping[str, object], *, where: str, now: datetime) -> Ou
     return Outcome(bin_id, when.isoformat(timespec="seconds"), counted, by)
 
 
-def gather(rows: Iterable[tuple[str, Outcome]]) -> dict[str, list[tuple[str, Outcome]]]:
+def group_by_bin(rows: Iterable[tuple[str, Outcome]]) -> dict[str, list[tuple[str, Outcome]]]:
     """Collects the counts of one file by bin.
 
     A bin may stand there again with a later day: it was counted again. Twice
@@ -208,7 +208,7 @@ def gather(rows: Iterable[tuple[str, Outcome]]) -> dict[str, list[tuple[str, Out
     return found
 
 
-def settle(outcomes: Iterable[Outcome]) -> tuple[list[Outcome], list[str]]:
+def latest_counts(outcomes: Iterable[Outcome]) -> tuple[list[Outcome], list[str]]:
     """Decides which count of each bin holds, in whatever order they came.
 
     The latest does. If several at that very time differ, nobody can

@@ -9,9 +9,9 @@ import numpy as np
 
 from bincount.evaluate.bootstrap import bootstrap, interval
 from bincount.mismatch.likelihood import Counted
-from bincount.outcomes.error_rate import TEMPERATURE_COSTS, TEMPERATURES
+from bincount.outcomes.error_rate import TEMPERATURE_PENALTIES, TEMPERATURES
 
-ENOUGH_TO_RECALIBRATE = 200
+MIN_BINS_TO_RECALIBRATE = 200
 """Least number of counted bins from which a temperature is sought."""
 
 _FOLDS = 5
@@ -19,7 +19,7 @@ _HALVINGS = 40
 
 
 @dataclass(frozen=True)
-class Refit:
+class TemperatureFit:
     """A temperature for a model's probabilities.
 
     Attributes:
@@ -35,12 +35,12 @@ class Refit:
     high: float
 
     @property
-    def helps(self) -> bool:
+    def improves(self) -> bool:
         """Whether the gain is beyond chance: its interval excludes 0."""
         return self.low > 0
 
 
-def refit(bins: Counted, groups: Sequence[str]) -> Refit:
+def fit_temperature(bins: Counted, groups: Sequence[str]) -> TemperatureFit:
     """Finds the temperature under which what was counted is most probable.
 
     What is made probable is the count *given photo and record*, with the error
@@ -67,13 +67,13 @@ def refit(bins: Counted, groups: Sequence[str]) -> Refit:
         at_fitted, at_one = (held.log_likelihood(each, _log_odds(others, each)) for each in (fitted, 1.0))
         gains[fold == left_out] = at_fitted - at_one
     low, high = interval(bootstrap(groups, gains[:, None])[:, 0])
-    return Refit(round(_best(bins), 4), float(gains.mean()), low, high)
+    return TemperatureFit(round(_best(bins), 4), float(gains.mean()), low, high)
 
 
 def _best(bins: Counted) -> float:
     costs = [
         cost - bins.log_likelihood(each, _log_odds(bins, each)).sum()
-        for each, cost in zip(TEMPERATURES, TEMPERATURE_COSTS, strict=True)
+        for each, cost in zip(TEMPERATURES, TEMPERATURE_PENALTIES, strict=True)
     ]
     return float(TEMPERATURES[int(np.argmin(costs))])
 

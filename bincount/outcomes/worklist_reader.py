@@ -39,7 +39,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class WorklistRow:
     """A bin of a worklist.
 
     Attributes:
@@ -105,16 +105,16 @@ class Worklist:
                 "Put it back, or run `bincount reconcile` again."
             )
 
-    def pages(self) -> Iterator[list[Listed]]:
+    def pages(self) -> Iterator[list[WorklistRow]]:
         """The bins in the list's order, page by page."""
         with self._path.open(encoding="utf-8") as file:
             lines = enumerate(file, 1)
             while page := [self._listed(place, json.loads(line)) for place, line in itertools.islice(lines, _PAGE)]:
                 yield page
 
-    def _listed(self, place: int, row: dict) -> Listed:
+    def _listed(self, place: int, row: dict) -> WorklistRow:
         countable = row["mismatch_probability"] is not None
-        return Listed(
+        return WorklistRow(
             id=row["id"],
             place=place,
             recorded=row["recorded"],

@@ -10,17 +10,17 @@ from bincount.config import DriftLimits
 from bincount.counts import Counts
 from bincount.evaluate.drift import drift_of, sentence_of
 from bincount.evaluate.drift_baseline import Reference
-from bincount.reconcile.state import Work
+from bincount.reconcile.state import ReconcileState
 
 _log = logging.getLogger(__name__)
 
-LOOKS = ("width", "height", "brightness", "sharpness", "features")
+PHOTO_STATISTICS = ("width", "height", "brightness", "sharpness", "features")
 """What `scoring` notes of each photo beside its probabilities, in this order, as C float64."""
 
 _COMPARED = "looks IS NOT NULL AND probability IS NOT NULL AND NOT learned"
 
 
-def watch(work: Work, reference: Reference | None, counts: Counts, limits: DriftLimits) -> dict | None:
+def check_drift(work: ReconcileState, reference: Reference | None, counts: Counts, limits: DriftLimits) -> dict | None:
     """Holds the photos, answers and records against the model's reference, a page at a time.
 
     Compared are bins like those of the reference: recorded with one of the
@@ -50,7 +50,7 @@ def watch(work: Work, reference: Reference | None, counts: Counts, limits: Drift
             "predicted": values[probabilities.argmax(axis=1)],
             "recorded": np.minimum(recorded, values[-1]),  # an open class stands for all above it
             "confidence": probabilities.max(axis=1),
-            **dict(zip(LOOKS, np.stack([np.frombuffer(blob) for blob in looks]).T, strict=True)),
+            **dict(zip(PHOTO_STATISTICS, np.stack([np.frombuffer(blob) for blob in looks]).T, strict=True)),
         }
         for name, histogram in now.items():
             known = facts[name][np.isfinite(facts[name])]

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from bincount.config import ReconcileConfig
-from bincount.dataset.table_reader import Table
+from bincount.dataset.table_reader import TableReader
 from bincount.errors import BincountError, ConfigError
 from bincount.evaluate.batch_inference import digest_of_model
 from bincount.evaluate.drift_baseline import Reference
 from bincount.files import digest_of
 from bincount.mismatch.calibration import Calibration
-from bincount.outcomes.estimates import assume
-from bincount.reconcile.drift_check import watch
+from bincount.outcomes.estimates import choose_parameters
+from bincount.reconcile.drift_check import check_drift
 from bincount.reconcile.records import load_bucket, load_table, read_metadata
 from bincount.reconcile.report import make_folder, publish
 from bincount.reconcile.scoring import score_photos
-from bincount.reconcile.state import COLUMNS, Work
-from bincount.reconcile.worklist import judge
-from bincount.reconcile.worklist_files import About, figures_of
+from bincount.reconcile.state import COLUMNS, ReconcileState
+from bincount.reconcile.worklist import write_verdicts
+from bincount.reconcile.worklist_files import WorklistContext, figures_of
 from bincount.settings import Settings
 from bincount.store.interface import Store
 from bincount.store.open_store import open_store
@@ -110,7 +110,7 @@ def _write_worklist(
     settings: Settings, asked: ReconcileConfig, records: Path | None, model: str, folder: Path
 ) -> dict[str, Any]:
     """Scores the photos, judges the records and writes the files; returns the summary."""
-    store, table = open_store(asked.source, settings), None if records is None else Table(records)
+    store, table = open_store(asked.source, settings), None if records is None else TableReader(records)
     version = model_registry.version_named(settings, model)
     tags = model_registry.version_of(settings, version).tags
     with tempfile.TemporaryDirectory() as place:
@@ -129,18 +129,18 @@ def _write_worklist(
             "columns": COLUMNS,  # what an older release began cannot be gone on with
         }
         reference = Reference.read(fetched)
-        with Work(settings.reconciles / f"{digest_of(request)}.db") as work:
+        with ReconcileState(settings.reconciles / f"{digest_of(request)}.db") as work:
             _load(work, store, table)
             make_folder(folder)  # before hours of counting
             from bincount.learn.predictor import Predictor
 
             score_photos(work, store, Predictor(fetched, features=True), reference)
             manifest = str(facts["manifest"])
-            assumed = assume(
+            assumed = choose_parameters(
                 settings, source=store.source, version=version, manifest=manifest, error_rate=asked.error_rate
             )
             has_values = work.count("unit_value IS NOT NULL") > 0
-            judge(
+            write_verdicts(
                 work,
                 calibration,
                 error_rate=assumed.error_rate,
@@ -149,7 +149,7 @@ def _write_worklist(
                 miss_cost=asked.miss_cost if asked.miss_cost is not None else 0.0 if has_values else 1.0,
                 is_source=tags.get("bincount.source") == store.source,
             )
-            about = About(store.source, version, manifest, calibration.counts, asked.alpha)
+            about = WorklistContext(store.source, version, manifest, calibration.counts, asked.alpha)
             figures = figures_of(work, capacity=asked.capacity, count_cost=asked.count_cost)
             summary = {
                 "source": store.source,
@@ -166,7 +166,7 @@ def _write_worklist(
                 "miss_cost": asked.miss_cost,
                 "blind": asked.blind,
                 "pooled": calibration.pooled(alpha=asked.alpha),
-                "drift": watch(work, reference, about.counts, settings.drift),
+                "drift": check_drift(work, reference, about.counts, settings.drift),
                 **figures,
             }
             publish(work, store, about, summary, folder)
@@ -175,7 +175,7 @@ def _write_worklist(
     return summary
 
 
-def _load(work: Work, store: Store, table: Table | None) -> None:
+def _load(work: ReconcileState, store: Store, table: TableReader | None) -> None:
     if not work.is_loaded:
         try:
             load_bucket(work, store) if table is None else load_table(work, table)

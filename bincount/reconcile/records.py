@@ -11,9 +11,9 @@ from bincount.dataset.candidates import list_candidates
 from bincount.dataset.inventory import InventoryRow, columns_of, row_of
 from bincount.dataset.metadata import parse_metadata
 from bincount.dataset.rejection import BadObject
-from bincount.dataset.table_reader import Table
+from bincount.dataset.table_reader import TableReader
 from bincount.progress import Progress
-from bincount.reconcile.state import Work
+from bincount.reconcile.state import ReconcileState
 from bincount.store.interface import Fetched, Store
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _TOGETHER = 1024
 _UNREAD = "metadata is unread"
 
 
-def load_table(work: Work, table: Table) -> None:
+def load_table(work: ReconcileState, table: TableReader) -> None:
     """Takes in the rows of a file.
 
     Raises:
@@ -40,7 +40,7 @@ def load_table(work: Work, table: Table) -> None:
     _log.info("%s: %s bins", table.name, f"{work.count('1'):,}")
 
 
-def load_bucket(work: Work, store: Store) -> None:
+def load_bucket(work: ReconcileState, store: Store) -> None:
     """Lists the bins of a source; what is recorded of them `read_metadata` finds.
 
     Raises:
@@ -54,7 +54,7 @@ def load_bucket(work: Work, store: Store) -> None:
     _log.info("%s: %s bins", store.source, f"{work.count('1'):,}")
 
 
-def read_metadata(work: Work, store: Store) -> None:
+def read_metadata(work: ReconcileState, store: Store) -> None:
     """Reads what is recorded of the bins of which it is not known yet.
 
     Raises:

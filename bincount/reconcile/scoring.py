@@ -16,7 +16,7 @@ from bincount.errors import DataError
 from bincount.evaluate.batch_inference import rounded
 from bincount.evaluate.drift_baseline import Reference
 from bincount.progress import Progress
-from bincount.reconcile.state import Work
+from bincount.reconcile.state import ReconcileState
 from bincount.store.interface import Fetched, Store
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ _Photo = tuple[int, bytes, tuple[int, int]]  # place, file, width and height
 _Row = tuple[bytes | None, bytes | None, str, int]
 
 
-def score_photos(work: Work, store: Store, predictor: Predictor, reference: Reference | None) -> None:
+def score_photos(work: ReconcileState, store: Store, predictor: Predictor, reference: Reference | None) -> None:
     """Counts the items on every photo that was not looked at yet, 256 at a time.
 
     Chunks end at the same bins whether the run was killed in between or not,
     so that the same photos go through the network together. What they look
-    like is noted beside what they show (`watching.LOOKS`).
+    like is noted beside what they show (`watching.PHOTO_STATISTICS`).
 
     Raises:
         StoreError: If the source does not answer; what was counted stays.
@@ -82,7 +82,7 @@ def _size_of(bin_id: str, answer: Fetched) -> tuple[tuple[int, int], str]:
 
 
 def _count(
-    work: Work,
+    work: ReconcileState,
     predictor: Predictor,
     reference: Reference | None,
     chunk: list[_Photo],

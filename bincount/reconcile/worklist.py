@@ -9,7 +9,7 @@ import numpy as np
 from bincount.dataset.split import part_of
 from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE, judge_records
-from bincount.reconcile.state import Work
+from bincount.reconcile.state import ReconcileState
 
 COLUMNS = (
     *("id", "location", "recorded", "predicted", "probabilities", "verdict", "mismatch_probability", "direction"),
@@ -101,8 +101,8 @@ _DIGITS = 6
 _JUDGED = ("verdict", "probability", "direction", "size", "low", "high", "cost", "learned")
 
 
-def judge(
-    work: Work,
+def write_verdicts(
+    work: ReconcileState,
     calibration: Calibration,
     *,
     error_rate: float,

@@ -4,14 +4,14 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from bincount.dataset.table_reader import Table
+from bincount.dataset.table_reader import TableReader
 from bincount.errors import ConfigError, DataError
 
 ROWS = [["00012", "3", "A-1"], ["523", "0", "Müller; Söhne"]]
 
 
 def read(path):
-    table = Table(path)
+    table = TableReader(path)
     return list(table.header), [list(row) for _, row in table.rows()]
 
 
@@ -45,7 +45,7 @@ def test_ids_that_are_numbers_have_lost_their_zeros(tmp_path):
     path = tmp_path / "stock.parquet"
     parquet.write_table(pyarrow.table({"ID": [12, 523], "recorded": [3, 0]}), path)
     with pytest.raises(DataError, match="ids must be text, got int64"):
-        Table(path)
+        TableReader(path)
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_anything_else_says_where_it_breaks(tmp_path, content, words):
 
 def test_no_file(tmp_path):
     with pytest.raises(ConfigError, match="must be a readable file"):
-        Table(tmp_path / "none.csv")
+        TableReader(tmp_path / "none.csv")

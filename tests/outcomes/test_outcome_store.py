@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bincount.errors import DataError
-from bincount.outcomes.outcome_store import Outcome, gather, outcome_of, settle
+from bincount.outcomes.outcome_store import Outcome, group_by_bin, latest_counts, outcome_of
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -66,9 +66,9 @@ def test_nobody_has_to_be_named():
 
 def test_a_bin_twice_on_one_day_may_be_two_parts_of_it():
     rows = [("line 2", read()), ("line 3", read(when="2026-11-21")), ("line 4", read(when="2026-11-20T09:00"))]
-    assert [where for where, _ in gather(rows[:2])["00012"]] == ["line 2", "line 3"]
+    assert [where for where, _ in group_by_bin(rows[:2])["00012"]] == ["line 2", "line 3"]
     with pytest.raises(DataError, match=r"line 4: each bin must stand there once a day.*'00012' again after line 2"):
-        gather(rows)
+        group_by_bin(rows)
 
 
 def test_the_latest_count_holds_and_a_tie_that_differs_is_nobody_s():
@@ -78,12 +78,12 @@ def test_the_latest_count_holds_and_a_tie_that_differs_is_nobody_s():
     other = Outcome("1", third.when, 9, "Bo")
     again = Outcome("2", third.when, 4, "Bo")
     for rows in itertools.permutations([first, second, third, again]):
-        assert settle(rows) == ([third, again], [])
-        assert settle([*rows, other]) == ([again], ["1"])
+        assert latest_counts(rows) == ([third, again], [])
+        assert latest_counts([*rows, other]) == ([again], ["1"])
     confirmed = Outcome("1", third.when, third.counted, "Bo")
-    assert settle([third, confirmed]) == ([third], [])
+    assert latest_counts([third, confirmed]) == ([third], [])
     later = Outcome("1", "2026-11-23T00:00:00+00:00", 5)
-    assert settle([third, other, later]) == ([later], [])
+    assert latest_counts([third, other, later]) == ([later], [])
 
 
 @given(st.text(), st.text(), st.text(), st.text())
