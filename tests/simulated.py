@@ -3,8 +3,8 @@
 import numpy as np
 
 from bincount.counts import Counts
-from bincount.mismatch.likelihood import Counted, tempered
-from bincount.mismatch.posterior import errors_of, variance_of
+from bincount.mismatch.likelihood import CountedBins, apply_temperature
+from bincount.mismatch.posterior import error_table, posterior_of
 from bincount.outcomes.outcome_store import JoinedOutcome, Outcome
 from bincount.outcomes.worklist_reader import Origin, WorklistRow
 
@@ -25,20 +25,20 @@ def simulate(seed, *, bins, rate, sureness=1.0):
     recorded = rng.choice(5, size=bins, p=prior)
     there = recorded.copy()
     for row in np.flatnonzero(rng.random(bins) < rate):
-        there[row] = rng.choice(5, p=errors_of(int(recorded[row]) + 1, FIVE)[:2].sum(axis=0))
+        there[row] = rng.choice(5, p=error_table(int(recorded[row]) + 1, FIVE)[:2].sum(axis=0))
     photo = np.empty(bins, dtype=int)
     for index in range(5):
         photo[there == index] = rng.choice(np.flatnonzero(shows == index), size=int((there == index).sum()))
-    said = tempered(shown[photo], 1 / sureness).round(6)
-    return Counted(said, recorded + 1, there + 1, FIVE, prior)
+    said = apply_temperature(shown[photo], 1 / sureness).round(6)
+    return CountedBins(said, recorded + 1, there + 1, FIVE, prior)
 
 
 def chosen(bins, how, count):
     """The worst bins of a list, or bins drawn at random."""
     if how == "random":
-        return bins.part(np.random.default_rng(1).choice(len(bins), count, replace=False))
-    variance = variance_of(bins.probabilities, bins.recorded, bins.counts, bins.prior)
-    return bins.part(np.argsort(-variance.probability)[:count])
+        return bins.subset(np.random.default_rng(1).choice(len(bins), count, replace=False))
+    variance = posterior_of(bins.probabilities, bins.recorded, bins.counts, bins.prior)
+    return bins.subset(np.argsort(-variance.probability)[:count])
 
 
 def kept_rows(seed, worklist="w", bins=400, sureness=1.0, learned=False, version="1", **about):

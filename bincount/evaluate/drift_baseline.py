@@ -21,7 +21,7 @@ _NOTHING = 1e-8
 
 
 @dataclass(frozen=True)
-class Reference:
+class DriftBaseline:
     """The facts of `drift.FACTS` as they were, and what features are measured from.
 
     Attributes:
@@ -35,7 +35,7 @@ class Reference:
     spread: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
-    def of(cls, facts: Mapping[str, np.ndarray], features: np.ndarray | None, counts: Counts) -> Reference:
+    def of(cls, facts: Mapping[str, np.ndarray], features: np.ndarray | None, counts: Counts) -> DriftBaseline:
         """Describes N bins.
 
         Args:
@@ -72,7 +72,7 @@ class Reference:
         write_whole(folder / FILE, [json.dumps(content).encode()])
 
     @classmethod
-    def read(cls, folder: Path) -> Reference | None:
+    def read(cls, folder: Path) -> DriftBaseline | None:
         """Reads it from a model's folder; None in one that was registered before there were any.
 
         Raises:

@@ -25,8 +25,8 @@ from bincount.dataset.placement import draw_order
 from bincount.dataset.rejection import BadObject, Rejected
 from bincount.dataset.split import LEARNED, part_of
 from bincount.errors import ConfigError, DataError
-from bincount.evaluate.evaluation import judge
-from bincount.evaluate.leakage import familiar_bins, is_another_bucket
+from bincount.evaluate.evaluation import evaluate_predictions
+from bincount.evaluate.leakage import is_another_bucket, learned_bins
 from bincount.progress import Progress
 from bincount.settings import Settings
 from bincount.store.interface import Fetched, Store
@@ -63,7 +63,7 @@ def evaluate_source(
 
     Returns:
         exact, within_one, mae, rmse, nll, rps, ece and the other `metrics` of
-        `evaluate.evaluation.judge`, flat, beside its intervals, baselines and
+        `evaluate.evaluation.evaluate_predictions`, flat, beside its intervals, baselines and
         tables; `model`, `source`, `counts`, `set_aside` (bins by reason) and
         `learned_from`: "known", or "unknown" where the model's manifest is not in this workspace.
 
@@ -83,7 +83,7 @@ def evaluate_source(
         predictor = Predictor(fetched)
     bins = read_bins(store, ids=ids, counts=_wanted(counts, predictor.counts), limit=limit)
     learned = _learned(settings, predictor.facts["manifest"], version.tags.get("bincount.source"), store.source, bins)
-    familiar = familiar_bins(bins.recorded, bins.skus, learned) if learned else {}
+    familiar = learned_bins(bins.recorded, bins.skus, learned) if learned else {}
     records, probabilities, sharpness, rejected = _answers(store, bins, familiar, predictor)
     set_aside = Counter([*familiar.values(), *(one.reason for one in rejected)])
     if bins.others:
@@ -91,7 +91,7 @@ def evaluate_source(
     if not records:
         reasons = ", ".join(f"{number} x {reason}" for reason, number in set_aside.most_common()) or "nothing found"
         raise DataError(f"{store.source}: must hold a bin to judge, got none ({reasons}). Name other bins.")
-    evaluation = judge(probabilities, records, predictor.counts, sharpness)
+    evaluation = evaluate_predictions(probabilities, records, predictor.counts, sharpness)
     _log.info("judged %d bins of %s with version %s", len(records), store.source, version.version)
     return {
         **evaluation.pop("metrics"),

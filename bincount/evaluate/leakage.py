@@ -11,7 +11,7 @@ LEARNED_BIN = "the model learned from it"
 LEARNED_SIBLING = "the model learned from a sibling photo"
 
 
-def familiar_bins(
+def learned_bins(
     wanted: Mapping[str, int], skus: Mapping[str, Sequence[str]], is_learned: Callable[[str], bool]
 ) -> dict[str, str]:
     """Finds the bins that a model knows, or of which it knows a sibling photo.
@@ -29,7 +29,7 @@ def familiar_bins(
 
     Example:
         >>> skus = {"00001": ["a"], "00002": ["a"], "00009": ["b"]}
-        >>> familiar_bins({"00002": 3, "00009": 1}, skus, {"00001", "00010"}.__contains__)
+        >>> learned_bins({"00002": 3, "00009": 1}, skus, {"00001", "00010"}.__contains__)
         {'00002': 'the model learned from a sibling photo', '00009': 'the model learned from a sibling photo'}
     """
     groups = groups_of(skus, skus)

@@ -20,7 +20,7 @@ MEANS = ("exact", "within_one", "mae", "nll", "rps", "largest_class", "prior_nll
 _LEAST = 1e-7
 
 
-def counted(probabilities: np.ndarray) -> np.ndarray:
+def predicted_class(probabilities: np.ndarray) -> np.ndarray:
     """The class answered for each bin: the most probable one, the lower one of two equals.
 
     Args:
@@ -69,7 +69,7 @@ def values_per_bin(probabilities: np.ndarray, truth: np.ndarray, counts: Counts)
     _check(probabilities, truth, counts)
     values = np.asarray(counts.values)
     actual = values[truth]
-    answered = values[counted(probabilities)]
+    answered = values[predicted_class(probabilities)]
     cumulative = probabilities.cumsum(axis=1)
     median = values[(cumulative < 0.5 - 1e-9).sum(axis=1).clip(max=len(counts) - 1)]
     reached = np.arange(len(counts)) >= truth[:, None]  # (N, C) the recorded count's own cumulative distribution
@@ -105,7 +105,7 @@ def table_per_count(probabilities: np.ndarray, truth: np.ndarray, counts: Counts
         `precision`, `within_one`, `mean` (average predicted mean in items);
         None where nothing defines a figure.
     """
-    answered = counted(probabilities)
+    answered = predicted_class(probabilities)
     values = np.asarray(counts.values)
     means = probabilities @ values
     near = abs(values[answered] - values[truth]) <= 1
@@ -129,7 +129,7 @@ def table_per_count(probabilities: np.ndarray, truth: np.ndarray, counts: Counts
 def confusion_of(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> np.ndarray:
     """(C, C) number of bins by recorded class (row) and answered class (column)."""
     table = np.zeros((len(counts), len(counts)), dtype=int)
-    np.add.at(table, (truth, counted(probabilities)), 1)
+    np.add.at(table, (truth, predicted_class(probabilities)), 1)
     return table
 
 
@@ -222,7 +222,7 @@ def calibration_per_bin(probabilities: np.ndarray, truth: np.ndarray) -> np.ndar
     """
     confidence = probabilities.max(axis=1)
     gaps = np.zeros((len(truth), _INTERVALS))
-    gaps[np.arange(len(truth)), _interval_of(confidence)] = confidence - (counted(probabilities) == truth)
+    gaps[np.arange(len(truth)), _interval_of(confidence)] = confidence - (predicted_class(probabilities) == truth)
     return gaps
 
 
@@ -243,7 +243,7 @@ def ece_by_chance(probabilities: np.ndarray) -> float:
     return float(np.quantile(found, 0.95))
 
 
-def diagram_of(probabilities: np.ndarray, truth: np.ndarray) -> list[dict]:
+def reliability_diagram(probabilities: np.ndarray, truth: np.ndarray) -> list[dict]:
     """The reliability diagram: a row for each interval of confidence that holds bins.
 
     Args:
@@ -254,7 +254,7 @@ def diagram_of(probabilities: np.ndarray, truth: np.ndarray) -> list[dict]:
         Rows with `from` (the interval's lower end), `bins`, and on average their `confidence` and share `right`.
     """
     confidence = probabilities.max(axis=1)
-    right = counted(probabilities) == truth
+    right = predicted_class(probabilities) == truth
     interval = _interval_of(confidence)
     return [
         {

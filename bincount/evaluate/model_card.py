@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bincount.config import GateLimits
 from bincount.evaluate.detection_metrics import KINDS
-from bincount.evaluate.evaluation import scores_of
+from bincount.evaluate.evaluation import gate_scores
 from bincount.evaluate.quality_checks import quality_checks
 
 LICENCE = (
@@ -122,7 +122,7 @@ def summary_of(evaluation: dict, limits: GateLimits) -> list[Block]:
 
 
 def _verdict(evaluation: dict, limits: GateLimits) -> str:
-    checks = quality_checks(scores_of(evaluation), limits)
+    checks = quality_checks(gate_scores(evaluation), limits)
     failed = [check for check in checks if not check.met]
     if not failed:
         return f"Better than the baselines: {', '.join(check.figures for check in checks[1:3])}."
@@ -220,8 +220,8 @@ def _html(block: Block, folder: Path) -> str:
     return f"<p>{html.escape(block)}</p>"
 
 
-def variance_blocks(evaluation: dict) -> list[Block]:
-    """The blocks on wrong records, from what `variance_evaluation.judge_variance` gave."""
+def detection_blocks(evaluation: dict) -> list[Block]:
+    """The blocks on wrong records, from what `detection_metrics.evaluate_detection` gave."""
     found = evaluation["variance"]
     if not found["kinds"]:
         return []

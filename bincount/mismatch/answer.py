@@ -8,7 +8,7 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.mismatch.calibration import Calibration
-from bincount.mismatch.verdicts import NOT_COUNTABLE, judge_records
+from bincount.mismatch.verdicts import NOT_COUNTABLE, compare_records
 
 SAME_WITHIN = 1e-4
 """Two answers are the same if their counts are equal and no probability differs by more."""
@@ -63,7 +63,7 @@ def answers_of(
     if calibration is None or not answers:
         return answers
     asked = [None] * len(answers) if recorded is None else list(recorded)
-    judged = judge_records(probabilities, np.asarray([value or 0 for value in asked]), calibration)
+    judged = compare_records(probabilities, np.asarray([value or 0 for value in asked]), calibration)
     for row, (answer, value) in enumerate(zip(answers, asked, strict=True)):
         answer |= {"low": int(judged.low[row]), "high": int(judged.high[row])}
         if value is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.errors import DataError
 from bincount.files import write_whole
-from bincount.mismatch.conformal import ALPHA, Scores, bounds_of, scores_of, thresholds_of
+from bincount.mismatch.conformal import ALPHA, ConformalScores, bounds_of, conformal_scores, thresholds_of
 
 FILE = "calibration.json"
 _FORMAT = "bincount-calibration-1"
@@ -36,7 +36,7 @@ class Calibration:
 
     counts: Counts
     prior: np.ndarray
-    scores: Scores
+    scores: ConformalScores
 
     @classmethod
     def of(
@@ -56,7 +56,7 @@ class Calibration:
             learned: Class index of every bin of the training part.
             counts: The C classes.
         """
-        return cls(counts, prior_of(learned, counts), scores_of(probabilities, truth, groups))
+        return cls(counts, prior_of(learned, counts), conformal_scores(probabilities, truth, groups))
 
     def bounds(self, probabilities: np.ndarray, *, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray]:
         """Least and greatest class of each photo's prediction set: `conformal.bounds_of`."""

@@ -11,7 +11,7 @@ from bincount.errors import ConfigError
 ALPHA = 0.05
 """Share of right records that a prediction set may miss."""
 
-Scores = Sequence[Sequence[Sequence[float]]]
+ConformalScores = Sequence[Sequence[Sequence[float]]]
 """By class, then by group of photos of one bin: the scores of the calibration bins that record this class."""
 
 
@@ -39,7 +39,7 @@ def distances_of(probabilities: np.ndarray) -> np.ndarray:
     return abs(below + probabilities / 2 - 0.5)
 
 
-def scores_of(probabilities: np.ndarray, truth: np.ndarray, groups: Sequence[str]) -> list[list[list[float]]]:
+def conformal_scores(probabilities: np.ndarray, truth: np.ndarray, groups: Sequence[str]) -> list[list[list[float]]]:
     """Scores calibration bins, which nothing else may have been learned from.
 
     Args:
@@ -48,7 +48,7 @@ def scores_of(probabilities: np.ndarray, truth: np.ndarray, groups: Sequence[str
         groups: (N,) the group of each bin.
 
     Returns:
-        `Scores`, ordered, rounded up to six digits.
+        `ConformalScores`, ordered, rounded up to six digits.
     """
     distances = distances_of(probabilities)
     found: list[dict[str, list[float]]] = [{} for _ in range(probabilities.shape[1])]
@@ -58,7 +58,7 @@ def scores_of(probabilities: np.ndarray, truth: np.ndarray, groups: Sequence[str
     return [sorted(map(sorted, by_group.values())) for by_group in found]
 
 
-def thresholds_of(scores: Scores, *, alpha: float = ALPHA) -> tuple[np.ndarray, list[int]]:
+def thresholds_of(scores: ConformalScores, *, alpha: float = ALPHA) -> tuple[np.ndarray, list[int]]:
     """The largest distance that a prediction set reaches, by class.
 
     A bin of a new group has its recorded count within the threshold of that
@@ -70,7 +70,7 @@ def thresholds_of(scores: Scores, *, alpha: float = ALPHA) -> tuple[np.ndarray, 
     excluded. (Pooled, a group's photos of two counts weigh as two groups.)
 
     Args:
-        scores: What `scores_of` found.
+        scores: What `conformal_scores` found.
         alpha: Share of right records that may lie outside, above 0 and below 1.
 
     Returns:

@@ -9,15 +9,15 @@ from functools import cached_property
 import numpy as np
 
 from bincount.counts import Counts
-from bincount.mismatch.posterior import errors_of
+from bincount.mismatch.posterior import error_table
 
-SUREST = 1000.0
+LARGEST_EVIDENCE = 1000.0
 """No photo is taken to speak more strongly than this for or against a record: a single odd one shall not decide."""
 
 _LEAST = 1e-6  # what a worklist rounds to 0
 
 
-def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Makes distributions less sure (temperature above 1) or surer (below), their order kept.
 
     Args:
@@ -36,7 +36,7 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedBins:
     """N counted bins, as one model and the books had them, and what was there.
 
     Which bins were counted may depend on photo and record in any way: all
@@ -60,9 +60,9 @@ class Counted:
     def __len__(self) -> int:
         return len(self.recorded)
 
-    def part(self, rows: np.ndarray) -> Counted:
+    def subset(self, rows: np.ndarray) -> CountedBins:
         """Some of the bins."""
-        return Counted(self.probabilities[rows], self.recorded[rows], self.counted[rows], self.counts, self.prior)
+        return CountedBins(self.probabilities[rows], self.recorded[rows], self.counted[rows], self.counts, self.prior)
 
     @cached_property
     def wrong(self) -> np.ndarray:
@@ -75,18 +75,18 @@ class Counted:
         Args:
             temperature: By which the model's probabilities are to be tempered.
         """
-        likelihood = tempered(self.probabilities, temperature) / self.prior
+        likelihood = apply_temperature(self.probabilities, temperature) / self.prior
         right = likelihood[np.arange(len(self)), self._own]
         wrong = (self._wrong_as * likelihood).sum(axis=1)
         ratio = np.maximum(wrong, _LEAST) / np.maximum(right, _LEAST)
-        return np.log(np.clip(ratio, 1 / SUREST, SUREST))
+        return np.log(np.clip(ratio, 1 / LARGEST_EVIDENCE, LARGEST_EVIDENCE))
 
-    def which(self, temperature: float) -> np.ndarray:
+    def log_count_given_error(self, temperature: float) -> np.ndarray:
         """(N,) log probability of the count that was found, given that the record was wrong; 0 where it was right.
 
         It is 0, too, where the model has no class for what was found: then only that the record was wrong counts.
         """
-        likelihood = self._wrong_as * tempered(self.probabilities, temperature) / self.prior
+        likelihood = self._wrong_as * apply_temperature(self.probabilities, temperature) / self.prior
         share = likelihood[np.arange(len(self)), self._seen] / np.maximum(likelihood.sum(axis=1), _LEAST)
         return np.where(self.wrong & (self._seen >= 0), np.log(np.maximum(share, _LEAST)), 0)
 
@@ -98,7 +98,7 @@ class Counted:
             log_odds: Logarithm of the odds of a record being wrong, before any photo is seen.
         """
         odds = self.log_evidence(temperature) + log_odds
-        return self.which(temperature) - np.logaddexp(0, np.where(self.wrong, -odds, odds))
+        return self.log_count_given_error(temperature) - np.logaddexp(0, np.where(self.wrong, -odds, odds))
 
     @cached_property
     def _own(self) -> np.ndarray:
@@ -112,7 +112,7 @@ class Counted:
     def _wrong_as(self) -> np.ndarray:
         """(N, C): how probable each class is if the record is wrong."""
         values, place = np.unique(self.recorded, return_inverse=True)
-        return np.stack([errors_of(int(value), self.counts)[:2].sum(axis=0) for value in values])[place]
+        return np.stack([error_table(int(value), self.counts)[:2].sum(axis=0) for value in values])[place]
 
     def _classes_of(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         return np.asarray([-1 if (index := self.counts.index_of(int(each))) is None else index for each in numbers])

@@ -26,7 +26,7 @@ Without it a record of 50 would be believed of a bin that is seen to be empty.""
 
 
 @dataclass(frozen=True)
-class Variance:
+class Posterior:
     """What is known of N records; NaN and 0 where a record is none of the classes.
 
     Attributes:
@@ -43,7 +43,7 @@ class Variance:
     evidence: np.ndarray
 
 
-def variance_of(
+def posterior_of(
     probabilities: np.ndarray,
     recorded: np.ndarray,
     counts: Counts,
@@ -51,7 +51,7 @@ def variance_of(
     *,
     error_rate: float = ERROR_RATE,
     errors: Mapping[int, float] = MISSED_MOVES,
-) -> Variance:
+) -> Posterior:
     """Weighs each record against its photo.
 
     Bayes' rule, with the likelihood of a count taken from the model as
@@ -71,14 +71,14 @@ def variance_of(
         ConfigError: If `error_rate` is no such share.
 
     Example:
-        >>> found = variance_of(np.array([[0.25, 0.75]]), np.array([1]), Counts.parse("1-2"), np.array([0.5, 0.5]))
+        >>> found = posterior_of(np.array([[0.25, 0.75]]), np.array([1]), Counts.parse("1-2"), np.array([0.5, 0.5]))
         >>> found.probability.round(4), found.direction  # 0.02 * 1.5 / (0.02 * 1.5 + 0.98 * 0.5)
         (array([0.0577]), array([1]))
     """
     if not 0 < error_rate < 1:
         raise ConfigError(f"--error-rate: must be above 0 and below 1, got {error_rate!r}. Try {ERROR_RATE}.")
     values, place = np.unique(np.asarray(recorded), return_inverse=True)
-    tables = np.stack([errors_of(int(value), counts, errors) for value in values])  # (V, 3, C)
+    tables = np.stack([error_table(int(value), counts, errors) for value in values])  # (V, 3, C)
     own = np.asarray([-1 if (index := counts.index_of(int(value))) is None else index for value in values])[place]
     likelihood = np.asarray(probabilities, dtype=float) / prior
     fewer, more, items = np.einsum("nkc,nc->kn", tables[place], likelihood)
@@ -87,7 +87,7 @@ def variance_of(
     with np.errstate(divide="ignore", invalid="ignore"):
         probability = error_rate * wrong / (error_rate * wrong + (1 - error_rate) * right)
         size, evidence = items / wrong, wrong / right
-    return Variance(
+    return Posterior(
         probability=np.where(known, probability, np.nan),
         direction=np.where(known, np.where(more > fewer, 1, -1), 0),
         size=np.where(known, size, np.nan),
@@ -95,7 +95,7 @@ def variance_of(
     )
 
 
-def errors_of(recorded: int, counts: Counts, errors: Mapping[int, float] = MISSED_MOVES) -> np.ndarray:
+def error_table(recorded: int, counts: Counts, errors: Mapping[int, float] = MISSED_MOVES) -> np.ndarray:
     """(3, C): how probable each class is for a wrong record, there being fewer or more items, and times how many."""
     table = np.zeros((3, len(counts)))
     own = counts.index_of(recorded)

@@ -12,18 +12,18 @@ from bincount.dataset.metadata import LARGEST_COUNT
 from bincount.errors import DataError
 from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.conformal import ALPHA
-from bincount.mismatch.likelihood import tempered
-from bincount.mismatch.posterior import ERROR_RATE, variance_of
+from bincount.mismatch.likelihood import apply_temperature
+from bincount.mismatch.posterior import ERROR_RATE, posterior_of
 
 MATCH, MISMATCH, UNSURE, NOT_COUNTABLE = "match", "mismatch", "unsure", "not_countable"
 
 _SPEAKS_FOR = 1 / 3
-"""Largest evidence (`Variance.evidence`) of a match: the photo is three times likelier if the record is right.
+"""Largest evidence (`Posterior.evidence`) of a match: the photo is three times likelier if the record is right.
 Jeffreys (Theory of probability, 1961, appendix B) calls from there on "substantial"."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class Verdicts:
     """What is said of N records.
 
     Attributes:
@@ -46,7 +46,7 @@ class Judged:
     size: np.ndarray
 
 
-def judge_records(
+def compare_records(
     probabilities: np.ndarray,
     recorded: np.ndarray,
     calibration: Calibration,
@@ -54,7 +54,7 @@ def judge_records(
     error_rate: float = ERROR_RATE,
     alpha: float = ALPHA,
     temperature: float = 1.0,
-) -> Judged:
+) -> Verdicts:
     """Holds records against what a model says of the bins' photos.
 
     Args:
@@ -71,8 +71,8 @@ def judge_records(
     """
     counts = calibration.counts
     low, high = calibration.bounds(probabilities, alpha=alpha)
-    weighed = tempered(probabilities, temperature)
-    variance = variance_of(weighed, recorded, counts, calibration.prior, error_rate=error_rate)
+    weighed = apply_temperature(probabilities, temperature)
+    variance = posterior_of(weighed, recorded, counts, calibration.prior, error_rate=error_rate)
     classes = [counts.index_of(int(value)) for value in recorded]
     verdicts = []
     for row, index in enumerate(classes):
@@ -84,7 +84,7 @@ def judge_records(
             verdicts.append(MATCH if variance.evidence[row] <= _SPEAKS_FOR else UNSURE)
     values = np.asarray(counts.values)
     directions = [{-1: "fewer", 0: "", 1: "more"}[int(sign)] for sign in variance.direction]
-    return Judged(values[low], values[high], verdicts, variance.probability, directions, variance.size)
+    return Verdicts(values[low], values[high], verdicts, variance.probability, directions, variance.size)
 
 
 def recorded_of(value: object) -> int | None:

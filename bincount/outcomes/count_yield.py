@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bincount.counts import Counts
-from bincount.mismatch.likelihood import SUREST, Counted
+from bincount.mismatch.likelihood import LARGEST_EVIDENCE, CountedBins
 from bincount.outcomes.error_rate import MAX_INTERVAL_WIDTH, MIN_BINS_FOR_RATE, RateInterval, binomial_interval
 from bincount.outcomes.estimates import Estimates, settled_rows
 from bincount.outcomes.outcome_store import JoinedOutcome
@@ -91,7 +91,7 @@ def _tally(
         if rows:
             recorded = np.asarray([row.recorded for row in rows])
             shown = np.asarray([row.probabilities for row in rows], dtype=float)
-            evidence = Counted(shown, recorded, recorded, counts, prior).log_evidence(temperature)
+            evidence = CountedBins(shown, recorded, recorded, counts, prior).log_evidence(temperature)
             tally.add(recorded, evidence, np.asarray([wrong.get(row.place, np.nan) for row in rows]))
     return tally
 
@@ -172,7 +172,7 @@ class ExpectedErrors:
             log_evidence: (N,) logarithm of what each photo says of its record.
             wrong: (N,) 1 or 0 where counting found it wrong or right, NaN where it was not counted.
         """
-        evidence = np.exp(np.clip(log_evidence, -np.log(SUREST), np.log(SUREST)))
+        evidence = np.exp(np.clip(log_evidence, -np.log(LARGEST_EVIDENCE), np.log(LARGEST_EVIDENCE)))
         rates = np.asarray([self.rate.estimate, self.rate.low, self.rate.high])
         odds = evidence[:, None] * rates / (1 - rates)
         chance = np.where(np.isnan(wrong)[:, None], odds / (1 + odds), wrong[:, None])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bincount.mismatch.likelihood import Counted
+from bincount.mismatch.likelihood import CountedBins
 
 MIN_BINS_FOR_RATE, MAX_INTERVAL_WIDTH = 30, 0.2
 """A rate is worth more than an assumption if it rests on so many counted bins at least and its interval is no wider."""
@@ -23,7 +23,7 @@ _STEP = 0.02
 _GRID = np.arange(-800, 401) * _STEP
 """Logarithm of the odds of a record being wrong, before any photo is seen."""
 _EVIDENCE = np.arange(-347, 348) * _STEP
-"""Logarithm of what a photo may say: that of `SUREST` and a little more to both sides."""
+"""Logarithm of what a photo may say: that of `LARGEST_EVIDENCE` and a little more to both sides."""
 _ODDS = _GRID[0] + _EVIDENCE[0] + np.arange(len(_GRID) + len(_EVIDENCE) - 1) * _STEP
 _CHANCE = 1 / (1 + np.exp(-_ODDS))
 
@@ -61,7 +61,7 @@ def binomial_interval(wrong: int, bins: int) -> RateInterval:
     return _share(likelihood + np.log(bins * chance * (1 - chance)) / 2)
 
 
-def estimate_error_rate(versions: Sequence[Counted]) -> tuple[RateInterval, list[float]]:
+def estimate_error_rate(versions: Sequence[CountedBins]) -> tuple[RateInterval, list[float]]:
     """Estimates how often records are wrong, however the counted bins were chosen by photo and record.
 
     Bins at the top of a list are wrong far more often than others, so their
@@ -97,7 +97,7 @@ def estimate_error_rate(versions: Sequence[Counted]) -> tuple[RateInterval, list
     return _share(posterior), [float(TEMPERATURES[cells[:, at].argmax()]) for cells in by_temperature]
 
 
-def _curves(bins: Counted, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+def _curves(bins: CountedBins, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """Log likelihood and Fisher information along the grid."""
     evidence = bins.log_evidence(temperature)
     # How many bins have which evidence; each is shared by the two places it lies between. With places as far from each
@@ -107,7 +107,7 @@ def _curves(bins: Counted, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     share = place - below
     bins_at = np.bincount(below, 1 - share, len(_EVIDENCE)) + np.bincount(below + 1, share, len(_EVIDENCE))
     information = np.correlate(_CHANCE * (1 - _CHANCE), bins_at, "valid")
-    found = bins.which(temperature).sum() + bins.wrong.sum() * _GRID + (bins.wrong * evidence).sum()
+    found = bins.log_count_given_error(temperature).sum() + bins.wrong.sum() * _GRID + (bins.wrong * evidence).sum()
     return found - np.correlate(np.logaddexp(0, _ODDS), bins_at, "valid"), information
 
 

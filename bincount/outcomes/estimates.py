@@ -9,7 +9,7 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.dataset.groups import block_of
-from bincount.mismatch.likelihood import Counted
+from bincount.mismatch.likelihood import CountedBins
 from bincount.mismatch.posterior import ERROR_RATE
 from bincount.outcomes.error_rate import MIN_BINS_FOR_RATE, RateInterval, estimate_error_rate
 from bincount.outcomes.outcome_store import JoinedOutcome, OutcomeStore, latest_counts
@@ -138,9 +138,9 @@ def settled_rows(rows: Iterable[JoinedOutcome]) -> tuple[list[JoinedOutcome], li
     return [by_outcome[outcome] for outcome in held], conflicts
 
 
-def counted_bins_of(rows: Sequence[JoinedOutcome], counts: str, prior: Sequence[float]) -> Counted:
+def counted_bins_of(rows: Sequence[JoinedOutcome], counts: str, prior: Sequence[float]) -> CountedBins:
     """Rows of one model that were judged, as arrays."""
-    return Counted(
+    return CountedBins(
         probabilities=np.asarray([row.listed.probabilities for row in rows], dtype=float),
         recorded=np.asarray([row.listed.recorded for row in rows]),
         counted=np.asarray([row.outcome.counted for row in rows]),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bincount.evaluate.bootstrap import bootstrap, interval
-from bincount.mismatch.likelihood import Counted
+from bincount.mismatch.likelihood import CountedBins
 from bincount.outcomes.error_rate import TEMPERATURE_PENALTIES, TEMPERATURES
 
 MIN_BINS_TO_RECALIBRATE = 200
@@ -40,7 +40,7 @@ class TemperatureFit:
         return self.low > 0
 
 
-def fit_temperature(bins: Counted, groups: Sequence[str]) -> TemperatureFit:
+def fit_temperature(bins: CountedBins, groups: Sequence[str]) -> TemperatureFit:
     """Finds the temperature under which what was counted is most probable.
 
     What is made probable is the count *given photo and record*, with the error
@@ -61,7 +61,7 @@ def fit_temperature(bins: Counted, groups: Sequence[str]) -> TemperatureFit:
     fold = np.random.default_rng(0).permutation(len(names))[member] % _FOLDS
     gains = np.zeros(len(bins))
     for left_out in np.unique(fold):
-        others, held = bins.part(fold != left_out), bins.part(fold == left_out)
+        others, held = bins.subset(fold != left_out), bins.subset(fold == left_out)
         fitted = _best(others)
         # The rate belongs to the fit: each of the two temperatures has its own.
         at_fitted, at_one = (held.log_likelihood(each, _log_odds(others, each)) for each in (fitted, 1.0))
@@ -70,7 +70,7 @@ def fit_temperature(bins: Counted, groups: Sequence[str]) -> TemperatureFit:
     return TemperatureFit(round(_best(bins), 4), float(gains.mean()), low, high)
 
 
-def _best(bins: Counted) -> float:
+def _best(bins: CountedBins) -> float:
     costs = [
         cost - bins.log_likelihood(each, _log_odds(bins, each)).sum()
         for each, cost in zip(TEMPERATURES, TEMPERATURE_PENALTIES, strict=True)
@@ -78,7 +78,7 @@ def _best(bins: Counted) -> float:
     return float(TEMPERATURES[int(np.argmin(costs))])
 
 
-def _log_odds(bins: Counted, temperature: float) -> float:
+def _log_odds(bins: CountedBins, temperature: float) -> float:
     """Log odds of a wrong record under which as many are expected as were found; half a bin keeps it finite."""
     evidence = bins.log_evidence(temperature)
     found = np.clip(bins.wrong.sum(), 0.5, len(bins) - 0.5)

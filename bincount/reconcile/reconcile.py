@@ -13,7 +13,7 @@ from bincount.config import ReconcileConfig
 from bincount.dataset.table_reader import TableReader
 from bincount.errors import BincountError, ConfigError
 from bincount.evaluate.batch_inference import digest_of_model
-from bincount.evaluate.drift_baseline import Reference
+from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.files import digest_of
 from bincount.mismatch.calibration import Calibration
 from bincount.outcomes.estimates import choose_parameters
@@ -128,7 +128,7 @@ def _write_worklist(
             "model": digest_of_model(fetched),
             "columns": COLUMNS,  # what an older release began cannot be gone on with
         }
-        reference = Reference.read(fetched)
+        reference = DriftBaseline.read(fetched)
         with ReconcileState(settings.reconciles / f"{digest_of(request)}.db") as work:
             _load(work, store, table)
             make_folder(folder)  # before hours of counting

@@ -14,7 +14,7 @@ from bincount.dataset.photo_check import size_of_photo
 from bincount.dataset.rejection import BadObject
 from bincount.errors import DataError
 from bincount.evaluate.batch_inference import rounded
-from bincount.evaluate.drift_baseline import Reference
+from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.progress import Progress
 from bincount.reconcile.state import ReconcileState
 from bincount.store.interface import Fetched, Store
@@ -30,7 +30,7 @@ _Photo = tuple[int, bytes, tuple[int, int]]  # place, file, width and height
 _Row = tuple[bytes | None, bytes | None, str, int]
 
 
-def score_photos(work: ReconcileState, store: Store, predictor: Predictor, reference: Reference | None) -> None:
+def score_photos(work: ReconcileState, store: Store, predictor: Predictor, reference: DriftBaseline | None) -> None:
     """Counts the items on every photo that was not looked at yet, 256 at a time.
 
     Chunks end at the same bins whether the run was killed in between or not,
@@ -84,7 +84,7 @@ def _size_of(bin_id: str, answer: Fetched) -> tuple[tuple[int, int], str]:
 def _count(
     work: ReconcileState,
     predictor: Predictor,
-    reference: Reference | None,
+    reference: DriftBaseline | None,
     chunk: list[_Photo],
     bad: list[_Row],
     progress: Progress,

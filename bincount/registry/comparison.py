@@ -18,7 +18,7 @@ from bincount.registry.gate_rules import Comparison
 _SIBLINGS_REACH = 2
 
 
-def apart_from(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
+def exclude_siblings(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
     """The records whose group has no photo next to a bin that another model learned from.
 
     Groups are named within one manifest. Across manifests two photos may show
@@ -64,7 +64,7 @@ def compare(
     scored = [metrics.values_per_bin(each, truth, axis)["rps"] for each in (ours, theirs)]
     groups = [record.group for record in records]
     difference = bootstrap(groups, (scored[0] - scored[1])[:, None])[:, 0]
-    found = [metrics.counted(each) == truth for each in (ours, theirs)]
+    found = [metrics.predicted_class(each) == truth for each in (ours, theirs)]
     recalls = {
         str(values[index]): (float(found[0][truth == index].mean()), float(found[1][truth == index].mean()))
         for index in np.unique(truth)

@@ -9,7 +9,7 @@ from bincount.settings import Settings
 from bincount.tracking import model_registry, runs
 from bincount.tracking.model_registry import Version
 
-NOBODY = "none"
+NO_CHAMPION = "none"
 """Stands for the champion where there is none."""
 
 _DECISION = "bincount.decision"
@@ -18,13 +18,13 @@ DESCRIPTION_CHARACTERS = 5000
 
 
 @dataclasses.dataclass(frozen=True)
-class Kept:
+class StoredDecision:
     """An answer that holds for the champion and the limits it was given against.
 
     Attributes:
         agreed: Whether the version may become champion.
         reason: Why, in one sentence.
-        against: The champion's version, or `NOBODY`.
+        against: The champion's version, or `NO_CHAMPION`.
         limits: The gate's limits then.
         by: "gate", or the person who overruled it.
     """
@@ -36,26 +36,28 @@ class Kept:
     by: str = "gate"
 
 
-def new_decision(settings: Settings, champion: str | None, *, agreed: bool, reason: str, by: str = "gate") -> Kept:
+def new_decision(
+    settings: Settings, champion: str | None, *, agreed: bool, reason: str, by: str = "gate"
+) -> StoredDecision:
     """A decision for the champion and the limits of now."""
-    return Kept(agreed, reason, champion or NOBODY, dataclasses.asdict(settings.gate), by)
+    return StoredDecision(agreed, reason, champion or NO_CHAMPION, dataclasses.asdict(settings.gate), by)
 
 
-def kept_decision(settings: Settings, version: Version, champion: str | None) -> Kept | None:
+def stored_decision(settings: Settings, version: Version, champion: str | None) -> StoredDecision | None:
     """The decision on a version, where it still holds: its champion is the same, and the limits are.
 
     That of a champion itself holds: it was taken against the one before.
     """
     try:
-        kept = Kept(**json.loads(version.tags[_DECISION]))
+        kept = StoredDecision(**json.loads(version.tags[_DECISION]))
     except (KeyError, TypeError, ValueError):
         return None
-    if champion != version.version and kept.against != (champion or NOBODY):
+    if champion != version.version and kept.against != (champion or NO_CHAMPION):
         return None
     return kept if kept.limits == dataclasses.asdict(settings.gate) else None
 
 
-def write_decision(settings: Settings, version: str, kept: Kept, title: str, text: str) -> None:
+def write_decision(settings: Settings, version: str, kept: StoredDecision, title: str, text: str) -> None:
     """Keeps a decision on a version, and shows it in its description.
 
     Args:
@@ -85,7 +87,7 @@ def is_decided(version: Version) -> bool:
     return "bincount.promoted" in version.tags
 
 
-def write_outcome(settings: Settings, version: Version, *, promoted: bool, reason: str) -> None:
+def write_result(settings: Settings, version: Version, *, promoted: bool, reason: str) -> None:
     """Notes on a version and on its run what came of it in the end."""
     tags = {"bincount.promoted": str(promoted).lower(), "bincount.reason": reason}
     model_registry.describe(settings, version.version, tags=tags)

@@ -98,16 +98,16 @@ def _fetch(settings: Settings, run_id: str, folder: Path) -> None:
 
 Golden = list[tuple[str, bytes, dict]]
 
-BFLOAT16 = "bincount.bfloat16"
+BFLOAT16_TAG = "bincount.bfloat16"
 """Tag of a version: whether it may be served in bfloat16 ("true" or "false"); absent where that was not tried."""
 
 
-def within_of(version: Version) -> float:
+def tolerance_of(version: Version) -> float:
     """How far a version's served probabilities may be from the offline ones."""
-    return SAME_WITHIN_BFLOAT16 if version.tags.get(BFLOAT16) == "true" else SAME_WITHIN
+    return SAME_WITHIN_BFLOAT16 if version.tags.get(BFLOAT16_TAG) == "true" else SAME_WITHIN
 
 
-def wrong_with(url: str, golden: Golden, *, token: str | None, timeout_s: float, within: float) -> str | None:
+def find_wrong_answer(url: str, golden: Golden, *, token: str | None, timeout_s: float, within: float) -> str | None:
     """Asks a server for golden bins, and about something that is no photo.
 
     Args:
@@ -115,7 +115,7 @@ def wrong_with(url: str, golden: Golden, *, token: str | None, timeout_s: float,
         golden: Id, photo and offline answer of each bin (`registry.golden`).
         token: What the server asks of its clients, None for nothing.
         timeout_s: How long to wait for one answer.
-        within: How far its probabilities may be from the offline ones (`within_of`).
+        within: How far its probabilities may be from the offline ones (`tolerance_of`).
 
     Returns:
         What is wrong with its answers, None where nothing is.
@@ -130,7 +130,7 @@ def wrong_with(url: str, golden: Golden, *, token: str | None, timeout_s: float,
         except (KeyError, TypeError):
             return f"bin {name} is answered with {answer!r:.200}."
         if not same:
-            return f"bin {name} should be {said(expected)}, and is answered with {said(answer)}."
+            return f"bin {name} should be {format_answer(expected)}, and is answered with {format_answer(answer)}."
     try:
         taken = count_bins(url, [b"no photo"], token=token, timeout_s=timeout_s)
     except DataError as refusal:
@@ -140,7 +140,7 @@ def wrong_with(url: str, golden: Golden, *, token: str | None, timeout_s: float,
     return f"what is no photo is answered with {taken!r:.200}."
 
 
-def said(answer: dict) -> str:
+def format_answer(answer: dict) -> str:
     """An answer in a few characters.
 
     Example:

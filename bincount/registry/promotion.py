@@ -6,9 +6,9 @@ import logging
 from dataclasses import asdict
 
 from bincount.errors import ConfigError
-from bincount.registry.decision import NOBODY, new_decision, write_decision, write_outcome
+from bincount.registry.decision import NO_CHAMPION, new_decision, write_decision, write_result
 from bincount.registry.gate import gate
-from bincount.registry.serving_check import check_serving, kept_check
+from bincount.registry.serving_check import check_serving, stored_check
 from bincount.settings import Settings
 from bincount.tracking import model_registry, runs
 from bincount.tracking.champion import ChampionChanged, champion_moves, move_champion, whoami
@@ -69,7 +69,7 @@ def promote(
                 raise
             _log.info("%s", error)
     _log.info("version %s: %s", model_version, sentence)
-    write_outcome(settings, version, promoted=promoted, reason=sentence)
+    write_result(settings, version, promoted=promoted, reason=sentence)
     runs.finish_run(settings, version.run_id)
     return {"promoted": promoted, "reason": sentence}
 
@@ -77,14 +77,14 @@ def promote(
 def _may(
     settings: Settings, model_version: str, champion: str | None, expected_champion: str | None
 ) -> tuple[bool, str]:
-    if expected_champion not in {None, champion or NOBODY} and champion != model_version:
-        other = champion or NOBODY
+    if expected_champion not in {None, champion or NO_CHAMPION} and champion != model_version:
+        other = champion or NO_CHAMPION
         sentence = f"it was approved against champion {expected_champion}, and the champion is {other} now"
         return False, f"Not promoted: {sentence}."
     decided = gate(settings, model_version=model_version)
     if not decided["agreed"] or champion == model_version:
         return decided["agreed"], decided["reason"]
-    checked = kept_check(model_registry.version_of(settings, model_version))
+    checked = stored_check(model_registry.version_of(settings, model_version))
     checked = checked or check_serving(settings, model_version=model_version)
     return (True, decided["reason"]) if checked["servable"] else (False, f"Not promoted: {checked['found']}.")
 
@@ -123,7 +123,7 @@ def reject(settings: Settings, *, model_version: str, reason: str | None = None,
     sentence = f"Not promoted: rejected by {actor}{f': {reason}' if reason else ''}."
     kept = new_decision(settings, champion, agreed=False, reason=sentence, by=actor)
     write_decision(settings, model_version, kept, "By hand", sentence)
-    write_outcome(settings, version, promoted=False, reason=sentence)
+    write_result(settings, version, promoted=False, reason=sentence)
     runs.finish_run(settings, version.run_id)
     _log.info("version %s: %s", model_version, sentence)
     return {"promoted": False, "reason": sentence}
@@ -173,7 +173,7 @@ def rollback(
     kept = new_decision(settings, target, agreed=False, reason=sentence, by=actor)
     write_decision(settings, champion, kept, "By hand", sentence)
     move_champion(settings, target, instead_of=champion, actor=actor, reason=reason or "rolled back")
-    write_outcome(settings, version, promoted=False, reason=sentence)
+    write_result(settings, version, promoted=False, reason=sentence)
     _log.info("version %s: %s", champion, sentence)
     return {"model_version": target, "instead_of": champion, "reason": sentence}
 

@@ -27,7 +27,7 @@ from typing import Any
 from bincount.client import request_of
 from bincount.errors import BincountError, DataError, StoreError
 from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16, same_answer
-from bincount.registry.golden import Golden, said
+from bincount.registry.golden import Golden, format_answer
 from bincount.serving.admission import Limits
 from bincount.serving.unix_socket_client import Wire
 from bincount.serving.validation import Guarded
@@ -154,7 +154,7 @@ async def _check(wire: Wire, golden: Golden, within: float) -> None:
             raise _Wrong(f"golden bin {name} must be answered, got HTTP {answer.status}.")
         (got,) = json.loads(answer.body)["predictions"]
         if not same_answer(expected, got, within=within):
-            raise _Wrong(f"golden bin {name} must be {said(expected)}, got {said(got)}.")
+            raise _Wrong(f"golden bin {name} must be {format_answer(expected)}, got {format_answer(got)}.")
     answer = await wire.ask("POST", "/invocations", request_of([b"no photo"])[0])
     if answer.status != 400:
         raise _Wrong(f"what is no photo must get HTTP 400, got {answer.status}.")

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from bincount.counts import Counts
 from bincount.errors import ConfigError, DataError
 from bincount.mismatch.calibration import FILE, Calibration
-from bincount.mismatch.conformal import bounds_of, distances_of, scores_of, thresholds_of
+from bincount.mismatch.conformal import bounds_of, conformal_scores, distances_of, thresholds_of
 
 FIVE = Counts.parse("1-5")
 
@@ -18,7 +18,7 @@ def test_scores_by_hand():
     """0.1 0.2 0.4 0.2 0.1: the middle of each count lies at 0.05, 0.2, 0.5, 0.8, 0.95."""
     p = np.array([[0.1, 0.2, 0.4, 0.2, 0.1]])
     np.testing.assert_allclose(distances_of(p)[0], [0.45, 0.3, 0, 0.3, 0.45])
-    scores = scores_of(np.repeat(p, 3, 0), np.array([1, 1, 4]), ["a", "a", "b"])
+    scores = conformal_scores(np.repeat(p, 3, 0), np.array([1, 1, 4]), ["a", "a", "b"])
     assert [[len(group) for group in groups] for groups in scores] == [[], [2], [], [], [1]]
     assert 0.45 <= scores[4][0][0] <= 0.450001
 
@@ -75,7 +75,7 @@ def test_coverage_over_groups_per_count():
     """One new bin of a new group, many times: held by its set as often as stated, for every count."""
     rng, covered = np.random.default_rng(0), [[] for _ in range(5)]
     for _ in range(60):
-        thresholds, pooled = thresholds_of(scores_of(*drawn(rng, 400)), alpha=0.1)
+        thresholds, pooled = thresholds_of(conformal_scores(*drawn(rng, 400)), alpha=0.1)
         assert not pooled
         p, truth, _ = drawn(rng, 400, per_group=1)
         low, high = bounds_of(p, thresholds)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bincount.counts import Counts
-from bincount.mismatch.likelihood import Counted, tempered
-from bincount.mismatch.posterior import errors_of, variance_of
+from bincount.mismatch.likelihood import CountedBins, apply_temperature
+from bincount.mismatch.posterior import error_table, posterior_of
 from bincount.outcomes.error_rate import binomial_interval, estimate_error_rate
 from bincount.outcomes.recalibration import fit_temperature
 from tests.simulated import chosen, simulate
@@ -17,7 +17,7 @@ EVEN = np.full(2, 0.5)
 def of_two(shown, recorded, counted):
     """Bins of a model for 1 and 2 items that says `shown` of 1 item."""
     shown = np.asarray(shown, dtype=float)
-    return Counted(np.column_stack([shown, 1 - shown]), np.asarray(recorded), np.asarray(counted), TWO, EVEN)
+    return CountedBins(np.column_stack([shown, 1 - shown]), np.asarray(recorded), np.asarray(counted), TWO, EVEN)
 
 
 def test_without_photos_the_interval_is_the_one_of_jeffreys():
@@ -44,7 +44,7 @@ def test_evidence_by_hand():
 
 def test_the_evidence_is_that_of_the_worklist():
     bins = simulate(3, bins=50, rate=0.2)
-    variance = variance_of(bins.probabilities, bins.recorded, FIVE, bins.prior)
+    variance = posterior_of(bins.probabilities, bins.recorded, FIVE, bins.prior)
     assert np.exp(bins.log_evidence(1)) == pytest.approx(variance.evidence)
 
 
@@ -57,23 +57,23 @@ def test_a_likelihood_by_hand():
 def test_which_count_was_found_says_more_than_that_it_was_another():
     """Recorded 3 of 1-5 and found 1, by the pattern of errors; the model sees nothing, so it is the pattern's."""
     even = np.full((1, 5), 0.2)
-    pattern = errors_of(3, FIVE)[:2].sum(axis=0)
-    bins = Counted(even, np.array([3]), np.array([1]), FIVE, even[0])
-    assert np.exp(bins.which(1)) == pytest.approx(pattern[0])
+    pattern = error_table(3, FIVE)[:2].sum(axis=0)
+    bins = CountedBins(even, np.array([3]), np.array([1]), FIVE, even[0])
+    assert np.exp(bins.log_count_given_error(1)) == pytest.approx(pattern[0])
     assert bins.log_evidence(1) == pytest.approx(0)
 
 
 def test_what_no_class_holds_was_wrong_and_no_more():
     even = np.full((2, 5), 0.2)
-    bins = Counted(even, np.array([3, 3]), np.array([0, 17]), FIVE, even[0])
+    bins = CountedBins(even, np.array([3, 3]), np.array([0, 17]), FIVE, even[0])
     assert bins.wrong.all()
-    assert bins.which(1).tolist() == [0, 0]
+    assert bins.log_count_given_error(1).tolist() == [0, 0]
 
 
 def test_within_an_open_class_a_record_may_be_wrong():
     many = np.zeros((1, 7))
     many[0, 6] = 1
-    bins = Counted(many, np.array([50]), np.array([40]), OPEN, np.full(7, 1 / 7))
+    bins = CountedBins(many, np.array([50]), np.array([40]), OPEN, np.full(7, 1 / 7))
     assert bins.wrong.all()
     assert np.isfinite(bins.log_likelihood(1, -3.0)).all()
 
@@ -157,15 +157,16 @@ def test_a_model_that_is_calibrated_is_left_alone(how):
     if how == "worst":
         classes = counted.counted - 1
         plain = {
-            each: np.log(tempered(counted.probabilities, each)[np.arange(500), classes]).sum() for each in (1, 2, 4)
+            each: np.log(apply_temperature(counted.probabilities, each)[np.arange(500), classes]).sum()
+            for each in (1, 2, 4)
         }
         assert max(plain, key=plain.get) == 4
 
 
 def test_tempering_keeps_the_order_and_one_changes_nothing():
     shown = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]])
-    assert tempered(shown, 1.0) is shown
+    assert apply_temperature(shown, 1.0) is shown
     for temperature in (0.5, 3):
-        made = tempered(shown, temperature)
+        made = apply_temperature(shown, temperature)
         assert made.sum(axis=1) == pytest.approx(1)
         assert (made.argsort(axis=1)[0] == shown.argsort(axis=1)[0]).all()

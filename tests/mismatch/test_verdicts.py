@@ -9,7 +9,7 @@ from bincount.counts import Counts
 from bincount.errors import DataError
 from bincount.mismatch.answer import answer_of, answers_of, same_answer
 from bincount.mismatch.calibration import Calibration
-from bincount.mismatch.verdicts import judge_records, recorded_of
+from bincount.mismatch.verdicts import compare_records, recorded_of
 
 FIVE, OPEN = Counts.parse("1-5"), Counts.parse("0-5+")
 
@@ -37,7 +37,7 @@ EVEN = [0.2] * 5
     ],
 )
 def test_verdicts(p, recorded, verdict, direction, low, high):
-    judged = judge_records(np.array([p]), np.array([recorded]), calibrated())
+    judged = compare_records(np.array([p]), np.array([recorded]), calibrated())
     assert (judged.verdict, judged.direction) == ([verdict], [direction])
     assert (judged.low[0], judged.high[0]) == (low, high)
     assert np.isnan(judged.probability[0]) == (verdict == "not_countable")
@@ -46,7 +46,7 @@ def test_verdicts(p, recorded, verdict, direction, low, high):
 def test_a_temperature_weighs_the_record_and_leaves_the_bounds():
     """Sure of 2, recorded 4, then half as sure: the record is less probably wrong, and as far outside."""
     sure, less = (
-        judge_records(np.array([SURE_OF_2]), np.array([4]), calibrated(), temperature=each) for each in (1.0, 2.0)
+        compare_records(np.array([SURE_OF_2]), np.array([4]), calibrated(), temperature=each) for each in (1.0, 2.0)
     )
     assert less.probability[0] < sure.probability[0]
     assert (less.low, less.high, less.verdict) == (sure.low, sure.high, sure.verdict) == ([2], [2], ["mismatch"])
@@ -55,7 +55,7 @@ def test_a_temperature_weighs_the_record_and_leaves_the_bounds():
 def test_with_an_open_class_nothing_is_outside():
     empty = [0.97, 0.005, 0.005, 0.005, 0.005, 0.005, 0.005]
     for recorded in (1, 6, 60):
-        judged = judge_records(np.array([empty]), np.array([recorded]), calibrated(OPEN))
+        judged = compare_records(np.array([empty]), np.array([recorded]), calibrated(OPEN))
         assert judged.verdict == ["mismatch"]
         assert judged.direction == ["fewer"]
         assert judged.probability[0] > 0.07

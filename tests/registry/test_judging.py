@@ -280,11 +280,11 @@ def test_register_keeps_what_the_calibration_part_says_with_the_model(settings, 
 
 def test_a_version_carries_what_its_test_photos_were_like(settings, run_id, tmp_path):
     """One registered before there was a reference gets none by itself; evaluated again it is registered anew."""
-    from bincount.evaluate.drift_baseline import FILE, Reference
+    from bincount.evaluate.drift_baseline import FILE, DriftBaseline
 
     folder = settings.run(run_id) / "model"
     before = register(settings, run_id=run_id)["model_version"]
-    kept = Reference.read(model_registry.fetch_model(settings, before, tmp_path))
+    kept = DriftBaseline.read(model_registry.fetch_model(settings, before, tmp_path))
     assert {each.number for each in kept.histograms.values()} == {len(read_evaluation(settings, run_id)[1])}
     assert len(kept.center) == 4
     assert kept.histograms["recorded"].mean == pytest.approx(3, abs=0.5)
@@ -293,7 +293,7 @@ def test_a_version_carries_what_its_test_photos_were_like(settings, run_id, tmp_
     with door(settings, "test") as client:
         client.delete_model_version_tag(model_registry.MODEL, before, "bincount.reference")
     evaluate(settings, run_id=run_id)
-    again = Reference.read(folder)
+    again = DriftBaseline.read(folder)
     assert again.histograms == kept.histograms
     after = register(settings, run_id=run_id)["model_version"]
     assert after != before

@@ -154,7 +154,7 @@ def test_an_approval_holds_for_the_champion_it_was_given_against(registered):
     promote(settings, model_version=first)
     second, third = register(against=first), register(against=first)
     promote(settings, model_version=second)
-    answer = promote(settings, model_version=third, against=first)
+    answer = promote(settings, model_version=third, expected_champion=first)
     assert (
         answer["reason"] == f"Not promoted: it was approved against champion {first}, and the champion is {second} now."
     )
@@ -178,11 +178,11 @@ def test_the_limits_come_from_the_environment():
 
 
 def test_a_version_that_failed_its_serving_check_is_not_promoted(registered):
-    from bincount.registry.serving_check import keep_check
+    from bincount.registry.serving_check import store_check
 
     settings, register = registered
     version = register()
-    keep_check(settings, version, servable=False, found="served, it is refused: bin 3 should be 2")
+    store_check(settings, version, servable=False, found="served, it is refused: bin 3 should be 2")
     assert (
         promote(settings, model_version=version)["reason"] == "Not promoted: served, it is refused: bin 3 should be 2."
     )
@@ -194,12 +194,12 @@ def test_a_version_that_failed_its_serving_check_is_not_promoted(registered):
 AT_ONCE = """
 import json, sys, time
 from bincount.errors import StoreError
-from bincount.edge import champion, registry
+from bincount.tracking import champion, model_registry
 from bincount.settings import Settings
 from bincount.registry.promotion import promote
 
 settings, version, how = Settings.from_env(), sys.argv[1], sys.argv[2]
-registry.alias(settings, "champion")
+model_registry.alias(settings, "champion")
 print("ready", flush=True)
 time.sleep(max(0, float(sys.stdin.readline()) - time.time()))
 try:
