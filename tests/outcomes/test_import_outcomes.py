@@ -105,7 +105,7 @@ def test_what_counting_every_bin_found(fresh, tmp_path):
     assert answer["error_rate"]["outcomes"] == 60
     assert 0 < answer["error_rate"]["low"] < 4 / 60 < answer["error_rate"]["high"] < 0.3
     assert answer["recalibration"] == {"outcomes": 60, "needed": 200, "used": False}
-    assert any("Not enough to recalibrate: it takes 200" in line for line in answer["says"])
+    assert any("Not enough outcomes to recalibrate: it needs 200" in line for line in answer["says"])
 
 
 def test_the_first_of_the_list_against_other_orders(fresh, tmp_path):
@@ -121,10 +121,8 @@ def test_the_first_of_the_list_against_other_orders(fresh, tmp_path):
         assert 0 < low < middle < high <= 10
     assert answer["cost"]["spent"] == 10.0
     assert answer["cost"]["against_random"][0] == pytest.approx(10 * (found - gained["at_random"][0]), abs=0.02)
-    assert any(line.startswith("Not enough for the next run: it takes 30") for line in answer["says"])
-    assert any(
-        line.startswith("100% of the judged bins that were counted are among the first 10") for line in answer["says"]
-    )
+    assert any(line.startswith("Not enough outcomes for the next run: it needs 30") for line in answer["says"])
+    assert any(line.startswith("100% of the counted bins are among the first 10") for line in answer["says"])
 
 
 def test_the_same_again_changes_nothing(fresh, tmp_path):
@@ -175,9 +173,9 @@ def test_two_who_differ_at_the_same_time_are_left_out_until_somebody_decides(fre
         ([("10000", -1, DAY, "")], "line 2: counted must be a whole number from 0 to 100000, got '-1'"),
         ([("10000", 2.5, DAY, "")], "line 2: counted must be a whole number from 0 to 100000, got '2.5'"),
         ([("10000", 3, "20.11.26", "")], "line 2: when must be a date or time"),
-        ([("10000", 3, DAY, ""), ("10000", 4, DAY, "")], "line 3: each bin must stand there once a day"),
-        ([("10000", 3, DAY, ""), ("523", 3, DAY, "")], "line 3: id must stand on the worklist, got '523'"),
-        ([], "must hold at least one count, got none"),
+        ([("10000", 3, DAY, ""), ("10000", 4, DAY, "")], "line 3: each bin must occur once a day"),
+        ([("10000", 3, DAY, ""), ("523", 3, DAY, "")], "line 3: id must be on the worklist, got '523'"),
+        ([], "must have at least one count, got none"),
     ],
 )
 def test_a_row_that_is_wrong_is_named_and_none_is_taken(fresh, tmp_path, rows, words):
@@ -189,15 +187,15 @@ def test_a_row_that_is_wrong_is_named_and_none_is_taken(fresh, tmp_path, rows, w
 
 def test_a_file_without_end_is_refused_early(fresh, tmp_path, monkeypatch):
     settings, worklist, there = fresh
-    monkeypatch.setattr("bincount.outcomes.import_outcomes._MOST_ROWS", 3)
-    with pytest.raises(DataError, match=r"counts\.csv: must hold at most 3 counts, got more\. Split the file"):
+    monkeypatch.setattr("bincount.outcomes.import_outcomes._MAX_ROWS", 3)
+    with pytest.raises(DataError, match=r"counts\.csv: must have at most 3 counts, got more\. Split the file"):
         bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
     assert not files_of(settings)
 
 
 def test_titles_that_are_missing(fresh, tmp_path):
     settings, worklist, _ = fresh
-    with pytest.raises(DataError, match=r"must have one column 'when', got 0 .*: id, counted, when and, if"):
+    with pytest.raises(DataError, match=r"must have one column 'when', got 0 .*: id, counted, when and, optionally,"):
         bring(settings, worklist, tmp_path / "counts.csv", [("10000", 3)], TITLES[:2])
 
 
@@ -228,7 +226,7 @@ def test_what_is_no_worklist_is_told(fresh, tmp_path):
     with pytest.raises(DataError, match="must be as `bincount reconcile` wrote it"):
         bring(settings, changed, tmp_path / "counts.csv", rows)
     (changed / "summary.json").write_text("{}")
-    with pytest.raises(ConfigError, match="got an older one"):
+    with pytest.raises(ConfigError, match="got a worklist of an earlier release"):
         bring(settings, changed, tmp_path / "counts.csv", rows)
     (changed / "summary.json").write_text("{")
     with pytest.raises(DataError, match=r"summary\.json: must be JSON"):
@@ -242,7 +240,7 @@ def test_what_was_kept_and_damaged_since_is_told(fresh, tmp_path):
     bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
     (path,) = settings.outcomes.glob("*.jsonl")
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match="must hold what its name is the digest of"):
+    with pytest.raises(DataError, match="must have the digest in its name"):
         bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
 
 
@@ -250,8 +248,36 @@ def test_a_workspace_that_cannot_be_written(fresh, tmp_path):
     settings, worklist, there = fresh
     settings.workspace.mkdir()
     settings.outcomes.write_text("a file")
-    with pytest.raises(ConfigError, match="must be writable and have room"):
+    with pytest.raises(ConfigError, match="must be writable with free disk space"):
         bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
+
+
+def test_ids_whose_zeros_a_spreadsheet_dropped_are_refused(tmp_path):
+    """Some of the shortened ids are on the worklist by accident, as other bins."""
+    settings = Settings(tmp_path / "data", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
+    there = {"00812": 1, "00813": 2, "00814": 3, "812": 4, "814": 5}
+    worklist = write_worklist(tmp_path / "worklist", there, there)
+    for shortened in (["812", "813", "814"], ["813"], ["813", "814"]):
+        with pytest.raises(DataError, match=r"^counts\.csv: ids must be .*'813' \(the source has '00813'\).* as text"):
+            bring(settings, worklist, tmp_path / "counts.csv", [(bin_id, 3, DAY, "") for bin_id in shortened])
+    assert not files_of(settings)
+    answer = bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
+    assert answer["counted"]["bins"] == 5
+
+
+def test_evenings_and_recounts_by_the_file_s_clock(fresh, tmp_path):
+    settings, worklist, there = fresh
+    rows = [
+        ("10000", 9, "2026-11-19T23:30-06:00", "Ada"),
+        ("10000", 8, "2026-11-20T05:00-06:00", "Bo"),  # the same day in UTC
+        ("10001", 9, "2026-11-20T06:00-06:00", "Ada"),
+        ("10001", there["10001"], "2026-11-20T13:00-06:00", "Ada"),  # the recount of the same day
+        ("10002", 9, "2026-11-19T22:00-06:00", "Bo"),
+        ("10002", there["10002"], "2026-11-20", "Bo"),  # the next day, though 00:00 UTC of it is earlier
+    ]
+    answer = bring(settings, worklist, tmp_path / "counts.csv", rows)
+    assert answer["outcomes"] == {"read": 6, "new": 6, "kept": 6}
+    assert (answer["superseded"], answer["counted"]["bins"], answer["counted"]["wrong"]) == (3, 3, 1)
 
 
 def command(settings, file, worklist):
