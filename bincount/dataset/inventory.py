@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from bincount.dataset.ids import check_padding, counterpart_of
 from bincount.dataset.metadata import LARGEST_COUNT, is_bin_id
 from bincount.dataset.number_format import AmbiguousNumberError, number_of
 from bincount.dataset.table_reader import Columns, TableReader, text_of
@@ -105,6 +106,33 @@ def count_of(value: object, *, where: str, column: str, mark: str | None = None)
     if number is None or not 0 <= number <= LARGEST_COUNT or number != int(number):
         return None
     return int(number)
+
+
+def check_id_spelling(table: TableReader, ids: Collection[str], existing: Collection[str], *, zeros: bool) -> None:
+    """Refuses a file whose ids may have lost their leading zeros in a spreadsheet.
+
+    Beside ids that exist only in their other spelling, a CSV is refused in which no id has leading zeros while the
+    source has the padded counterparts of most: nothing shows which bins are meant. A parquet file's ids are text.
+
+    Args:
+        table: The file.
+        ids: Its ids, or a sample of them.
+        existing: Those of `ids` and of their counterparts that exist in the source.
+        zeros: Whether any id of the file has leading zeros.
+
+    Raises:
+        DataError: If it is refused.
+    """
+    check_padding(ids, existing, table.name)
+    pairs = [(bin_id, other) for bin_id in ids if (other := counterpart_of(bin_id)) and not bin_id.startswith("0")]
+    both = [(bin_id, other) for bin_id, other in pairs if other in existing]
+    if not zeros and not table.is_parquet and 2 * len(both) > len(pairs):
+        examples = ", ".join(f"{bin_id!r} (the source has {other!r}, too)" for bin_id, other in both[:3])
+        raise DataError(
+            f"{table.name}: ids must show which bins they name, got none with leading zeros: {examples}. 523 and 00523 "
+            "are different bins. Spreadsheets drop leading zeros: format the column as text before the file is opened "
+            "or imported. If the ids are right, write the file as parquet with ids as text."
+        )
 
 
 def _recorded(value: object, where: str, mark: str | None) -> tuple[int | None, str]:

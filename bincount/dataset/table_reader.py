@@ -66,6 +66,7 @@ class TableReader:
         name: The file's name without its folder.
         header: The columns' titles.
         places: Positions of the known columns that the file has.
+        is_parquet: Whether it is a parquet file; its ids are text.
         digest: 16 hex digits of the SHA-256 of the file.
         blank_rows: Rows without any text that the last pass skipped.
     """
@@ -91,11 +92,11 @@ class TableReader:
             raise ConfigError(
                 f"{path}: must be a readable file, got {error.strerror!r}. Name a CSV or parquet."
             ) from None
-        self._is_parquet = start == b"PAR1"
+        self.is_parquet = start == b"PAR1"
         utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         self._encoding = "utf-16" if utf16 else "utf-8-sig"
         self._delimiter, self._hint_lines = ",", 0
-        self.header: Sequence[str] = self._parquet_header() if self._is_parquet else self._csv_header()
+        self.header: Sequence[str] = self._parquet_header() if self.is_parquet else self._csv_header()
         self.places = columns.places_in(self.header, name=self.name)
 
     def rows(self) -> Iterator[tuple[int, dict[str, object]]]:
@@ -105,7 +106,7 @@ class TableReader:
             DataError: If a row has more or fewer fields than the header, or the file is damaged.
         """
         self.blank_rows = 0
-        rows = self._parquet_rows() if self._is_parquet else self._csv_data()
+        rows = self._parquet_rows() if self.is_parquet else self._csv_data()
         for line, values in rows:
             yield line, {column: values[place] for column, place in self.places.items()}
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bincount.dataset.ids import check_padding
+from bincount.dataset.inventory import check_id_spelling
 from bincount.dataset.table_reader import TableReader
 from bincount.errors import ConfigError, DataError
 from bincount.files import write_whole
@@ -97,7 +97,7 @@ def _join(counts: dict[str, list[FileRow]], listed: Worklist, table: TableReader
         for row in page:
             ids.add(row.id)
             rows += [JoinedOutcome(row, each.outcome) for each in unmatched.pop(row.id, [])]
-    check_padding(counts, ids, table.name)
+    check_id_spelling(table, counts, ids, zeros=any(len(each) > 1 and each.startswith("0") for each in counts))
     if unmatched:
         first = next(iter(unmatched.values()))[0]
         raise DataError(

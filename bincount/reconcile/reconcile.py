@@ -204,7 +204,7 @@ def _judge(
 def _check_compared(state: ReconcileState, store: Store, table: TableReader) -> None:
     """Refuses a file whose missing photos show misspelled ids, or none of whose records has a verdict."""
     try:
-        check_ids(state, store, table.name, "photo_problem = 'photo is missing'")
+        check_ids(state, store, table, "photo_problem = 'photo is missing'")
         if not state.count("probability IS NOT NULL"):
             reasons = ", ".join(f"{reason} ({bins})" for reason, bins in not_judged(state).items())
             raise DataError(

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from bincount.dataset.candidates import list_candidates
-from bincount.dataset.ids import check_padding, counterpart_of
-from bincount.dataset.inventory import InventoryRow, inventory_rows
+from bincount.dataset.ids import counterpart_of
+from bincount.dataset.inventory import InventoryRow, check_id_spelling, inventory_rows
 from bincount.dataset.metadata import parse_metadata
 from bincount.dataset.rejection import BadObject
 from bincount.dataset.table_reader import TableReader
@@ -41,21 +41,21 @@ def load_table(work: ReconcileState, table: TableReader, store: Store) -> None:
         problems = work.tally("problem")
         found = f"{rows} rows, the first problem: {next(iter(problems))!r}" if problems else "no rows"
         raise DataError(f"{table.name}: must have at least one usable record, got {found}.")
-    check_ids(work, store, table.name)
+    check_ids(work, store, table)
     _log.info("%s: %s bins", table.name, f"{rows:,}")
 
 
-def check_ids(state: ReconcileState, store: Store, name: str, where: str = "has_photo") -> None:
+def check_ids(state: ReconcileState, store: Store, table: TableReader, where: str = "has_photo") -> None:
     """Compares the spelling of a file's ids with the source's, for at most 100 of them.
 
     Args:
         state: The bins.
         store: Where their photos are.
-        name: The file's name, for the message.
+        table: The file.
         where: Condition on the bins, in SQL.
 
     Raises:
-        DataError: If ids lost their leading zeros: `ids.check_padding`.
+        DataError: If ids lost their leading zeros: `inventory.check_id_spelling`.
         StoreError: If the source does not answer.
     """
     step = -(-state.count(where) // _MAX_IDS_CHECKED) or 1
@@ -65,7 +65,8 @@ def check_ids(state: ReconcileState, store: Store, name: str, where: str = "has_
     keys = (f"bin-images/{bin_id}.jpg" for bin_id in spellings)
     with closing(store.fetch(keys, workers=_WORKERS)) as answers:
         existing = {bin_id for bin_id, answer in zip(spellings, answers, strict=True) if answer.data is not None}
-    check_padding(ids, existing, name)
+    zeros = state.count("has_photo AND id LIKE '0_%'") > 0
+    check_id_spelling(table, ids, existing, zeros=zeros)
 
 
 def load_bucket(work: ReconcileState, store: Store) -> None:

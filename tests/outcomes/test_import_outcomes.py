@@ -260,6 +260,8 @@ def test_ids_whose_zeros_a_spreadsheet_dropped_are_refused(tmp_path):
     for shortened in (["812", "813", "814"], ["813"], ["813", "814"]):
         with pytest.raises(DataError, match=r"^counts\.csv: ids must be .*'813' \(the source has '00813'\).* as text"):
             bring(settings, worklist, tmp_path / "counts.csv", [(bin_id, 3, DAY, "") for bin_id in shortened])
+    with pytest.raises(DataError, match=r"none with leading zeros: '812' \(the source has '00812', too\)"):
+        bring(settings, worklist, tmp_path / "counts.csv", counts_of(there, ["812", "814"]))
     assert not files_of(settings)
     answer = bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
     assert answer["counted"]["bins"] == 5

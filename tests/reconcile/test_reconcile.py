@@ -255,7 +255,7 @@ def test_a_bin_that_stands_twice_is_refused(settings, model, source, out, tmp_pa
     assert not out.exists()
 
 
-def test_ids_whose_zeros_a_spreadsheet_dropped_are_refused(settings, model, out, tmp_path, caplog):
+def test_ids_whose_zeros_a_spreadsheet_dropped_are_refused(settings, model, out, tmp_path):
     folder = tmp_path / "both"
     for bin_id in ("00731", "00732", "00733", "731", "733"):
         write_bin(folder, bin_id, recorded=2, image=photo())
@@ -263,12 +263,15 @@ def test_ids_whose_zeros_a_spreadsheet_dropped_are_refused(settings, model, out,
     with pytest.raises(DataError, match=r"^stock\.csv: ids must be .*'732' \(the source has '00732'\).* as text"):
         reconcile(settings, source=str(folder), records=file, model=model, out=str(out))
     assert not out.exists()
-    file = write_records(tmp_path / "stock.csv", [("731", 2), ("733", 2)])
-    reconcile(settings, source=str(folder), records=file, model=model, out=str(out))
-    assert "stock.csv: no id has leading zeros, and the source holds '731' as well as '00731'" in caplog.text
-    file = write_records(tmp_path / "stock.csv", [("00731", 2), ("731", 2)])
-    reconcile(settings, source=str(folder), records=file, model=model, out=str(out))
-    assert len(read_lists(out)[0]) == 2
+    file = write_records(tmp_path / "stock.csv", [("731", 2), ("733", 2)])  # bins of the source both
+    with pytest.raises(DataError, match=r"none with leading zeros: '731' \(the source has '00731', too\).* as text"):
+        reconcile(settings, source=str(folder), records=file, model=model, out=str(out))
+    assert not list(settings.reconciles.glob("*.db"))
+    parquet.write_table(pyarrow.table({"id": ["731", "733"], "recorded": [2, 2]}), tmp_path / "stock.parquet")
+    file = write_records(tmp_path / "both.csv", [("00731", 2), ("731", 2)])
+    for records in (str(tmp_path / "stock.parquet"), file):  # ids that are text; and zeros that were kept
+        reconcile(settings, source=str(folder), records=records, model=model, out=str(out))
+        assert len(read_lists(out)[0]) == 2
 
 
 def test_a_misspelled_id_among_many_is_found_by_its_missing_photo(settings, model, out, tmp_path):
