@@ -1,12 +1,12 @@
-"""How fast records are held against photos, against what a user would write first.
+"""How fast records are compared with photos, against the loops that a user would write first.
 
     python -m benchmarks.reconcile [--bins 200] [--repeats 2] [--image-px 224] [--quick] [--json FILE]
 
-A model is trained on 200 real bins (frozen random ResNet50). Then, each in a process of its own and in an order that
-alternates between repeats: `bincount reconcile`, which ends with verdicts, lists and a report; a loop of Pillow and
-`model.predict` a photo, its answers sorted by pandas; and all photos in one array, predicted at once. Loading the
-model counts, importing libraries does not. The others end with a sorted CSV, judge nothing and cannot be resumed. Each
-also holds a single record against its photo, which says how much of its memory is there whatever the bins.
+A model is trained on 200 real bins (frozen random ResNet50). Then three programs run, each in its own process and in an
+order that alternates between repeats: `bincount reconcile`, which ends with verdicts, lists and a report; a loop of
+Pillow and `model.predict` per photo, its predictions sorted by pandas; and all photos in one array, predicted at once.
+Loading the model is timed, importing libraries is not. The others write a sorted CSV, without verdicts, and cannot be
+resumed. Each also compares a single record with its photo, which shows the memory that does not depend on the bins.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from benchmarks.measure import (
 )
 from benchmarks.stage import learning, run_stages, write_records
 
-OURS, LOOP, ARRAY = "bincount reconcile", "model.predict a photo, pandas", "all photos in one array, pandas"
+OURS, LOOP, ARRAY = "bincount reconcile", "model.predict per photo, pandas", "all photos in one array, pandas"
 
 
 def compare(source: Path, place: Path, *, learned: int, bins: int, repeats: int, image_px: int) -> dict:
-    """What each contender took, repeat by repeat."""
+    """Time and memory of each contender by repeat."""
     print(f"  training on {learned} bins ...", flush=True)
     _, model = run_stages(place, learning(source, bins=learned, image_px=image_px, trials=1, max_epochs=5))
     _, drawn = run_stages(place, {"ingest": {"source": str(source), "limit": bins}})
@@ -50,11 +50,11 @@ def compare(source: Path, place: Path, *, learned: int, bins: int, repeats: int,
 
     def run(contender: str, records: Path) -> Spent:
         if contender == OURS:
-            asked = {"source": str(source), "out": str(place / "worklist"), "records": str(records), "capacity": 50}
-            return run_stages(place, {"reconcile": {**asked, "model": model["model_uri"]}})[0]["reconcile"]
+            options = {"source": str(source), "out": str(place / "worklist"), "records": str(records), "capacity": 50}
+            return run_stages(place, {"reconcile": {**options, "model": model["model_uri"]}})[0]["reconcile"]
         task = ["--as", contender, str(folder), str(records), str(source), str(place / "sorted.csv")]
-        process, said = run_process([sys.executable, "-m", "benchmarks.reconcile", *task])
-        return Spent(*json.loads(said.splitlines()[-1]), process.peak_mb)
+        process, output = run_process([sys.executable, "-m", "benchmarks.reconcile", *task])
+        return Spent(*json.loads(output.splitlines()[-1]), process.peak_mb)
 
     runs: dict[str, list[Spent]] = {OURS: [], LOOP: [], ARRAY: []}
     for repeat in range(repeats):
@@ -70,8 +70,8 @@ def compare(source: Path, place: Path, *, learned: int, bins: int, repeats: int,
     }
 
 
-def take_part(contender: str, model: Path, records: Path, source: Path, out: Path) -> None:
-    """What a user would write; prints what it took."""
+def run_contender(contender: str, model: Path, records: Path, source: Path, out: Path) -> None:
+    """Runs the code that a user would write; prints its time."""
     import keras
     import pandas
     from PIL import Image
@@ -97,7 +97,7 @@ def take_part(contender: str, model: Path, records: Path, source: Path, out: Pat
 
 
 def ratios_of(found: dict) -> list[Ratio]:
-    """Ours against both others, in bins a second and in memory."""
+    """Speed and memory of `bincount reconcile` relative to both others."""
     ratios = []
     for other in (LOOP, ARRAY):
         faster = paired([one["wall_s"] for one in found[other]], [one["wall_s"] for one in found[OURS]])
@@ -110,7 +110,7 @@ def ratios_of(found: dict) -> list[Ratio]:
 
 
 def report(found: dict) -> str:
-    """What the ratios are made of."""
+    """The table of measurements."""
     lines = [
         f"{found['bins']:,} bins, {found['image_px']} px, ResNet50.",
         "",
@@ -124,8 +124,8 @@ def report(found: dict) -> str:
         lines.append(f"| {name} | {rates} | {spread(cpus)} | {spread(peaks, ',.0f')} | {single} |")
     lines += [
         "",
-        f"What `{OURS}` needs whatever the bins: TensorFlow and MLflow, the model, what the network computes with for",
-        "32 photos in both views, and the pixels of 256 photos at most. More bins add nothing (docs/log/reconcile.md).",
+        f"`{OURS}` needs memory for TensorFlow and MLflow, the model, the activations of 32 photos in both views, and",
+        "the pixels of at most 256 photos. More bins add nothing (docs/log/reconcile.md).",
     ]
     return "\n".join(lines)
 
@@ -139,7 +139,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.role:
         contender, *paths = options.role
-        return take_part(contender, *map(Path, paths))
+        return run_contender(contender, *map(Path, paths))
     here, learned = machine(), 200
     if options.quick:
         options.bins, options.repeats, options.image_px = 60, 1, 64
@@ -147,8 +147,8 @@ def main() -> None:
         bins_at(options.source, max(learned, options.bins), here) as source,
         tempfile.TemporaryDirectory(prefix="bench-reconcile-") as folder,
     ):
-        asked = {"bins": options.bins, "repeats": options.repeats, "image_px": options.image_px}
-        found = compare(source, Path(folder), learned=learned, **asked)
+        sizes = {"bins": options.bins, "repeats": options.repeats, "image_px": options.image_px}
+        found = compare(source, Path(folder), learned=learned, **sizes)
     return publish(options, ratios_of(found), report(found), found, here)
 
 

@@ -5,8 +5,8 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.mismatch.likelihood import CountedBins, apply_temperature
 from bincount.mismatch.posterior import error_table, posterior_of
-from bincount.outcomes.outcome_store import Kept, Outcome
-from bincount.outcomes.worklist_reader import Listed, Origin
+from bincount.outcomes.outcome_store import JoinedOutcome, Outcome
+from bincount.outcomes.worklist_reader import Origin, WorklistRow
 
 FIVE = Counts.parse("1-5")
 
@@ -51,6 +51,6 @@ def kept_rows(seed, worklist="w", bins=400, sureness=1.0, learned=False, version
     rows = []
     for row in range(bins):
         bin_id = f"{20_000 + 20 * row}"
-        listed = Listed(bin_id, row + 1, int(made.recorded[row]), tuple(made.probabilities[row].tolist()), learned)
-        rows.append(Kept(listed, Outcome(bin_id, "2026-11-20T00:00:00+00:00", int(made.counted[row]))))
+        listed = WorklistRow(bin_id, row + 1, int(made.recorded[row]), tuple(made.probabilities[row].tolist()), learned)
+        rows.append(JoinedOutcome(listed, Outcome(bin_id, "2026-11-20T00:00:00+00:00", int(made.counted[row]))))
     return origin, rows

@@ -1,36 +1,40 @@
-"""What the books say of bins, row by row of a file."""
+"""Inventory records: the count that is recorded for each bin, read from the rows of a file."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from bincount.dataset.ids import check_padding, counterpart_of
 from bincount.dataset.metadata import LARGEST_COUNT, is_bin_id
+from bincount.dataset.number_format import AmbiguousNumberError, number_of
+from bincount.dataset.table_reader import Columns, TableReader, text_of
 from bincount.errors import DataError
 
-_NAMES: Mapping[str, tuple[str, ...]] = {
-    "id": ("id", "bin_id", "bin"),
-    "recorded": ("recorded",),
-    "location": ("location",),
-    "unit_value": ("unit_value", "unit value"),
-}
-_NEEDED = ("id", "recorded")
-_WHOLE = re.compile(r"[+]?([0-9]{1,9})(?:\.0{1,9})?")
+RECORD_COLUMNS = Columns(
+    titles={
+        "id": ("id", "bin_id", "bin"),
+        "recorded": ("recorded",),
+        "location": ("location",),
+        "unit_value": ("unit_value", "unit value"),
+    },
+    required=("id", "recorded"),
+    numeric=("recorded", "unit_value"),
+)
 
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+|,[0-9]{1,2}|,[0-9]{4,})?(?:[eE][+-]?[0-9]{1,2})?")
+_MISSING = ("", "nan", "none", "null", "<na>")
 
 
 @dataclass(frozen=True, slots=True)
 class InventoryRow:
-    """One bin as the books have it.
+    """The record of one bin.
 
     Attributes:
-        id: The bin's id; text as it stands where it is none.
+        id: The bin's id; where it is none, the text as it is in the file.
         recorded: The recorded count, None where `problem` says why.
-        location: Where the bin is, "" where nothing is said.
-        unit_value: What one item is worth on average, None where the file has no such column.
-        problem: Why the row cannot be held against a photo, "" where it can.
+        location: Where the bin is, "" where it is unknown.
+        unit_value: Average value of an item, None where the file has no such column.
+        problem: Why the record cannot be compared with a photo, "" where it can.
     """
 
     id: str
@@ -41,102 +45,122 @@ class InventoryRow:
 
     @property
     def has_photo(self) -> bool:
-        """Whether there may be a photo to look at: the id names one."""
+        """Whether there may be a photo: the id is a valid one."""
         return is_bin_id(self.id)
 
 
-def columns_of(
-    header: Sequence[object],
-    *,
-    name: str,
-    names: Mapping[str, tuple[str, ...]] = _NAMES,
-    needed: Sequence[str] = _NEEDED,
-) -> dict[str, int]:
-    """Finds the columns of a file, one of records unless other columns are named.
-
-    Args:
-        header: Titles; capitals and spaces around them do not matter.
-        name: The file's name, for the message.
-        names: By column, the titles that mean it.
-        needed: Columns that must be there.
-
-    Returns:
-        Places of the columns that are there.
+def inventory_rows(table: TableReader) -> Iterator[InventoryRow]:
+    """Reads the rows of a file with `RECORD_COLUMNS`.
 
     Raises:
-        DataError: If a needed column is missing, or one stands twice.
-
-    Example:
-        >>> columns_of(["Recorded", "bin_id", "aisle"], name="stock.csv")
-        {'id': 1, 'recorded': 0}
+        DataError: As `row_of`, or if the file is damaged.
     """
-    titles = [str(title).strip().lower() for title in header]
-    found = {}
-    for column, known in names.items():
-        places = [place for place, title in enumerate(titles) if title in known]
-        if len(places) > 1 or (not places and column in needed):
-            others = " and ".join(other for other in names if other not in needed)
-            raise DataError(
-                f"{name}: must have one column {column!r}, got {len(places)} among {', '.join(titles)[:200]!r}. "
-                f"Name the columns in the first line: {', '.join(needed)} and, if you like, {others}."
-            )
-        if places:
-            found[column] = places[0]
-    return found
+    marks = table.decimal_marks()
+    for line, values in table.rows():
+        yield row_of(values, where=f"{table.name}, line {line}", marks=marks)
 
 
-def row_of(values: Mapping[str, object], *, where: str) -> InventoryRow:
-    """Reads one row. What is wrong with an id or a record is kept in it: every bin must be accounted for.
+def row_of(values: Mapping[str, object], *, where: str, marks: Mapping[str, str | None] | None = None) -> InventoryRow:
+    """Reads one row. A wrong id or record is kept with its problem: every bin must be accounted for.
 
     Args:
-        values: By column of `columns_of`; text, or numbers of a parquet file.
+        values: By column of `RECORD_COLUMNS`; text, or numbers of a parquet file.
         where: File and line, for the message.
+        marks: Decimal mark by column, as `TableReader.decimal_marks` finds it.
 
     Raises:
-        DataError: If `unit_value` is no number >= 0: a worth of nothing would hide the bin.
+        DataError: If `unit_value` is no number >= 0 (a value of nothing would hide the bin), or a number's mark
+            may be a decimal one or one between thousands.
     """
+    marks = marks or {}
     bin_id = text_of(values["id"])
-    recorded, problem = _recorded(values["recorded"])
+    recorded, problem = _recorded(values["recorded"], where, marks.get("recorded"))
     if not is_bin_id(bin_id):
         problem = "id is no bin's id"
-    unit_value = _value(values["unit_value"], where) if "unit_value" in values else None
+    unit_value = _unit_value(values["unit_value"], where, marks.get("unit_value")) if "unit_value" in values else None
     return InventoryRow(bin_id, recorded, text_of(values.get("location")), unit_value, problem)
 
 
-def text_of(value: object) -> str:
-    """A field's text without the spaces around it, "" where there is nothing."""
-    return "" if value is None else str(value).strip()
+def count_of(value: object, *, where: str, column: str, mark: str | None = None) -> int | None:
+    """The whole number from 0 to `LARGEST_COUNT` in a field, None where it holds anything else.
 
+    Args:
+        value: Text, or a number of a parquet file.
+        where: File and line, for the message.
+        column: The field's column, likewise.
+        mark: The column's decimal mark, None where it is not known.
 
-def count_of(value: object) -> int | None:
-    """The whole number from 0 to `LARGEST_COUNT` that a field holds, None where it holds anything else.
+    Raises:
+        DataError: If the number's mark may be a decimal one or one between thousands.
 
     Example:
-        >>> count_of(" 3.0 "), count_of("-1"), count_of("2.5"), count_of(True)
-        (3, None, None, None)
+        >>> [count_of(value, where="f", column="c") for value in (" 3.0 ", "-1", "2.5", True)]
+        [3, None, None, None]
     """
-    match = _WHOLE.fullmatch(text_of(value))
-    sound = match is not None and int(match[1]) <= LARGEST_COUNT and not isinstance(value, bool)
-    return int(match[1]) if match is not None and sound else None
+    if isinstance(value, str) and "e" in value.lower():
+        return None
+    try:
+        number = number_of(value, mark)
+    except AmbiguousNumberError as error:
+        raise _ambiguous(where, column, "whole number", error) from None
+    if number is None or not 0 <= number <= LARGEST_COUNT or number != int(number):
+        return None
+    return int(number)
 
 
-def _recorded(value: object) -> tuple[int | None, str]:
-    text, count = text_of(value), count_of(value)
-    if text in ("", "nan", "NaN", "None"):
+def check_id_spelling(table: TableReader, ids: Collection[str], existing: Collection[str], *, zeros: bool) -> None:
+    """Refuses a file whose ids may have lost their leading zeros in a spreadsheet.
+
+    Beside ids that exist only in their other spelling, a CSV is refused in which no id has leading zeros while the
+    source has the padded counterparts of most: nothing shows which bins are meant. A parquet file's ids are text.
+
+    Args:
+        table: The file.
+        ids: Its ids, or a sample of them.
+        existing: Those of `ids` and of their counterparts that exist in the source.
+        zeros: Whether any id of the file has leading zeros.
+
+    Raises:
+        DataError: If it is refused.
+    """
+    check_padding(ids, existing, table.name)
+    pairs = [(bin_id, other) for bin_id in ids if (other := counterpart_of(bin_id)) and not bin_id.startswith("0")]
+    both = [(bin_id, other) for bin_id, other in pairs if other in existing]
+    if not zeros and not table.is_parquet and 2 * len(both) > len(pairs):
+        examples = ", ".join(f"{bin_id!r} (the source has {other!r}, too)" for bin_id, other in both[:3])
+        raise DataError(
+            f"{table.name}: ids must show which bins they name, got none with leading zeros: {examples}. 523 and 00523 "
+            "are different bins. Spreadsheets drop leading zeros: format the column as text before the file is opened "
+            "or imported. If the ids are right, write the file as parquet with ids as text."
+        )
+
+
+def _recorded(value: object, where: str, mark: str | None) -> tuple[int | None, str]:
+    text, count = text_of(value), count_of(value, where=where, column="recorded", mark=mark)
+    if text.lower() in _MISSING:
         return None, "recorded count is missing"
     if count is None:
         return None, f"recorded count is no whole number from 0 to {LARGEST_COUNT}: {text[:20]}"
     return count, ""
 
 
-def _value(value: object, where: str) -> float:
-    text = text_of(value)
-    # A comma is a decimal one, unless it may as well set thousands apart.
-    sound = _NUMBER.fullmatch(text)
-    number = float(text.replace(",", ".")) if sound else -1
-    if not 0 <= number < 1e12:
+def _unit_value(value: object, where: str, mark: str | None) -> float:
+    try:
+        number = number_of(value, mark)
+    except AmbiguousNumberError as error:
+        raise _ambiguous(where, "unit_value", "number >= 0", error) from None
+    if number is None or not 0 <= number < 10**12:
         raise DataError(
-            f"{where}: unit_value must be a number >= 0, got {text[:40]!r}. "
+            f"{where}: unit_value must be a number >= 0, got {text_of(value)[:40]!r}. "
             "Fix it, or leave the column out: then every record counts the same."
         )
-    return number
+    return float(number)
+
+
+def _ambiguous(where: str, column: str, kind: str, error: AmbiguousNumberError) -> DataError:
+    digits = str(error)
+    thousands, decimal = digits.replace(".", "").replace(",", ""), digits.replace(",", ".")
+    return DataError(
+        f"{where}: {column} must be a {kind} whose decimal mark is certain, got {digits!r}: it may be {thousands} or "
+        f"{decimal}, and no other number of the file decides. Write {thousands}, or {decimal.rstrip('0').rstrip('.')}."
+    )

@@ -1,37 +1,88 @@
-"""Tables in files, row by row, whatever their size: CSV as spreadsheets write it, and parquet."""
+"""Rows of CSV files as spreadsheets write them, and of parquet files, whatever their size."""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import hashlib
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from bincount.dataset.number_format import decimal_mark_of, decimal_marks
 from bincount.errors import ConfigError, DataError
 
-_ROWS_AT_A_TIME = 10_000
+_BATCH_ROWS = 10_000
 _DELIMITERS = ",;\t|"
 
 
-class Table:
-    """A file with a header and rows.
+@dataclass(frozen=True)
+class Columns:
+    """The columns that a file may have.
+
+    Attributes:
+        titles: By column, the titles that mean it; "id" is one of the columns.
+        required: Columns that the file must have.
+        numeric: Columns of numbers.
+    """
+
+    titles: Mapping[str, tuple[str, ...]]
+    required: Sequence[str]
+    numeric: Sequence[str]
+
+    def places_in(self, header: Sequence[object], *, name: str) -> dict[str, int]:
+        """Positions of the columns that a header has; capitals and outer spaces of titles do not matter.
+
+        Raises:
+            DataError: If a required column is missing, or one is there twice.
+
+        Example:
+            >>> titles = {"id": ("id", "bin_id"), "recorded": ("recorded",)}
+            >>> columns = Columns(titles, required=("id", "recorded"), numeric=("recorded",))
+            >>> columns.places_in(["Recorded", "bin_id", "aisle"], name="stock.csv")
+            {'id': 1, 'recorded': 0}
+        """
+        header_titles = [str(title).strip().lower() for title in header]
+        found = {}
+        for column, known in self.titles.items():
+            places = [place for place, title in enumerate(header_titles) if title in known]
+            if len(places) > 1 or (not places and column in self.required):
+                optional = " and ".join(other for other in self.titles if other not in self.required)
+                raise DataError(
+                    f"{name}: must have one column {column!r}, got {len(places)} among "
+                    f"{', '.join(header_titles)[:200]!r}. "
+                    f"Name the columns in the first line: {', '.join(self.required)} and, optionally, {optional}."
+                )
+            if places:
+                found[column] = places[0]
+        return found
+
+
+class TableReader:
+    """A CSV or parquet file with a header and rows.
 
     Attributes:
         name: The file's name without its folder.
         header: The columns' titles.
+        places: Positions of the known columns that the file has.
+        is_parquet: Whether it is a parquet file; its ids are text.
         digest: 16 hex digits of the SHA-256 of the file.
+        blank_rows: Rows without any text that the last pass skipped.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: Columns) -> None:
         """Reads the header.
+
+        A CSV's separator is the one under which the required columns exist: a title may hold commas.
 
         Raises:
             ConfigError: If there is no such file.
-            DataError: If it is empty, neither text in UTF-8 or UTF-16 nor parquet, or its ids are numbers.
+            DataError: If it is empty, neither text in UTF-8 or UTF-16 nor parquet, lacks a column, or its ids are
+                numbers.
         """
-        self._path, self.name = path, path.name
+        self._path, self.name, self._columns = path, path.name, columns
+        self.blank_rows = 0
         try:
             with path.open("rb") as file:
                 self.digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -41,21 +92,39 @@ class Table:
             raise ConfigError(
                 f"{path}: must be a readable file, got {error.strerror!r}. Name a CSV or parquet."
             ) from None
-        self._is_parquet = start == b"PAR1"
+        self.is_parquet = start == b"PAR1"
         utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         self._encoding = "utf-16" if utf16 else "utf-8-sig"
-        self.header: Sequence[str] = self._parquet_header() if self._is_parquet else self._first_line()
+        self._delimiter, self._hint_lines = ",", 0
+        self.header: Sequence[str] = self._parquet_header() if self.is_parquet else self._csv_header()
+        self.places = columns.places_in(self.header, name=self.name)
 
-    def rows(self) -> Iterator[tuple[int, Sequence[object]]]:
-        """Line number (of parquet the row's, from 1) and values of each row that is not blank.
+    def rows(self) -> Iterator[tuple[int, dict[str, object]]]:
+        """Line number (of parquet the row's, from 1) and values by known column of each row that is not blank.
 
         Raises:
             DataError: If a row has more or fewer fields than the header, or the file is damaged.
         """
-        if self._is_parquet:
-            yield from self._parquet_rows()
-            return
-        lines = self._lines()
+        self.blank_rows = 0
+        rows = self._parquet_rows() if self.is_parquet else self._csv_data()
+        for line, values in rows:
+            yield line, {column: values[place] for column, place in self.places.items()}
+
+    def decimal_marks(self) -> dict[str, str | None]:
+        """The decimal mark of each numeric column, from all rows; None where nothing shows it.
+
+        Raises:
+            DataError: As `rows` does.
+        """
+        proofs: dict[str, set[str]] = {column: set() for column in self._columns.numeric if column in self.places}
+        for _, values in self.rows():
+            for column, marks in proofs.items():
+                if mark := decimal_mark_of(values[column]):
+                    marks.add(mark)
+        return decimal_marks(proofs)
+
+    def _csv_data(self) -> Iterator[tuple[int, Sequence[str]]]:
+        lines = self._csv_rows()
         next(lines)
         for line, row in lines:
             if len(row) != len(self.header):
@@ -65,31 +134,56 @@ class Table:
                 )
             yield line, row
 
-    def _first_line(self) -> list[str]:
-        for _, titles in self._lines():
-            return titles
-        raise DataError(f"{self.name}: must have a line of titles, got an empty file. Write id,recorded.")
+    def _csv_header(self) -> Sequence[str]:
+        """Settles on a separator; where none gives the required columns, on the one that gives most titles."""
+        hint = self._excel_hint()
+        headers: dict[str, Sequence[str]] = {}
+        failure = None
+        for self._delimiter in [*hint, *_DELIMITERS]:
+            try:
+                _, header = next(self._csv_rows(), (0, None))
+            except DataError as error:
+                failure = failure or error
+                continue
+            if header is None:
+                raise DataError(f"{self.name}: must have a line of titles, got an empty file. Write id,recorded.")
+            with suppress(DataError):
+                self._columns.places_in(header, name=self.name)
+                return header
+            headers[self._delimiter] = header
+        if failure and not headers:
+            raise failure
+        self._delimiter = max(headers, key=lambda delimiter: len(headers[delimiter]))
+        return headers[self._delimiter]
 
-    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+    def _excel_hint(self) -> str:
+        """The separator in the line "sep=;" that Excel writes before the titles, "" where there is none."""
         try:
             with self._path.open(encoding=self._encoding, newline="") as file:
                 first = file.readline(1_000_000)
-                before = 0
-                if first.lower().startswith("sep="):  # Excel's own hint; the next line shows it, too
-                    first, before = file.readline(1_000_000), 1
-                delimiter = max(_DELIMITERS, key=first.count)
-                reader = csv.reader(itertools.chain([first], file), delimiter=delimiter, strict=True)
+        except UnicodeError:
+            return ""  # reading the titles says what is wrong
+        self._hint_lines = int(first.lower().startswith("sep="))
+        return first[4:5].strip("\r\n") if self._hint_lines else ""
+
+    def _csv_rows(self) -> Iterator[tuple[int, Sequence[str]]]:
+        try:
+            with self._path.open(encoding=self._encoding, newline="") as file:
+                for _ in range(self._hint_lines):
+                    file.readline()
+                reader = csv.reader(file, delimiter=self._delimiter, strict=True)
                 for row in reader:
-                    if any(field.strip() for field in row):
-                        yield reader.line_num + before, row
+                    if any(text.strip() for text in row):
+                        yield reader.line_num + self._hint_lines, row
+                    else:
+                        self.blank_rows += 1
         except UnicodeError:
             raise DataError(f"{self.name}: must be text in UTF-8, got something else. Save it as CSV UTF-8.") from None
         except csv.Error as error:
-            raise DataError(
-                f"{self.name}, line {reader.line_num + before}: must be CSV, got {error}. Fix it."
-            ) from None
+            line = reader.line_num + self._hint_lines
+            raise DataError(f"{self.name}, line {line}: must be CSV, got {error}. Fix it.") from None
 
-    def _parquet_header(self) -> list[str]:
+    def _parquet_header(self) -> Sequence[str]:
         import pyarrow
         from pyarrow import parquet
 
@@ -98,7 +192,7 @@ class Table:
         except (pyarrow.ArrowException, OSError) as error:
             raise self._damaged(error) from None
         for field in schema:
-            if field.name.strip().lower() in ("id", "bin_id", "bin") and not _is_text(field.type):
+            if field.name.strip().lower() in self._columns.titles["id"] and not _is_text(field.type):
                 raise DataError(
                     f"{self.name}: ids must be text, got {field.type}. "
                     "00523 and 523 are different bins; write the column as strings."
@@ -112,15 +206,23 @@ class Table:
         line = 0
         try:
             with parquet.ParquetFile(self._path) as file:
-                for batch in file.iter_batches(_ROWS_AT_A_TIME):
+                for batch in file.iter_batches(_BATCH_ROWS):
                     for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                         line += 1
-                        yield line, row
+                        if any(text_of(value) for value in row):
+                            yield line, row
+                        else:
+                            self.blank_rows += 1
         except (pyarrow.ArrowException, OSError) as error:
             raise self._damaged(error) from None
 
     def _damaged(self, error: Exception) -> DataError:
         return DataError(f"{self.name}: must be a whole parquet file, got {error}. Write it again.")
+
+
+def text_of(value: object) -> str:
+    """A field's text without the spaces around it, "" where there is nothing."""
+    return "" if value is None else str(value).strip()
 
 
 def _is_text(kind: object) -> bool:

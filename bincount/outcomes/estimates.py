@@ -1,4 +1,4 @@
-"""What the outcomes so far say of the books and of a model."""
+"""Error rate and model temperature, estimated from all outcomes of a source."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from bincount.counts import Counts
 from bincount.dataset.groups import block_of
 from bincount.mismatch.likelihood import CountedBins
 from bincount.mismatch.posterior import ERROR_RATE
-from bincount.outcomes.error_rate import ENOUGH_FOR_RATE, Share, rate_of
-from bincount.outcomes.outcome_store import Kept, Outcomes, settle
-from bincount.outcomes.recalibration import ENOUGH_TO_RECALIBRATE, refit
+from bincount.outcomes.error_rate import MIN_BINS_FOR_RATE, RateInterval, estimate_error_rate
+from bincount.outcomes.outcome_store import JoinedOutcome, OutcomeStore, latest_counts
+from bincount.outcomes.recalibration import MIN_BINS_TO_RECALIBRATE, fit_temperature
 from bincount.outcomes.worklist_reader import Origin
 from bincount.settings import Settings
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What counting taught.
+class Estimates:
+    """Estimates from outcomes.
 
     Attributes:
-        outcomes: How many counted bins it rests on: with a record and a photo, and none that a model learned from.
-        rate: How often records are wrong, None without any.
-        temperature: The model's most probable one beside this rate.
-        of_model: How many of these bins the model itself was asked about.
-        recalibrated: The temperature to use, 1 where nothing better is proved.
-        facts: `error_rate` and `recalibration` in JSON-ready figures.
+        outcomes: Number of counted bins used: with a record and a photo, and in no model's training data.
+        rate: How often records are wrong, None without outcomes.
+        rate_temperature: The model's most probable temperature at this rate.
+        model_outcomes: How many of these bins the model itself scored.
+        temperature: The temperature to use; 1 unless another increases the held-out likelihood.
+        facts: `error_rate` and `recalibration`, JSON-ready.
     """
 
     outcomes: int
-    rate: Share | None
+    rate: RateInterval | None
+    rate_temperature: float
+    model_outcomes: int
     temperature: float
-    of_model: int
-    recalibrated: float
     facts: dict
 
 
 @dataclass(frozen=True)
-class Assumed:
-    """What a reconciliation goes by.
+class JudgingParameters:
+    """Parameters with which a reconciliation computes its verdicts.
 
     Attributes:
         error_rate: Share of records that are wrong.
-        temperature: Of the model's probabilities, where a record is weighed against them.
-        facts: Both, and where they are from, for the summary.
+        temperature: Of the model's probabilities.
+        facts: Both and where they are from, for the summary.
     """
 
     error_rate: float
@@ -54,86 +54,95 @@ class Assumed:
     facts: dict
 
 
-def assume(settings: Settings, *, source: str, version: str, manifest: str, error_rate: float | None) -> Assumed:
-    """Decides on an error rate and a temperature: what is said comes first, then what counting taught.
+def choose_parameters(
+    settings: Settings, *, source: str, version: str, manifest: str, error_rate: float | None
+) -> JudgingParameters:
+    """Chooses error rate and temperature: a given rate first, then the estimate from outcomes, then the default.
 
     Args:
         settings: Where the outcomes are.
-        source: Where the photos are; other sources' records are wrong more or less often.
+        source: Where the photos are; error rates differ between sources.
         version: The model's version.
-        manifest: Digest of what it learned from.
-        error_rate: What the caller says, None for nothing.
+        manifest: Digest of the manifest that it was trained on.
+        error_rate: The rate given by the caller, if any.
 
     Raises:
-        DataError: If an outcome that was kept is damaged.
+        DataError: If a stored outcome is damaged.
     """
-    known = learn(Outcomes(settings.outcomes).read(), source=source, version=version, manifest=manifest)
+    stored = OutcomeStore(settings.outcomes).read()
+    estimates = estimate_from_outcomes(stored, source=source, version=version, manifest=manifest)
     if error_rate is not None:
-        said, rate = {"by": "--error-rate", "outcomes": 0}, error_rate
-    elif known.rate is not None and known.rate.is_known_by(known.outcomes):
-        rate = round(known.rate.estimate, 6)
-        said = {"by": "outcomes", "outcomes": known.outcomes, **_ends(known.rate)}
+        origin, rate = {"by": "--error-rate", "outcomes": 0}, error_rate
+    elif estimates.rate is not None and estimates.rate.is_usable(estimates.outcomes):
+        rate = round(estimates.rate.estimate, 6)
+        origin = {"by": "outcomes", "outcomes": estimates.outcomes, **_ends(estimates.rate)}
     else:
-        said, rate = {"by": "default", "outcomes": known.outcomes, "needed": ENOUGH_FOR_RATE}, ERROR_RATE
+        origin, rate = {"by": "default", "outcomes": estimates.outcomes, "needed": MIN_BINS_FOR_RATE}, ERROR_RATE
     facts = {
         "error_rate": rate,
-        "error_rate_from": said,
-        "temperature": known.recalibrated,
-        "recalibration": known.facts["recalibration"],
+        "error_rate_from": origin,
+        "temperature": estimates.temperature,
+        "recalibration": estimates.facts["recalibration"],
     }
-    return Assumed(rate, known.recalibrated, facts)
+    return JudgingParameters(rate, estimates.temperature, facts)
 
 
-def learn(kept: Mapping[Origin, Sequence[Kept]], *, source: str, version: str, manifest: str) -> Learned:
+def estimate_from_outcomes(
+    stored: Mapping[Origin, Sequence[JoinedOutcome]], *, source: str, version: str, manifest: str
+) -> Estimates:
     """Estimates error rate and temperature from the outcomes of a source.
 
-    A count that was imported for several worklists teaches once, of this
-    model if it was among those asked. Left out are bins that a model learned
-    from, since it believes their records too readily, and those whose record or photo it
-    could not judge. Neither depends on what was found, so neither bends the rate.
+    A count that was imported for several worklists is used once, with this
+    model's scores if it has any. Bins in a model's training data are left out, since
+    its probabilities are overconfident there, and so are bins without a verdict. Neither
+    depends on the count found, so neither biases the rate.
     """
     model = (version, manifest)
     origins = sorted(
-        (each for each in kept if each.source == source), key=lambda each: (_model(each) != model, each.worklist)
+        (each for each in stored if each.source == source), key=lambda each: (_model(each) != model, each.worklist)
     )
-    taken: set[tuple] = set()
-    pools: dict[tuple, list[Kept]] = {}
+    used: set[tuple] = set()
+    pools: dict[tuple, list[JoinedOutcome]] = {}
     for origin in origins:
-        for row in holding(kept[origin])[0]:
+        for row in settled_rows(stored[origin])[0]:
             count = (row.outcome.id, row.outcome.when, row.outcome.counted, row.listed.recorded)
-            if row.listed.probabilities is not None and not row.listed.learned and count not in taken:
-                taken.add(count)
+            if row.listed.probabilities is not None and not row.listed.in_training and count not in used:
+                used.add(count)
                 pools.setdefault((*_model(origin), origin.counts, origin.prior), []).append(row)
-    pooled = {key: counted_of(rows, key[2], key[3]) for key, rows in pools.items()}
-    rate, temperatures = rate_of(list(pooled.values())) if pooled else (None, [])
+    pooled = {key: counted_bins_of(rows, key[2], key[3]) for key, rows in pools.items()}
+    rate, temperatures = estimate_error_rate(list(pooled.values())) if pooled else (None, [])
     by_model = {key[:2]: temperature for key, temperature in zip(pooled, temperatures, strict=True)}
     own = next((key for key in pools if key[:2] == model), None)
-    of_model = len(pools[own]) if own else 0
-    recalibration: dict = {"outcomes": of_model, "needed": ENOUGH_TO_RECALIBRATE, "used": False}
-    recalibrated = 1.0
-    if own and of_model >= ENOUGH_TO_RECALIBRATE:
-        found = refit(pooled[own], [block_of(row.outcome.id) for row in pools[own]])
-        gain = [round(value, 5) for value in (found.gain, found.low, found.high)]
-        recalibrated = found.temperature if found.helps else 1.0
-        recalibration |= {"temperature": found.temperature, "gain": gain, "used": found.helps}
-    facts: dict = {"outcomes": len(taken), "needed": ENOUGH_FOR_RATE, "estimate": None, "used": False}
+    model_outcomes = len(pools[own]) if own else 0
+    recalibration: dict = {"outcomes": model_outcomes, "needed": MIN_BINS_TO_RECALIBRATE, "used": False}
+    temperature = 1.0
+    if own and model_outcomes >= MIN_BINS_TO_RECALIBRATE:
+        fit = fit_temperature(pooled[own], [block_of(row.outcome.id) for row in pools[own]])
+        gain = [round(value, 5) for value in (fit.gain, fit.low, fit.high)]
+        temperature = fit.temperature if fit.improves else 1.0
+        recalibration |= {"temperature": fit.temperature, "gain": gain, "used": fit.improves}
+    facts: dict = {"outcomes": len(used), "needed": MIN_BINS_FOR_RATE, "estimate": None, "used": False}
     if rate is not None:
-        facts |= {"estimate": round(rate.estimate, 6), **_ends(rate), "used": rate.is_known_by(len(taken))}
-    return Learned(
-        *(len(taken), rate, by_model.get(model, 1.0), of_model, recalibrated),
+        facts |= {"estimate": round(rate.estimate, 6), **_ends(rate), "used": rate.is_usable(len(used))}
+    return Estimates(
+        outcomes=len(used),
+        rate=rate,
+        rate_temperature=by_model.get(model, 1.0),
+        model_outcomes=model_outcomes,
+        temperature=temperature,
         facts={"error_rate": facts, "recalibration": recalibration},
     )
 
 
-def holding(rows: Iterable[Kept]) -> tuple[list[Kept], list[str]]:
-    """The rows whose count holds, and the ids of bins in conflict: `outcomes.outcome_store.settle`."""
+def settled_rows(rows: Iterable[JoinedOutcome]) -> tuple[list[JoinedOutcome], list[str]]:
+    """The row used for each bin, and the ids of bins in conflict (`outcome_store.latest_counts`)."""
     by_outcome = {row.outcome: row for row in rows}
-    held, conflicts = settle(by_outcome)
-    return [by_outcome[outcome] for outcome in held], conflicts
+    used, conflicts = latest_counts(by_outcome)
+    return [by_outcome[outcome] for outcome in used], conflicts
 
 
-def counted_of(rows: Sequence[Kept], counts: str, prior: Sequence[float]) -> CountedBins:
-    """Rows of one model that were judged, as arrays."""
+def counted_bins_of(rows: Sequence[JoinedOutcome], counts: str, prior: Sequence[float]) -> CountedBins:
+    """Rows of one model that have a verdict, as arrays."""
     return CountedBins(
         probabilities=np.asarray([row.listed.probabilities for row in rows], dtype=float),
         recorded=np.asarray([row.listed.recorded for row in rows]),
@@ -147,5 +156,5 @@ def _model(origin: Origin) -> tuple[str, str]:
     return origin.model_version, origin.manifest
 
 
-def _ends(share: Share) -> dict[str, float]:
-    return {"low": round(share.low, 6), "high": round(share.high, 6)}
+def _ends(rate: RateInterval) -> dict[str, float]:
+    return {"low": round(rate.low, 6), "high": round(rate.high, 6)}

@@ -1,127 +1,33 @@
-"""The outcomes that were brought back, for good: files that are only ever added."""
+"""Physical counts of bins: read from a file's rows, settled where several exist, and stored in append-only files."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 
 from bincount import locks
-from bincount.dataset.inventory import count_of, text_of
+from bincount.dataset.inventory import count_of
 from bincount.dataset.metadata import LARGEST_COUNT, is_bin_id
+from bincount.dataset.table_reader import Columns, TableReader, text_of
 from bincount.errors import ConfigError, DataError
 from bincount.files import write_whole
-from bincount.outcomes.worklist_reader import Listed, Origin
+from bincount.outcomes.worklist_reader import Origin, WorklistRow
+
+OUTCOME_COLUMNS = Columns(
+    titles={"id": ("id", "bin_id", "bin"), "counted": ("counted",), "when": ("when",), "by": ("by",)},
+    required=("id", "counted", "when"),
+    numeric=("counted",),
+)
 
 _FORMAT = "bincount-outcomes-1"
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A bin of a worklist and one count of it."""
-
-    listed: Listed
-    outcome: Outcome
-
-
-class Outcomes:
-    """A folder of outcomes; each file is named by the digest of what is in it.
-
-    A file holds what one import brought that was not there yet. It is written
-    beside and renamed, so it is there whole or not at all.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keeps other imports waiting, so that each sees what the one before has brought.
-
-        Raises:
-            ConfigError: If the folder cannot be written.
-        """
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(locks.alone(self._folder / ".lock", "outcomes"))
-                for left in self._folder.glob(".*.jsonl.*"):
-                    left.unlink()  # of an import that was killed while it wrote
-            except OSError as error:
-                raise ConfigError(
-                    f"{self._folder}: must be writable and have room, got {error}. Free some room, then import again."
-                ) from error
-            yield
-
-    def add(self, origin: Origin, rows: Sequence[Kept]) -> int:
-        """Adds what is not there yet, all or nothing; call it `alone`.
-
-        Returns:
-            How many rows were new.
-        """
-        there = {row.outcome for row in self.read().get(origin, [])}
-        new = sorted((row for row in rows if row.outcome not in there), key=lambda row: row.outcome)
-        if new:
-            encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-            lines = [{"format": _FORMAT, **asdict(origin)}, *(_line(row) for row in new)]
-            content = "".join(f"{encode(line)}\n" for line in lines).encode()
-            write_whole(self._folder / f"{_name(content)}.jsonl", [content])
-        return len(new)
-
-    def read(self) -> dict[Origin, list[Kept]]:
-        """All outcomes by worklist, each once.
-
-        Raises:
-            DataError: If a file is not what it was.
-        """
-        found: dict[Origin, dict[Outcome, Kept]] = {}
-        for path in sorted(self._folder.glob("[0-9a-f]*.jsonl")):
-            content = path.read_bytes()
-            if _name(content) != path.stem:
-                raise DataError(
-                    f"{path}: must hold what its name is the digest of, got {_name(content)}. "
-                    "Delete it, and import the counts again."
-                )
-            head, *lines = map(json.loads, content.splitlines())
-            del head["format"]
-            origin = Origin(**{**head, "prior": tuple(head["prior"])})
-            rows = found.setdefault(origin, {})
-            for line in lines:
-                row = _kept(line)
-                rows[row.outcome] = row
-        return {origin: list(rows.values()) for origin, rows in found.items()}
-
-
-def _name(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _line(row: Kept) -> dict:
-    return {**asdict(row.listed), **asdict(row.outcome)}
-
-
-def _kept(line: dict) -> Kept:
-    shown = line["probabilities"]
-    listed = Listed(
-        line["id"], line["place"], line["recorded"], None if shown is None else tuple(shown), line["learned"]
-    )
-    return Kept(listed, Outcome(line["id"], line["when"], line["counted"], line["by"]))
-
-
-NAMES: Mapping[str, tuple[str, ...]] = {
-    "id": ("id", "bin_id", "bin"),
-    "counted": ("counted",),
-    "when": ("when",),
-    "by": ("by",),
-}
-NEEDED = ("id", "counted", "when")
-"""Columns of an outcomes file, by the titles that mean them, and those that must be there."""
-
 _LONGEST_NAME = 200
-_TIME_ZONES = timedelta(days=1)
+_LARGEST_OFFSET = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -130,9 +36,9 @@ class Outcome:
 
     Attributes:
         id: The bin's id.
-        when: When it was counted, in UTC and ISO 8601, so that texts follow one another as times do.
-        counted: How many items there were.
-        by: Who counted, "" where nothing is said.
+        when: Time of the count, in UTC and ISO 8601, so that texts sort as times do.
+        counted: Number of items.
+        by: Who counted, "" if unknown.
     """
 
     id: str
@@ -141,103 +47,252 @@ class Outcome:
     by: str = ""
 
 
-def outcome_of(values: Mapping[str, object], *, where: str, now: datetime) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class JoinedOutcome:
+    """A bin of a worklist and one count of it."""
+
+    listed: WorklistRow
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A row of an outcomes file.
+
+    Attributes:
+        where: File and line.
+        outcome: The count.
+        day: Date of the count in the file's own time zone.
+        has_time: Whether the file says more than the date.
+    """
+
+    where: str
+    outcome: Outcome
+    day: date
+    has_time: bool
+
+
+def outcome_rows(table: TableReader, *, now: datetime) -> Iterator[FileRow]:
+    """Reads the rows of a file with `OUTCOME_COLUMNS`.
+
+    Raises:
+        DataError: As `row_of` and `zone_of`, or if the file is damaged.
+    """
+    marks = table.decimal_marks()
+    zone = zone_of(table)
+    for line, values in table.rows():
+        yield row_of(values, where=f"{table.name}, line {line}", now=now, mark=marks["counted"], zone=zone)
+
+
+def zone_of(table: TableReader) -> tzinfo:
+    """The time zone of the file's times without one: the offset of its other times, UTC if none has any.
+
+    Raises:
+        DataError: If some have none, and the others differ.
+    """
+    offsets: dict[timedelta | None, str] = {}
+    for line, values in table.rows():
+        found, _ = _time_of(values["when"])
+        if found is not None:
+            offsets.setdefault(found.utcoffset(), f"{table.name}, line {line}")
+    bare = offsets.pop(None, None)
+    if bare and len(offsets) > 1:
+        raise DataError(
+            f"{bare}: when must have a UTC offset, got none in a file whose other times have {len(offsets)} different "
+            "ones. Add it, such as 2026-11-20T14:05-05:00."
+        )
+    return next((timezone(offset) for offset in offsets if offset is not None), UTC)
+
+
+def row_of(
+    values: Mapping[str, object], *, where: str, now: datetime, mark: str | None = None, zone: tzinfo = UTC
+) -> FileRow:
     """Reads one row.
 
     Args:
-        values: By column of `NAMES`; text, or values of a parquet file.
+        values: By column of `OUTCOME_COLUMNS`; text, or values of a parquet file.
         where: File and line, for the message.
-        now: No count can be of later than a day from then (time zones differ).
+        now: The latest time of a count is a day later (time zones differ).
+        mark: Decimal mark of the column counted, None where it is not known.
+        zone: Time zone of dates and times without one.
 
     Raises:
-        DataError: If the row is not what it should be.
+        DataError: If a field is invalid.
 
     Example:
         >>> row = {"id": "00523", "counted": "3", "when": "2026-11-20", "by": "Ada"}
-        >>> outcome_of(row, where="counts.csv, line 2", now=datetime(2026, 11, 22, tzinfo=UTC))
+        >>> row_of(row, where="counts.csv, line 2", now=datetime(2026, 11, 22, tzinfo=UTC)).outcome
         Outcome(id='00523', when='2026-11-20T00:00:00+00:00', counted=3, by='Ada')
     """
     bin_id, by = text_of(values["id"]), text_of(values.get("by"))
     if not is_bin_id(bin_id):
         raise DataError(f"{where}: id must be a bin's id, got {bin_id[:40]!r}. Copy it from the worklist.")
-    counted = count_of(values["counted"])
+    counted = count_of(values["counted"], where=where, column="counted", mark=mark)
     if counted is None:
         raise DataError(
             f"{where}: counted must be a whole number from 0 to {LARGEST_COUNT}, "
             f"got {text_of(values['counted'])[:40]!r}. "
-            "Write the total of all items in the bin, or leave the row out if it was not counted."
+            "Write the total of all items in the bin, or remove the row if it was not counted."
         )
     if len(by) > _LONGEST_NAME:
         raise DataError(f"{where}: by must be a name of at most {_LONGEST_NAME} letters, got {len(by)}. Shorten it.")
-    when = _time(values["when"])
-    if when is None or when > now + _TIME_ZONES:
-        rule = (
-            "a date or time that is not in the future"
-            if when
-            else "a date or time such as 2026-11-20 or 2026-11-20T14:05"
-        )
-        raise DataError(f"{where}: when must be {rule}, got {text_of(values['when'])[:40]!r}. Fix it.")
-    return Outcome(bin_id, when.isoformat(timespec="seconds"), counted, by)
+    local, has_time = _time_of(values["when"])
+    rule = "a date or time such as 2026-11-20 or 2026-11-20T14:05"
+    with contextlib.suppress(OverflowError):  # a date at either end of the calendar
+        if local is not None:
+            local = local if local.tzinfo else local.replace(tzinfo=zone)
+            when = local.astimezone(UTC)
+            if when <= now + _LARGEST_OFFSET:
+                outcome = Outcome(bin_id, when.isoformat(timespec="seconds"), counted, by)
+                return FileRow(where, outcome, local.date(), has_time)
+            rule = "a date or time that is not in the future"
+    raise DataError(f"{where}: when must be {rule}, got {text_of(values['when'])[:40]!r}. Correct the row.")
 
 
-def gather(rows: Iterable[tuple[str, Outcome]]) -> dict[str, list[tuple[str, Outcome]]]:
-    """Collects the counts of one file by bin.
+def group_by_bin(rows: Iterable[FileRow]) -> dict[str, list[FileRow]]:
+    """Groups the counts of one file by bin.
 
-    A bin may stand there again with a later day: it was counted again. Twice
-    on one day is refused, for it may as well be two parts of one bin, whose counts would have to be summed.
-
-    Args:
-        rows: Each with its file and line.
-
-    Returns:
-        Rows as they came, by id.
+    A bin may occur again with another day or time: it was counted again, and the later count
+    replaces the earlier. Twice on one day without telling which came later is refused: the
+    two may be parts of one bin, whose counts would have to be summed.
 
     Raises:
-        DataError: If a bin stands twice on one day.
+        DataError: If the order of two counts of one bin and day is unknown.
     """
-    days: dict[tuple[str, str], str] = {}
-    found: dict[str, list[tuple[str, Outcome]]] = {}
-    for where, row in rows:
-        before = days.setdefault((row.id, row.when[:10]), where)
-        if before != where:
-            raise DataError(
-                f"{where}: each bin must stand there once a day with its total, got {row.id!r} again after {before}. "
-                "Sum the rows of one bin, or keep the count that holds."
-            )
-        found.setdefault(row.id, []).append((where, row))
+    found: dict[str, list[FileRow]] = {}
+    by_day: dict[tuple[str, date], list[FileRow]] = defaultdict(list)
+    for row in rows:
+        same_day = by_day[row.outcome.id, row.day]
+        for other in same_day:
+            if not (row.has_time and other.has_time) or row.outcome.when == other.outcome.when:
+                raise DataError(
+                    f"{row.where}: each bin must occur once a day, or with the time of each count, got "
+                    f"{row.outcome.id!r} again after {other.where}. "
+                    "Sum the rows of one bin, keep the right count, or add the times."
+                )
+        same_day.append(row)
+        found.setdefault(row.outcome.id, []).append(row)
     return found
 
 
-def settle(outcomes: Iterable[Outcome]) -> tuple[list[Outcome], list[str]]:
-    """Decides which count of each bin holds, in whatever order they came.
+def latest_counts(outcomes: Iterable[Outcome]) -> tuple[list[Outcome], list[str]]:
+    """The count of each bin that is used, in whatever order they were imported: the latest.
 
-    The latest does. If several at that very time differ, nobody can
-    tell: the bin is left out of every figure until a later count decides.
+    If several at that very time differ, the bin is in conflict, and left out of
+    every figure until a later count is imported.
 
     Returns:
-        The counts that hold, in the order of their ids, and the ids of the bins in conflict.
+        The counts used, by id, and the ids of the bins in conflict.
 
     Example:
         >>> early, late = Outcome("1", "2026-11-20T00:00:00+00:00", 3), Outcome("1", "2026-11-21T00:00:00+00:00", 4)
-        >>> settle([late, early])[0] == [late], settle([late, Outcome("1", late.when, 5)])
+        >>> latest_counts([late, early])[0] == [late], latest_counts([late, Outcome("1", late.when, 5)])
         (True, ([], ['1']))
     """
     latest: dict[str, list[Outcome]] = {}
     for row in sorted(outcomes):
-        held = latest.get(row.id)
-        if held is None or row.when > held[0].when:
+        rows = latest.get(row.id)
+        if rows is None or row.when > rows[0].when:
             latest[row.id] = [row]
         else:
-            held.append(row)
-    agreed = {bin_id: len({row.counted for row in rows}) == 1 for bin_id, rows in latest.items()}
-    return [rows[0] for bin_id, rows in latest.items() if agreed[bin_id]], [each for each in latest if not agreed[each]]
+            rows.append(row)
+    conflicts = [bin_id for bin_id, rows in latest.items() if len({row.counted for row in rows}) > 1]
+    return [rows[0] for bin_id, rows in latest.items() if bin_id not in set(conflicts)], conflicts
 
 
-def _time(value: object) -> datetime | None:
+class OutcomeStore:
+    """A folder of outcomes; each file is named by the digest of its content.
+
+    A file holds the new rows of one import. It is written under a temporary name and
+    renamed, so it is complete or missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes other imports wait, so that each reads what the one before has added.
+
+        Raises:
+            ConfigError: If the folder cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locks.alone(self._folder / ".lock", "outcomes"))
+                for left in self._folder.glob(".*.jsonl.*"):
+                    left.unlink()  # of an import that was killed while it wrote
+            except OSError as error:
+                raise ConfigError(
+                    f"{self._folder}: must be writable with free disk space, got {error}. Import again afterwards."
+                ) from error
+            yield
+
+    def add(self, origin: Origin, rows: Sequence[JoinedOutcome]) -> int:
+        """Adds the rows that are not stored yet, all or none; the store must be `locked`.
+
+        Returns:
+            The number of new rows.
+        """
+        stored = {row.outcome for row in self.read().get(origin, [])}
+        new = sorted((row for row in rows if row.outcome not in stored), key=lambda row: row.outcome)
+        if new:
+            encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+            lines = [{"format": _FORMAT, **asdict(origin)}, *(_line_of(row) for row in new)]
+            content = "".join(f"{encode(line)}\n" for line in lines).encode()
+            write_whole(self._folder / f"{_digest(content)}.jsonl", [content])
+        return len(new)
+
+    def read(self) -> dict[Origin, list[JoinedOutcome]]:
+        """All outcomes by worklist, each once.
+
+        Raises:
+            DataError: If a file was changed.
+        """
+        found: dict[Origin, dict[Outcome, JoinedOutcome]] = {}
+        for path in sorted(self._folder.glob("[0-9a-f]*.jsonl")):
+            content = path.read_bytes()
+            if _digest(content) != path.stem:
+                raise DataError(
+                    f"{path}: must have the digest in its name, got {_digest(content)}. "
+                    "Delete it, and import the counts again."
+                )
+            head, *lines = map(json.loads, content.splitlines())
+            del head["format"]
+            origin = Origin(**{**head, "prior": tuple(head["prior"])})
+            rows = found.setdefault(origin, {})
+            for line in lines:
+                row = _row_of_line(line)
+                rows[row.outcome] = row
+        return {origin: list(rows.values()) for origin, rows in found.items()}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _line_of(row: JoinedOutcome) -> dict:
+    listed = asdict(row.listed)
+    listed["learned"] = listed.pop("in_training")
+    return {**listed, **asdict(row.outcome)}
+
+
+def _row_of_line(line: dict) -> JoinedOutcome:
+    probabilities = None if line["probabilities"] is None else tuple(line["probabilities"])
+    listed = WorklistRow(line["id"], line["place"], line["recorded"], probabilities, line["learned"])
+    return JoinedOutcome(listed, Outcome(line["id"], line["when"], line["counted"], line["by"]))
+
+
+def _time_of(value: object) -> tuple[datetime | None, bool]:
+    """Date or time in a field, None where it is none, and whether it has a time of day."""
+    if isinstance(value, datetime):
+        return value, True
     try:
-        if isinstance(value, date) and not isinstance(value, datetime):
-            value = datetime(value.year, value.month, value.day)
-        found = value if isinstance(value, datetime) else datetime.fromisoformat(text_of(value))
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+        day = value if isinstance(value, date) else date.fromisoformat(text_of(value))
+        return datetime(day.year, day.month, day.day), False
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text_of(value)), True
+    except ValueError:
+        return None, False

@@ -1,4 +1,4 @@
-"""Whether counted bins show that a model is too sure or not sure enough."""
+"""Recalibration of a model by the counts of bins that it was not trained on."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq  # type: ignore[import-untyped]
+from scipy.special import expit  # type: ignore[import-untyped]
 
 from bincount.evaluate.bootstrap import bootstrap, interval
 from bincount.mismatch.likelihood import CountedBins
-from bincount.outcomes.error_rate import TEMPERATURE_COSTS, TEMPERATURES
+from bincount.outcomes.error_rate import TEMPERATURE_PENALTIES, TEMPERATURES
 
-ENOUGH_TO_RECALIBRATE = 200
-"""Least number of counted bins from which a temperature is sought."""
+MIN_BINS_TO_RECALIBRATE = 200
+"""Least number of counted bins from which a temperature is fitted."""
 
 _FOLDS = 5
-_HALVINGS = 40
+_LARGEST_LOG_ODDS = 40.0
 
 
 @dataclass(frozen=True)
-class Refit:
+class TemperatureFit:
     """A temperature for a model's probabilities.
 
     Attributes:
-        temperature: The one that fits the counted bins best; above 1 the model is too sure.
-        gain: Nats a bin by which it foretells what is counted better, on bins that it was not fitted on.
+        temperature: The best fit to all counted bins; above 1 the model is overconfident.
+        gain: Mean increase of the held-out log likelihood, in nats per bin.
         low: Lower end of the gain's 95 % interval.
         high: Upper end.
     """
@@ -35,27 +37,27 @@ class Refit:
     high: float
 
     @property
-    def helps(self) -> bool:
-        """Whether the gain is beyond chance: its interval excludes 0."""
+    def improves(self) -> bool:
+        """Whether the gain is significant: its interval is above 0."""
         return self.low > 0
 
 
-def refit(bins: CountedBins, groups: Sequence[str]) -> Refit:
-    """Finds the temperature under which what was counted is most probable.
+def fit_temperature(bins: CountedBins, groups: Sequence[str]) -> TemperatureFit:
+    """Fits the temperature with the largest likelihood of the counts.
 
-    What is made probable is the count *given photo and record*, with the error
-    rate fitted beside. The likelihood of the count given the photo alone would
-    be wrong here: bins at the top of a list are there because photo and record
-    disagree, and the record is mostly right, so any model looks too sure of them.
+    The likelihood is that of the count *given photo and record*, with the error rate fitted
+    beside. That of the count given the photo alone would be biased: bins at the top of a worklist
+    are there because photo and record disagree, and the record is mostly right, so any
+    model looks overconfident on them.
 
     Args:
-        bins: Bins that the model did not learn from, at least two groups.
-        groups: (N,) names of groups of bins that resemble each other.
+        bins: Bins that the model was not trained on, at least two groups.
+        groups: (N,) names of groups of similar bins.
 
     Returns:
-        The temperature from all of them; its gain over 1 is that of bins left
-        out while it was fitted on the others, groups kept together (five
-        folds), and so is the interval (bootstrap over groups).
+        The temperature fitted to all bins. Its gain over temperature 1 is measured by
+        cross-validation with five folds of whole groups, and the interval by a
+        bootstrap over groups.
     """
     names, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     fold = np.random.default_rng(0).permutation(len(names))[member] % _FOLDS
@@ -63,30 +65,28 @@ def refit(bins: CountedBins, groups: Sequence[str]) -> Refit:
     for left_out in np.unique(fold):
         others, held = bins.subset(fold != left_out), bins.subset(fold == left_out)
         fitted = _best(others)
-        # The rate belongs to the fit: each of the two temperatures has its own.
+        # Each of the two temperatures has its own fitted error rate.
         at_fitted, at_one = (held.log_likelihood(each, _log_odds(others, each)) for each in (fitted, 1.0))
         gains[fold == left_out] = at_fitted - at_one
     low, high = interval(bootstrap(groups, gains[:, None])[:, 0])
-    return Refit(round(_best(bins), 4), float(gains.mean()), low, high)
+    return TemperatureFit(round(_best(bins), 4), float(gains.mean()), low, high)
 
 
 def _best(bins: CountedBins) -> float:
     costs = [
         cost - bins.log_likelihood(each, _log_odds(bins, each)).sum()
-        for each, cost in zip(TEMPERATURES, TEMPERATURE_COSTS, strict=True)
+        for each, cost in zip(TEMPERATURES, TEMPERATURE_PENALTIES, strict=True)
     ]
     return float(TEMPERATURES[int(np.argmin(costs))])
 
 
 def _log_odds(bins: CountedBins, temperature: float) -> float:
-    """Log odds of a wrong record under which as many are expected as were found; half a bin keeps it finite."""
+    """Log odds of a wrong record at which the expected number of wrong records is the one found.
+
+    At least half a bin counts as wrong and as right, which keeps the odds finite.
+    """
     evidence = bins.log_evidence(temperature)
     found = np.clip(bins.wrong.sum(), 0.5, len(bins) - 0.5)
-    low, high = -20.0, 20.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if (1 / (1 + np.exp(-evidence - middle))).sum() < found:
-            low = middle
-        else:
-            high = middle
-    return middle
+    return float(
+        brentq(lambda odds: expit(evidence + odds).sum() - found, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS, xtol=1e-10)
+    )

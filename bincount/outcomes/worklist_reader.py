@@ -1,4 +1,4 @@
-"""A worklist that `reconcile` wrote, read again."""
+"""Reads a worklist that `reconcile` wrote."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Origin:
     Attributes:
         worklist: 16 hex digits of the SHA-256 of `worklist.jsonl`.
         source: Where the photos are.
-        model_version: The version that counted.
-        manifest: Digest of the manifest that it learned from.
-        counts: What it counts, such as "1-5".
-        prior: Frequencies of the classes among the bins that it learned from.
-        is_source: Whether it learned from bins of this very source.
+        model_version: Version of the model.
+        manifest: Digest of the manifest that the model was trained on.
+        counts: The model's classes, such as "1-5".
+        prior: Frequencies of the classes among its training bins.
+        is_source: Whether it was trained on bins of this very source.
     """
 
     worklist: str
@@ -39,38 +39,38 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class WorklistRow:
     """A bin of a worklist.
 
     Attributes:
         id: The bin's id.
-        place: Its place, from 1 on.
-        recorded: What the books said, None where that was no count.
-        probabilities: What the photo showed, None where the record was not held against it.
-        learned: Whether the model may know its record by heart.
+        place: Its position, from 1.
+        recorded: The recorded count, None where the record had none.
+        probabilities: Predicted for its photo, None where the record was not compared with it.
+        in_training: Whether the bin may have been in the model's training data.
     """
 
     id: str
     place: int
     recorded: int | None
     probabilities: tuple[float, ...] | None
-    learned: bool
+    in_training: bool
 
 
 class Worklist:
-    """The folder that `reconcile --out` named.
+    """The folder given to `reconcile --out`.
 
     Attributes:
         origin: What is the same for every bin.
-        summary: What stands in `summary.json`.
+        summary: Content of `summary.json`.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Reads the summary and checks that the list is the one it speaks of.
+        """Reads the summary and compares its digest with the list's.
 
         Raises:
-            ConfigError: If there is no worklist, or it was made before outcomes were taken back.
-            DataError: If the list was changed since.
+            ConfigError: If there is no worklist, or an earlier release wrote it.
+            DataError: If a file was changed.
         """
         self._path = folder / "worklist.jsonl"
         try:
@@ -79,15 +79,14 @@ class Worklist:
             self.summary = json.loads((folder / "summary.json").read_bytes())
         except OSError as error:
             raise ConfigError(
-                f"--worklist: {folder} must be a folder that `bincount reconcile --out` wrote, "
-                f"got {error.strerror!r}. Name it."
+                f"--worklist: {folder} must be a folder that `bincount reconcile --out` wrote, got {error.strerror!r}."
             ) from None
         except ValueError as error:
             raise DataError(
                 f"{folder}/summary.json: must be JSON, got {error}. Run `bincount reconcile` again."
             ) from None
         try:
-            told = self.summary["worklist"]
+            expected = self.summary["worklist"]
             self.origin = Origin(
                 worklist=digest,
                 **{name: self.summary[name] for name in ("source", "model_version", "manifest", "counts")},
@@ -96,28 +95,28 @@ class Worklist:
             )
         except (KeyError, TypeError):
             raise ConfigError(
-                f"--worklist: {folder} must be of a bincount that takes outcomes back, got an older one. "
+                f"--worklist: {folder} must have the fields that outcomes need, got a worklist of an earlier release. "
                 "Run `bincount reconcile` again."
             ) from None
-        if told != digest:
+        if expected != digest:
             raise DataError(
-                f"{self._path}: must be as `bincount reconcile` wrote it, got {digest} instead of {told}. "
-                "Put it back, or run `bincount reconcile` again."
+                f"{self._path}: must be as `bincount reconcile` wrote it, got digest {digest} instead of {expected}. "
+                "Restore it, or run `bincount reconcile` again."
             )
 
-    def pages(self) -> Iterator[list[Listed]]:
+    def pages(self) -> Iterator[list[WorklistRow]]:
         """The bins in the list's order, page by page."""
         with self._path.open(encoding="utf-8") as file:
             lines = enumerate(file, 1)
-            while page := [self._listed(place, json.loads(line)) for place, line in itertools.islice(lines, _PAGE)]:
+            while page := [self._row_of(place, json.loads(line)) for place, line in itertools.islice(lines, _PAGE)]:
                 yield page
 
-    def _listed(self, place: int, row: dict) -> Listed:
-        countable = row["mismatch_probability"] is not None
-        return Listed(
-            id=row["id"],
+    def _row_of(self, place: int, line: dict) -> WorklistRow:
+        compared = line["mismatch_probability"] is not None
+        return WorklistRow(
+            id=line["id"],
             place=place,
-            recorded=row["recorded"],
-            probabilities=tuple(row["probabilities"].values()) if countable else None,
-            learned=self.origin.is_source and part_of(row["id"]) != "test",
+            recorded=line["recorded"],
+            probabilities=tuple(line["probabilities"].values()) if compared else None,
+            in_training=self.origin.is_source and part_of(line["id"]) != "test",
         )

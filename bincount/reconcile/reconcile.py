@@ -1,4 +1,4 @@
-"""Finds the bins whose record is wrong, worst first."""
+"""Compares inventory records with photos and lists the bins to count, the most probably wrong first."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from bincount.config import ReconcileConfig
-from bincount.dataset.table_reader import Table
-from bincount.errors import BincountError, ConfigError
+from bincount.dataset.inventory import RECORD_COLUMNS
+from bincount.dataset.table_reader import TableReader
+from bincount.errors import BincountError, ConfigError, DataError
 from bincount.evaluate.batch_inference import digest_of_model
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.files import digest_of
 from bincount.mismatch.calibration import Calibration
-from bincount.outcomes.estimates import assume
-from bincount.reconcile.drift_check import watch
-from bincount.reconcile.records import load_bucket, load_table, read_metadata
+from bincount.outcomes.estimates import choose_parameters
+from bincount.reconcile.records import check_ids, load_bucket, load_table, read_metadata
 from bincount.reconcile.report import make_folder, publish
-from bincount.reconcile.scoring import score_photos
-from bincount.reconcile.state import COLUMNS, Work
-from bincount.reconcile.worklist import judge
-from bincount.reconcile.worklist_files import About, figures_of
+from bincount.reconcile.scoring import check_drift, score_photos
+from bincount.reconcile.state import COLUMNS, ReconcileState
+from bincount.reconcile.worklist import WorklistContext, not_judged, worklist_figures, write_verdicts
 from bincount.settings import Settings
 from bincount.store.interface import Store
 from bincount.store.open_store import open_store
@@ -32,8 +31,8 @@ from bincount.tracking.client import RECONCILIATIONS
 
 _log = logging.getLogger(__name__)
 
-_VERSION = "bincount.model_version"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_VERSION_TAG = "bincount.model_version"
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PARAMS = (
     *("source", "records", "records_digest", "model_version", "manifest", "counts"),
     *("error_rate", "alpha", "capacity", "count_cost", "miss_cost", "blind"),
@@ -46,175 +45,209 @@ def reconcile(
 ) -> dict:
     """Compares inventory records with photos and lists the bins to count, the most probably wrong first.
 
-    Every bin is accounted for: those that match as evidence, those without a
-    sound photo or record with the reason. The same records, photos and model
-    give the same files. A killed run continues when it is started again.
-    Nothing changes any record.
+    Every bin is listed, those without a usable photo or record with the
+    reason. The same records, photos and model give the same files. A killed
+    run resumes when it is started again. No record is changed.
 
     Args:
-        settings: Names workspace, buckets and tracking server.
+        settings: Workspace, buckets and tracking server.
         out: Folder for `worklist.csv`, `worklist.jsonl`, `summary.json` and
-            `report.html`: "worklist" where None, and never given with `track`.
-        track: Whether the files become artifacts of an MLflow run of their own.
-            Then `records` is the name of a file in the workspace's folder
-            `records` and no path: a form must not reach the rest of this machine.
-        attempt: With `track`, what is being attempted, such as the id of a DAG run: a retry
-            finds its MLflow run again, and keeps the version that it began with.
-        **config: What `ReconcileConfig` takes.
+            `report.html`: "worklist" where None; not allowed with `track`.
+        track: Whether the files become artifacts of an MLflow run. `records` is
+            then the name of a file in the workspace's folder `records` and no
+            path: an Airflow form must not read other files of this machine.
+        attempt: With `track`, an id such as that of a DAG run: a retry
+            resumes its MLflow run with the model version that it began with.
+        **config: Fields of `ReconcileConfig`.
 
     Returns:
-        The summary but for its curve, and `out`, or with `track`
+        The summary without its curve, and `out`, or with `track`
         `run_id` and `says`, the summary in a sentence.
 
     Raises:
-        ConfigError: If a setting is wrong, or the model was registered without a calibration.
-        DataError: If the records are not what they should be.
-        StoreError: If bucket or tracking server do not answer; what was counted is kept.
+        ConfigError: If a setting is wrong, or the model version has no calibration.
+        DataError: If the records are invalid, or none of a file's can be compared with a photo.
+        StoreError: If bucket or tracking server do not answer; scored photos are kept.
     """
-    asked = ReconcileConfig(**config)
+    options = ReconcileConfig(**config)
     if track and out is not None:
-        raise ConfigError(f"--out: must not stand with --track, which names the folder itself, got {out!r}.")
+        raise ConfigError(f"--out: must not be given with --track, which chooses the folder, got {out!r}.")
     if track:
-        return _track(settings, asked, attempt)
+        return _track(settings, options, attempt)
     folder = Path(out or "worklist").expanduser()
-    records = None if asked.records is None else Path(asked.records).expanduser()
-    summary = _write_worklist(settings, asked, records, asked.model, folder)
+    records = None if options.records is None else Path(options.records).expanduser()
+    summary = _write_worklist(settings, options, records, options.model, folder)
     return {**_without_curve(summary), "out": str(folder)}
 
 
-def _without_curve(summary: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in summary.items() if name != "curve"}
-
-
-def _track(settings: Settings, asked: ReconcileConfig, attempt: str | None) -> dict:
+def _track(settings: Settings, options: ReconcileConfig, attempt: str | None) -> dict:
     """Reconciles in `data/runs/<run_id>/reconcile` and logs the files to an MLflow run."""
-    records = None if asked.records is None else _records_file(settings, asked.records)
-    version = model_registry.version_named(settings, asked.model)
+    records = None if options.records is None else _records_file(settings, options.records)
+    version = model_registry.version_named(settings, options.model)
     run_id = runs.open_run(settings, attempt=attempt, experiment=RECONCILIATIONS)
-    version = runs.run_tags(settings, run_id).get(_VERSION, version)
-    runs.log_tags(settings, run_id, {_VERSION: version})
+    version = runs.run_tags(settings, run_id).get(_VERSION_TAG, version)
+    runs.log_tags(settings, run_id, {_VERSION_TAG: version})
     _log.info("run %s of experiment %s, version %s", run_id, RECONCILIATIONS, version)
-    place = settings.run(run_id) / "reconcile"
+    folder = settings.run(run_id) / "reconcile"
     with runs.marking_failed(settings, run_id):
-        if not (place / "summary.json").exists():
-            _write_worklist(settings, asked, records, f"models:/{model_registry.MODEL}/{version}", place)
-        summary = json.loads((place / "summary.json").read_text())
-        _log_run(settings, run_id, place, summary)
+        if not (folder / "summary.json").exists():
+            _write_worklist(settings, options, records, f"models:/{model_registry.MODEL}/{version}", folder)
+        summary = json.loads((folder / "summary.json").read_text())
+        _log_run(settings, run_id, folder, summary)
     runs.finish_run(settings, run_id)
-    says = _sentence(summary)
-    _log.info("%s", says)
-    return {**_without_curve(summary), "run_id": run_id, "says": says}
+    sentence = _sentence(summary)
+    _log.info("%s", sentence)
+    return {**_without_curve(summary), "run_id": run_id, "says": sentence}
 
 
 def _write_worklist(
-    settings: Settings, asked: ReconcileConfig, records: Path | None, model: str, folder: Path
+    settings: Settings, options: ReconcileConfig, records: Path | None, model: str, folder: Path
 ) -> dict[str, Any]:
-    """Scores the photos, judges the records and writes the files; returns the summary."""
-    store, table = open_store(asked.source, settings), None if records is None else Table(records)
+    """Scores the photos, compares the records and writes the files; returns the summary."""
+    store = open_store(options.source, settings)
+    table = None if records is None else TableReader(records, RECORD_COLUMNS)
     version = model_registry.version_named(settings, model)
-    tags = model_registry.version_of(settings, version).tags
     with tempfile.TemporaryDirectory() as place:
         fetched = model_registry.fetch_model(settings, version, Path(place))
         calibration = Calibration.read(fetched)
         if calibration is None:
             raise ConfigError(
                 f"model: version {version} must have a calibration, got none: it was registered before there were any. "
-                "Run `bincount register` for its run again, or train anew."
+                "Run `bincount register` for its run again, or train a new model."
             )
-        facts = json.loads((fetched / "model.json").read_text())
         request = {
             "source": store.source,
             "records": table and table.digest,
             "model": digest_of_model(fetched),
-            "columns": COLUMNS,  # what an older release began cannot be gone on with
+            "columns": COLUMNS,  # an earlier release's file has other columns and cannot be resumed
         }
-        reference = DriftBaseline.read(fetched)
-        with Work(settings.reconciles / f"{digest_of(request)}.db") as work:
-            _load(work, store, table)
-            make_folder(folder)  # before hours of counting
+        with ReconcileState(settings.reconciles / f"{digest_of(request)}.db") as state:
+            _load(state, store, table)
+            make_folder(folder)  # a folder that cannot be written must fail before hours of scoring
+            baseline = DriftBaseline.read(fetched)
             from bincount.learn.predictor import Predictor
 
-            score_photos(work, store, Predictor(fetched, features=True), reference)
-            manifest = str(facts["manifest"])
-            assumed = assume(
-                settings, source=store.source, version=version, manifest=manifest, error_rate=asked.error_rate
+            score_photos(state, store, Predictor(fetched, features=True), baseline)
+            context = WorklistContext(
+                source=store.source,
+                model_version=version,
+                manifest=str(json.loads((fetched / "model.json").read_text())["manifest"]),
+                counts=calibration.counts,
+                alpha=options.alpha,
             )
-            has_values = work.count("unit_value IS NOT NULL") > 0
-            judge(
-                work,
-                calibration,
-                error_rate=assumed.error_rate,
-                alpha=asked.alpha,
-                temperature=assumed.temperature,
-                miss_cost=asked.miss_cost if asked.miss_cost is not None else 0.0 if has_values else 1.0,
-                is_source=tags.get("bincount.source") == store.source,
-            )
-            about = About(store.source, version, manifest, calibration.counts, asked.alpha)
-            figures = figures_of(work, capacity=asked.capacity, count_cost=asked.count_cost)
+            facts = _judge(settings, options, state, calibration, context)
+            if table is not None:
+                _check_compared(state, store, table)
             summary = {
                 "source": store.source,
                 "records": table.name if table else None,
                 "records_digest": table and table.digest,
                 "model_version": version,
-                "manifest": about.manifest,
-                "counts": str(about.counts),
+                "manifest": context.manifest,
+                "counts": str(context.counts),
                 "prior": calibration.prior.tolist(),
-                **assumed.facts,
-                "alpha": asked.alpha,
-                "capacity": asked.capacity,
-                "count_cost": asked.count_cost,
-                "miss_cost": asked.miss_cost,
-                "blind": asked.blind,
-                "pooled": calibration.pooled(alpha=asked.alpha),
-                "drift": watch(work, reference, about.counts, settings.drift),
-                **figures,
+                **facts,
+                "alpha": options.alpha,
+                "capacity": options.capacity,
+                "count_cost": options.count_cost,
+                "miss_cost": options.miss_cost,
+                "blind": options.blind,
+                "pooled": calibration.pooled(alpha=options.alpha),
+                "drift": check_drift(state, baseline, context.counts, settings.drift),
+                **worklist_figures(state, capacity=options.capacity, count_cost=options.count_cost),
             }
-            publish(work, store, about, summary, folder)
-            work.remove()
+            publish(state, store, context, summary, folder)
+            state.remove()
     _log.info("%s: %d bins, %.1f records expected to be wrong", folder, summary["bins"], summary["expected_wrong"])
     return summary
 
 
-def _load(work: Work, store: Store, table: Table | None) -> None:
-    if not work.is_loaded:
+def _load(state: ReconcileState, store: Store, table: TableReader | None) -> None:
+    if not state.is_loaded:
         try:
-            load_bucket(work, store) if table is None else load_table(work, table)
+            load_bucket(state, store) if table is None else load_table(state, table, store)
         except BincountError:
-            work.remove()  # nothing to go on from
+            state.remove()  # there is nothing to resume
             raise
-    read_metadata(work, store)
+    read_metadata(state, store)
+
+
+def _judge(
+    settings: Settings,
+    options: ReconcileConfig,
+    state: ReconcileState,
+    calibration: Calibration,
+    context: WorklistContext,
+) -> dict:
+    """Gives every bin its verdict; returns the error rate and temperature used and where they are from."""
+    parameters = choose_parameters(
+        settings,
+        source=context.source,
+        version=context.model_version,
+        manifest=context.manifest,
+        error_rate=options.error_rate,
+    )
+    default_miss_cost = 0.0 if state.count("unit_value IS NOT NULL") else 1.0
+    tags = model_registry.version_of(settings, context.model_version).tags
+    write_verdicts(
+        state,
+        calibration,
+        error_rate=parameters.error_rate,
+        alpha=options.alpha,
+        temperature=parameters.temperature,
+        miss_cost=default_miss_cost if options.miss_cost is None else options.miss_cost,
+        is_source=tags.get("bincount.source") == context.source,
+    )
+    return parameters.facts
+
+
+def _check_compared(state: ReconcileState, store: Store, table: TableReader) -> None:
+    """Refuses a file whose missing photos show misspelled ids, or none of whose records has a verdict."""
+    try:
+        check_ids(state, store, table, "photo_problem = 'photo is missing'")
+        if not state.count("probability IS NOT NULL"):
+            reasons = ", ".join(f"{reason} ({bins})" for reason, bins in not_judged(state).items())
+            raise DataError(
+                f"{table.name}: must have at least one record that can be compared with a photo, got none: {reasons}."
+            )
+    except DataError:
+        state.remove()  # the photos may exist next time
+        raise
 
 
 def _records_file(settings: Settings, name: str) -> Path:
     path = settings.records / name
-    if not _NAME.fullmatch(name) or not path.is_file():
-        there = sorted(each.name for each in settings.records.glob("*") if each.is_file())[:10]
+    if not _FILE_NAME.fullmatch(name) or not path.is_file():
+        files = sorted(each.name for each in settings.records.glob("*") if each.is_file())[:10]
         raise ConfigError(
-            f"records: must name a file in the workspace's folder records, got {name!r}, where there are: "
-            f"{', '.join(there) or 'none'}. Put it there, or leave it empty to take the source's own metadata."
+            f"records: must name a file in the workspace's folder records, got {name!r}; available: "
+            f"{', '.join(files) or 'none'}. Copy it there, or leave this empty to use the source's own metadata."
         )
     return path
 
 
-def _log_run(settings: Settings, run_id: str, place: Path, summary: dict[str, Any]) -> None:
+def _log_run(settings: Settings, run_id: str, folder: Path, summary: dict[str, Any]) -> None:
     params = {name: summary[name] for name in _PARAMS if summary.get(name) is not None}
     runs.log_params(settings, run_id, params)
-    figures = {name: summary[name] for name in _METRICS if summary[name] is not None}
-    figures |= {f"verdict/{name}": bins for name, bins in summary["verdicts"].items()}
+    metrics = {name: summary[name] for name in _METRICS if summary[name] is not None}
+    metrics |= {f"verdict/{name}": bins for name, bins in summary["verdicts"].items()}
     drift = summary["drift"] or {"facts": {}}
-    figures |= {f"drift/{name}": fact["psi"] for name, fact in drift["facts"].items()}
-    runs.log_metrics(settings, run_id, figures)
-    runs.log_artifacts(settings, run_id, place, "reconcile")
+    metrics |= {f"drift/{name}": fact["psi"] for name, fact in drift["facts"].items()}
+    runs.log_metrics(settings, run_id, metrics)
+    runs.log_artifacts(settings, run_id, folder, "reconcile")
 
 
 def _sentence(summary: dict[str, Any]) -> str:
-    said = (
-        f"{summary['judged']:,} of {summary['bins']:,} records held against a photo: {summary['expected_wrong']:.1f} "
-        f"expected to be wrong, {summary['verdicts']['mismatch']:,} called a mismatch"
-    )
+    parts = [
+        f"{summary['judged']:,} of {summary['bins']:,} records compared with a photo: {summary['expected_wrong']:.1f} "
+        f"expected to be wrong, {summary['verdicts']['mismatch']:,} with the verdict mismatch"
+    ]
     if summary["to_count"] is not None:
-        said += f"; the {summary['to_count']:,} to count hold {summary['expected_found']:.1f} of them"
+        parts.append(f"{summary['expected_found']:.1f} of them expected among the {summary['to_count']:,} to count")
     drift = summary["drift"]
-    if drift is None:
-        return f"{said}; drift is not known."
-    return f"{said}; drift: {', '.join(drift['beyond']) or 'none'}."
+    parts.append("drift unknown" if drift is None else f"drift: {', '.join(drift['beyond']) or 'none'}")
+    return f"{'; '.join(parts)}."
+
+
+def _without_curve(summary: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in summary.items() if name != "curve"}

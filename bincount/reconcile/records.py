@@ -1,47 +1,76 @@
-"""The records to hold against photos: from a file, or from the bucket's own metadata."""
+"""Loads the records to compare with photos: from a file, or from the source's own metadata."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 
 from bincount.dataset.candidates import list_candidates
-from bincount.dataset.inventory import InventoryRow, columns_of, row_of
+from bincount.dataset.ids import counterpart_of
+from bincount.dataset.inventory import InventoryRow, check_id_spelling, inventory_rows
 from bincount.dataset.metadata import parse_metadata
 from bincount.dataset.rejection import BadObject
-from bincount.dataset.table_reader import Table
+from bincount.dataset.table_reader import TableReader
+from bincount.errors import DataError
 from bincount.progress import Progress
-from bincount.reconcile.state import Work
+from bincount.reconcile.state import ReconcileState
 from bincount.store.interface import Fetched, Store
 
 _log = logging.getLogger(__name__)
 
 _WORKERS = 64
-_TOGETHER = 1024
+_UPDATE_ROWS = 1024
+_MAX_IDS_CHECKED = 100
 _UNREAD = "metadata is unread"
 
 
-def load_table(work: Work, table: Table) -> None:
-    """Takes in the rows of a file.
+def load_table(work: ReconcileState, table: TableReader, store: Store) -> None:
+    """Loads the records of a file.
 
     Raises:
-        DataError: If the file is not what it should be, or names a bin twice.
+        DataError: If the file is invalid, lists a bin twice, has no usable record, or lost its ids' leading zeros.
     """
-    places = columns_of(table.header, name=table.name)
+    work.load(inventory_rows(table))
+    rows = work.count("1")
+    if table.blank_rows:
+        _log.warning("%s: %d blank rows skipped", table.name, table.blank_rows)
+    if not work.count("problem = ''"):
+        problems = work.tally("problem")
+        found = f"{rows} rows, the first problem: {next(iter(problems))!r}" if problems else "no rows"
+        raise DataError(f"{table.name}: must have at least one usable record, got {found}.")
+    check_ids(work, store, table)
+    _log.info("%s: %s bins", table.name, f"{rows:,}")
 
-    def rows() -> Iterator[InventoryRow]:
-        for line, values in table.rows():
-            named = {column: values[place] for column, place in places.items()}
-            yield row_of(named, where=f"{table.name}, line {line}")
 
-    work.load(rows())
-    _log.info("%s: %s bins", table.name, f"{work.count('1'):,}")
+def check_ids(state: ReconcileState, store: Store, table: TableReader, where: str = "has_photo") -> None:
+    """Compares the spelling of a file's ids with the source's, for at most 100 of them.
+
+    Args:
+        state: The bins.
+        store: Where their photos are.
+        table: The file.
+        where: Condition on the bins, in SQL.
+
+    Raises:
+        DataError: If ids lost their leading zeros: `inventory.check_id_spelling`.
+        StoreError: If the source does not answer.
+    """
+    step = -(-state.count(where) // _MAX_IDS_CHECKED) or 1
+    every = (bin_id for page in state.pages("id", where) for _, bin_id in page)
+    ids = list(itertools.islice(every, 0, None, step))
+    spellings = [*ids, *filter(None, map(counterpart_of, ids))]
+    keys = (f"bin-images/{bin_id}.jpg" for bin_id in spellings)
+    with closing(store.fetch(keys, workers=_WORKERS)) as answers:
+        existing = {bin_id for bin_id, answer in zip(spellings, answers, strict=True) if answer.data is not None}
+    zeros = state.count("has_photo AND id LIKE '0_%'") > 0
+    check_id_spelling(table, ids, existing, zeros=zeros)
 
 
-def load_bucket(work: Work, store: Store) -> None:
-    """Lists the bins of a source; what is recorded of them `read_metadata` finds.
+def load_bucket(work: ReconcileState, store: Store) -> None:
+    """Lists the bins of a source; `read_metadata` then reads their records.
 
     Raises:
         ConfigError: If the source holds no bin.
@@ -54,8 +83,8 @@ def load_bucket(work: Work, store: Store) -> None:
     _log.info("%s: %s bins", store.source, f"{work.count('1'):,}")
 
 
-def read_metadata(work: Work, store: Store) -> None:
-    """Reads what is recorded of the bins of which it is not known yet.
+def read_metadata(work: ReconcileState, store: Store) -> None:
+    """Reads the metadata that is not read yet.
 
     Raises:
         StoreError: If the source does not answer; what was read stays.
@@ -77,7 +106,7 @@ def read_metadata(work: Work, store: Store) -> None:
             recorded, problem = _recorded(bin_id, answer)
             progress.step(len(answer.data or b""), bool(problem))
             done.append((recorded, problem, place))
-            if len(done) == _TOGETHER:
+            if len(done) == _UPDATE_ROWS:
                 work.update(("recorded", "problem"), done)
                 done = []
     work.update(("recorded", "problem"), done)

@@ -4,29 +4,29 @@ const search = document.querySelector("#search"), shown = document.querySelector
 const boxes = [...document.querySelectorAll(".bar input[type=checkbox]")];
 
 function filter() {
-  const wanted = search.value.trim().toLowerCase(), verdicts = new Set(boxes.filter(box => box.checked).map(box => box.value));
-  let left = 0;
+  const query = search.value.trim().toLowerCase(), verdicts = new Set(boxes.filter(box => box.checked).map(box => box.value));
+  let visible = 0;
   for (const row of rows) {
-    const fits = row.dataset.text.toLowerCase().includes(wanted) && (!boxes.length || verdicts.has(row.dataset.verdict));
-    row.hidden = !fits;
-    left += fits;
+    const matches = row.dataset.text.toLowerCase().includes(query) && (!boxes.length || verdicts.has(row.dataset.verdict));
+    row.hidden = !matches;
+    visible += matches;
   }
-  shown.textContent = `${left.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows`;
+  shown.textContent = `${visible.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows`;
 }
 
 function sort(head) {
   const column = head.cellIndex, now = head.getAttribute("aria-sort");
-  const rising = head.dataset.first === "descending" ? now === "descending" : now !== "ascending";
+  const ascending = head.dataset.first === "descending" ? now === "descending" : now !== "ascending";
   for (const other of head.parentElement.cells) if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
-  head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+  head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
   const value = row => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
   const compare = (one, other) => {
     const a = value(one), b = value(other);
-    if ((a === "") !== (b === "")) return a === "" ? 1 : -1; // what is empty comes last either way
+    if ((a === "") !== (b === "")) return a === "" ? 1 : -1; // empty cells come last in both directions
     const order = head.dataset.kind === "number" ? a - b : a < b ? -1 : a > b ? 1 : 0;
-    return (rising ? order : -order) || one.dataset.rank - other.dataset.rank;
+    return (ascending ? order : -order) || one.dataset.rank - other.dataset.rank;
   };
-  body.classList.toggle("ranked", head.dataset.kind === "number" && column === 0 && rising);
+  body.classList.toggle("ranked", head.dataset.kind === "number" && column === 0 && ascending);
   body.append(...rows.sort(compare));
 }
 
@@ -41,7 +41,7 @@ function enlarge(row) {
   if (!photo) return;
   dialog.querySelector("img").src = photo.src;
   dialog.querySelector("img").alt = photo.alt;
-  const why = row.querySelector(".why"); // hidden where there is no room
+  const why = row.querySelector(".why"); // hidden on narrow screens
   dialog.querySelector("p").textContent = why ? `${photo.alt}: ${why.textContent}` : photo.alt;
   dialog.showModal();
 }

@@ -1,4 +1,4 @@
-"""The report: one page that opens from disk, needs no network and runs nothing that is not its own."""
+"""Publishes a worklist: its files, and a report page that opens from disk without a network."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -21,14 +22,18 @@ from PIL import Image
 from bincount.dataset.metadata import is_bin_id
 from bincount.errors import ConfigError
 from bincount.reconcile.scoring import problem_of
-from bincount.reconcile.state import Work
-from bincount.reconcile.worklist_files import About, rows_of, write_lists
+from bincount.reconcile.state import ReconcileState
+from bincount.reconcile.worklist import WorklistContext, worklist_rows, write_worklist
 from bincount.store.interface import Store
 
-MOST_ROWS, MOST_PHOTOS = 1000, 200
+MAX_ROWS, MAX_PHOTOS = 1000, 200
 
 _HERE = Path(__file__).parent
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 588, 14, 280  # of the plot, within the drawing
+_TEMPORARY_PREFIX = ".worklist-"
+_WORKERS = 16
+_PHOTO_SIZE_PX = 360
+_JPEG_QUALITY = 72
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 588, 14, 280  # of the plot, in the drawing's units
 _SHARES = (0.01, 0.02, 0.05, 0.10, 0.20)
 _HIDDEN_IF_BLIND = (
     *("recorded", "predicted", "probabilities", "verdict", "mismatch_probability", "direction"),
@@ -36,116 +41,51 @@ _HIDDEN_IF_BLIND = (
 )
 
 
-def report_of(summary: Mapping, rows: Sequence[Mapping], photos: Mapping[str, bytes], about: About) -> str:
-    """Writes the page; everything from outside is escaped, and the page forbids any other script.
+def make_folder(folder: Path) -> None:
+    """Creates the folder if it is missing.
+
+    Raises:
+        ConfigError: If it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--out: {folder} must be a writable folder, got {error.strerror!r}. Name another."
+        ) from error
+
+
+def publish(state: ReconcileState, store: Store, context: WorklistContext, summary: dict, folder: Path) -> None:
+    """Writes every file under a temporary name, then renames it; the summary comes last.
 
     Args:
-        summary: What `summary.json` says. If it is `blind`, nothing may show
-            what is recorded or what the model sees: none of it is in the file then, not only out of sight.
-        rows: The first rows of the worklist.
-        photos: Reduced JPEGs of some of them, by id.
-        about: What is the same for all of them.
+        state: The bins, with their verdicts.
+        store: Where the photos are.
+        context: What is the same for all bins.
+        summary: Content of `summary.json`; gets `worklist`, the digest of `worklist.jsonl`.
+        folder: Gets `worklist.csv`, `worklist.jsonl`, `report.html` and `summary.json`.
     """
-    style, script = (_HERE / "report.css").read_text(), (_HERE / "report.js").read_text()
-    names = dict(zip(about.counts.values, about.counts.names, strict=True))
-    shown = [
-        {
-            **row,
-            "shows": names.get(row["predicted"], ""),
-            "thumbnail": base64.b64encode(photos[row["id"]]).decode() if row["id"] in photos else "",
-        }
-        for row in rows
-    ]
-    if summary["blind"]:
-        shown = [{name: value for name, value in row.items() if name not in _HIDDEN_IF_BLIND} for row in shown]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {"number": "{:,}".format, "items": _items, "percent": _percent}
-    return environment.get_template("report.html.jinja").render(
-        summary=summary,
-        rows=shown,
-        photos=len(photos),
-        about=asdict(about) | {"counts": str(about.counts)},
-        plot=_plot(summary),
-        yields=_yields(summary),
-        style=Markup(style),  # noqa: S704 our own file
-        script=Markup(script),  # noqa: S704 our own file
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-    )
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _items(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def _percent(share: float) -> str:
-    percent = 100 * share
-    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
-
-
-def _plot(summary: Mapping) -> dict:
-    """Where the curve's points, the cut and the ticks lie."""
-    bins, most = max(1, summary["judged"]), summary["curve"][-1][1]
-    high = _nice(most)
-
-    def x(value: float) -> float:
-        return round(_LEFT + (_RIGHT - _LEFT) * value / bins, 1)
-
-    def y(value: float) -> float:
-        return round(_BOTTOM - (_BOTTOM - _TOP) * value / high, 1)
-
-    anchors = ("start", "middle", "end")
-    cut = summary["to_count"]
-    return {
-        "points": " ".join(f"{x(at)},{y(found)}" for at, found in summary["curve"]),
-        "top": y(most),
-        "cut": None if cut is None else min(x(cut), _RIGHT - 120),
-        "x_ticks": [
-            {"at": x(bins * half / 2), "text": f"{bins * half / 2:,.0f}", "anchor": anchors[half]} for half in range(3)
-        ],
-        "y_ticks": [{"at": y(high * half / 2), "text": f"{high * half / 2:,.3g}"} for half in range(3)],
-    }
-
-
-def _nice(most: float) -> float:
-    """The least of 1, 2, 5, 10, ... (and their tenths) that is not below."""
-    nice = 1e-3
-    while True:
-        for factor in (1, 2, 5):
-            if nice * factor >= most:
-                return nice * factor
-        nice *= 10
-
-
-def _yields(summary: Mapping) -> list[dict]:
-    """What counting some shares of the bins is expected to find; between points the curve is straight."""
-    curve, judged = summary["curve"], summary["judged"]
-    wanted = {max(1, round(share * judged)) for share in _SHARES} if judged else set()
-    rows = []
-    for bins in sorted(wanted):
-        after = next(place for place, (at, _) in enumerate(curve) if at >= bins)
-        (left, low), (right, high) = curve[after - 1], curve[after]
-        found = low + (high - low) * (bins - left) / (right - left)
-        rows.append({"bins": bins, "share": bins / judged, "found": found, "at_random": curve[-1][1] * bins / judged})
-    return rows
-
-
-_SIDE_PX = 360
-_QUALITY = 72
-_WORKERS = 16
+    for left in folder.glob(f"{_TEMPORARY_PREFIX}*"):  # of a killed attempt
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY_PREFIX, dir=folder) as place:
+        temporary = Path(place)
+        write_worklist(state, context, temporary)
+        with (temporary / "worklist.jsonl").open("rb") as file:  # outcomes are stored under this digest
+            summary["worklist"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        to_count = summary["to_count"] if summary["blind"] else None
+        rows = list(worklist_rows(state, context, limit=MAX_ROWS if to_count is None else min(MAX_ROWS, to_count)))
+        ids = [row["id"] for row in rows[:MAX_PHOTOS] if row["photo"] and is_bin_id(row["id"])]
+        page = render_report(summary, rows, reduced_photos(store, ids), context)
+        (temporary / "report.html").write_text(page, encoding="utf-8")
+        (temporary / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        for name in ("worklist.csv", "worklist.jsonl", "report.html", "summary.json"):
+            os.replace(temporary / name, folder / name)
 
 
 def reduced_photos(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
-    """Fetches photos and reduces them to 360 px; what cannot be had by now is left out.
+    """Fetches photos and reduces them to 360 px; unusable ones are left out.
 
     Args:
         store: Where they are.
@@ -169,57 +109,111 @@ def reduced_photos(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
 def _reduced(photo: bytes) -> bytes | None:
     try:
         with Image.open(io.BytesIO(photo), formats=["JPEG"]) as image:
-            image.draft("RGB", (_SIDE_PX, _SIDE_PX))
+            image.draft("RGB", (_PHOTO_SIZE_PX, _PHOTO_SIZE_PX))
             small = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    small.thumbnail((_SIDE_PX, _SIDE_PX))
+    small.thumbnail((_PHOTO_SIZE_PX, _PHOTO_SIZE_PX))
     file = io.BytesIO()
-    small.save(file, "JPEG", quality=_QUALITY)
+    small.save(file, "JPEG", quality=_JPEG_QUALITY)
     return file.getvalue()
 
 
-_BESIDE = ".worklist-"
-
-
-def make_folder(folder: Path) -> None:
-    """Makes the folder, unless it is there.
-
-    Raises:
-        ConfigError: If it cannot be written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"--out: {folder} must be a writable folder, got {error.strerror!r}. Name another."
-        ) from error
-
-
-def publish(work: Work, store: Store, about: About, summary: dict, folder: Path) -> None:
-    """Writes every file beside its place, then moves it there; the summary comes last.
+def render_report(
+    summary: Mapping, rows: Sequence[Mapping], photos: Mapping[str, bytes], context: WorklistContext
+) -> str:
+    """Renders the page. All text from outside is escaped, and the page's policy forbids any other script.
 
     Args:
-        work: The bins, judged.
-        store: Where the photos are.
-        about: What is the same for all bins.
-        summary: What `summary.json` says; gets `worklist`, the digest of `worklist.jsonl`.
-        folder: Gets `worklist.csv`, `worklist.jsonl`, `report.html` and `summary.json`.
+        summary: Content of `summary.json`. If it is `blind`, the page's source holds
+            neither records nor predictions.
+        rows: The first rows of the worklist.
+        photos: Reduced JPEGs of some of them, by id.
+        context: What is the same for all of them.
     """
-    for left in folder.glob(f"{_BESIDE}*"):  # by an attempt that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_BESIDE, dir=folder) as place:
-        beside = Path(place)
-        write_lists(work, about, beside)
-        with (beside / "worklist.jsonl").open("rb") as file:  # by this name outcomes find it again
-            summary["worklist"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        asked = summary["to_count"] if summary["blind"] else None
-        rows = list(rows_of(work, about, limit=MOST_ROWS if asked is None else min(MOST_ROWS, asked)))
-        ids = [row["id"] for row in rows[:MOST_PHOTOS] if row["photo"] and is_bin_id(row["id"])]
-        page = report_of(summary, rows, reduced_photos(store, ids), about)
-        (beside / "report.html").write_text(page, encoding="utf-8")
-        (beside / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-        for name in ("worklist.csv", "worklist.jsonl", "report.html", "summary.json"):
-            os.replace(beside / name, folder / name)
+    style, script = (_HERE / "report.css").read_text(), (_HERE / "report.js").read_text()
+    names = dict(zip(context.counts.values, context.counts.names, strict=True))
+    shown = [
+        {
+            **row,
+            "shows": names.get(row["predicted"], ""),
+            "thumbnail": base64.b64encode(photos[row["id"]]).decode() if row["id"] in photos else "",
+        }
+        for row in rows
+    ]
+    if summary["blind"]:
+        shown = [{name: value for name, value in row.items() if name not in _HIDDEN_IF_BLIND} for row in shown]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters |= {"number": "{:,}".format, "items": _items, "percent": _percent}
+    return environment.get_template("report.html.jinja").render(
+        summary=summary,
+        rows=shown,
+        photos=len(photos),
+        about=asdict(context) | {"counts": str(context.counts)},
+        plot=_plot(summary),
+        yields=_yields(summary),
+        style=Markup(style),  # noqa: S704 our own file
+        script=Markup(script),  # noqa: S704 our own file
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _items(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
+
+
+def _plot(summary: Mapping) -> dict:
+    """Coordinates of the curve's points, the cut and the ticks."""
+    bins, most = max(1, summary["judged"]), summary["curve"][-1][1]
+    high = _axis_end(most)
+
+    def x(value: float) -> float:
+        return round(_LEFT + (_RIGHT - _LEFT) * value / bins, 1)
+
+    def y(value: float) -> float:
+        return round(_BOTTOM - (_BOTTOM - _TOP) * value / high, 1)
+
+    anchors = ("start", "middle", "end")
+    cut = summary["to_count"]
+    return {
+        "points": " ".join(f"{x(at)},{y(found)}" for at, found in summary["curve"]),
+        "top": y(most),
+        "cut": None if cut is None else min(x(cut), _RIGHT - 120),
+        "x_ticks": [
+            {"at": x(bins * half / 2), "text": f"{bins * half / 2:,.0f}", "anchor": anchors[half]} for half in range(3)
+        ],
+        "y_ticks": [{"at": y(high * half / 2), "text": f"{high * half / 2:,.3g}"} for half in range(3)],
+    }
+
+
+def _axis_end(most: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten, 0.001 at least, that is not below `most`."""
+    power = 10.0 ** math.floor(math.log10(max(most, 1e-3)))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= most)
+
+
+def _yields(summary: Mapping) -> list[dict]:
+    """Expected number found by counting some shares of the bins; the curve is linear between its points."""
+    curve, judged = summary["curve"], summary["judged"]
+    rows = []
+    for bins in sorted({max(1, round(share * judged)) for share in _SHARES} if judged else ()):
+        after = next(place for place, (at, _) in enumerate(curve) if at >= bins)
+        (left, low), (right, high) = curve[after - 1], curve[after]
+        found = low + (high - low) * (bins - left) / (right - left)
+        rows.append({"bins": bins, "share": bins / judged, "found": found, "at_random": curve[-1][1] * bins / judged})
+    return rows

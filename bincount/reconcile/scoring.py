@@ -1,7 +1,8 @@
-"""What the model says of each bin's photo."""
+"""Scores photos with the model and compares their statistics with the model's drift baseline."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -10,35 +11,44 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bincount.config import DriftLimits
+from bincount.counts import Counts
 from bincount.dataset.photo_check import size_of_photo
 from bincount.dataset.rejection import BadObject
 from bincount.errors import DataError
 from bincount.evaluate.batch_inference import rounded
+from bincount.evaluate.drift import drift_of, sentence_of
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.progress import Progress
-from bincount.reconcile.state import Work
+from bincount.reconcile.state import ReconcileState
 from bincount.store.interface import Fetched, Store
 
 if TYPE_CHECKING:
     from bincount.learn.predictor import Predictor
 
+_log = logging.getLogger(__name__)
+
+PHOTO_STATISTICS = ("width", "height", "brightness", "sharpness", "features")
+"""Stored of each photo beside its probabilities, in this order."""
+
 _CHUNK = 256
 _WORKERS = 32
+_COMPARABLE = "statistics IS NOT NULL AND probability IS NOT NULL AND NOT learned"
 _UNSEEN = "has_photo AND probabilities IS NULL AND photo_problem IS NULL"
 
 _Photo = tuple[int, bytes, tuple[int, int]]  # place, file, width and height
 _Row = tuple[bytes | None, bytes | None, str, int]
 
 
-def score_photos(work: Work, store: Store, predictor: Predictor, reference: DriftBaseline | None) -> None:
-    """Counts the items on every photo that was not looked at yet, 256 at a time.
+def score_photos(work: ReconcileState, store: Store, predictor: Predictor, reference: DriftBaseline | None) -> None:
+    """Predicts count probabilities for every photo without them, 256 photos at a time.
 
     Chunks end at the same bins whether the run was killed in between or not,
     so that the same photos go through the network together. What they look
-    like is noted beside what they show (`watching.LOOKS`).
+    like is noted beside what they show (`watching.PHOTO_STATISTICS`).
 
     Raises:
-        StoreError: If the source does not answer; what was counted stays.
+        StoreError: If the source does not answer; scored photos stay.
     """
     unseen = work.count(_UNSEEN)
     if not unseen:
@@ -61,13 +71,13 @@ def score_photos(work: Work, store: Store, predictor: Predictor, reference: Drif
             else:
                 chunk.append((place, answer.data or b"", size))
             if len(chunk) + len(bad) == _CHUNK:
-                _count(work, predictor, reference, chunk, bad, progress)
+                _score(work, predictor, reference, chunk, bad, progress)
                 chunk, bad = [], []
-        _count(work, predictor, reference, chunk, bad, progress)
+        _score(work, predictor, reference, chunk, bad, progress)
 
 
 def problem_of(bin_id: str, answer: Fetched) -> str:
-    """Why what was fetched is no photo to be counted, "" where it is one."""
+    """Why an answer is no usable photo, "" where it is one."""
     return _size_of(bin_id, answer)[1]
 
 
@@ -81,8 +91,8 @@ def _size_of(bin_id: str, answer: Fetched) -> tuple[tuple[int, int], str]:
         return (0, 0), error.reason
 
 
-def _count(
-    work: Work,
+def _score(
+    work: ReconcileState,
     predictor: Predictor,
     reference: DriftBaseline | None,
     chunk: list[_Photo],
@@ -95,7 +105,7 @@ def _count(
         try:
             seen = predictor.observe([photo for _, photo, _ in left])
         except DataError as error:
-            # Its header was sound and its pixels are not.
+            # The header is valid, the pixels are not.
             match = re.match(r"row (\d+)", str(error))
             if match is None:
                 raise
@@ -103,11 +113,55 @@ def _count(
             continue
         places, _, sizes = zip(*left, strict=True)
         distance = np.full(len(left), np.nan) if reference is None else reference.distance(seen.features, len(left))
-        looks = rounded(np.column_stack([sizes, seen.brightness, seen.sharpness, distance]))
-        blobs = ((row.tobytes() for row in each) for each in (rounded(seen.probabilities), looks))
+        statistics = rounded(np.column_stack([sizes, seen.brightness, seen.sharpness, distance]))
+        blobs = ((row.tobytes() for row in each) for each in (rounded(seen.probabilities), statistics))
         rows += [(*pair, "", place) for *pair, place in zip(*blobs, places, strict=True)]
         break
-    work.update(("probabilities", "looks", "photo_problem"), rows)
+    work.update(("probabilities", "statistics", "photo_problem"), rows)
     sizes_bytes = {place: len(photo) for place, photo, _ in chunk}
     for *_, problem, place in rows:
         progress.step(sizes_bytes.get(place, 0), bool(problem))
+
+
+def check_drift(
+    state: ReconcileState, baseline: DriftBaseline | None, counts: Counts, limits: DriftLimits
+) -> dict | None:
+    """Compares the photos, predictions and records with the model's drift baseline, a page at a time.
+
+    As in the baseline, only bins count whose record is one of the model's
+    counts and that the model was not trained on.
+
+    Args:
+        state: The bins, with their verdicts.
+        baseline: The model's; None where it has none.
+        counts: The model's classes.
+        limits: From which difference on a statistic has drifted.
+
+    Returns:
+        `drift.drift_of`; None without a baseline.
+    """
+    if baseline is None:
+        _log.warning(
+            "drift: the model must have a drift baseline, got a version registered before there were any. "
+            "Run `bincount evaluate` and `bincount register` for its run again, or train a new model."
+        )
+        return None
+    now = {name: each.emptied() for name, each in baseline.histograms.items()}
+    values = np.asarray(counts.values)
+    for page in state.pages("recorded, probabilities, statistics", _COMPARABLE):
+        _, recorded, blobs, statistics = zip(*page, strict=True)
+        probabilities = np.stack([np.frombuffer(blob) for blob in blobs])
+        facts = {
+            "predicted": values[probabilities.argmax(axis=1)],
+            "recorded": np.minimum(recorded, values[-1]),  # an open class includes all counts above it
+            "confidence": probabilities.max(axis=1),
+            **dict(zip(PHOTO_STATISTICS, np.stack([np.frombuffer(blob) for blob in statistics]).T, strict=True)),
+        }
+        for name, histogram in now.items():
+            now[name] = histogram.plus(facts[name][np.isfinite(facts[name])])
+    drift = drift_of(baseline.histograms, now, limits)
+    for name in drift["beyond"]:
+        _log.warning("drift: %s", sentence_of(name, drift["facts"][name]))
+    if not drift["beyond"]:
+        _log.info("drift: none in %d bins", drift["compared"])
+    return drift

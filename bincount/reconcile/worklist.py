@@ -1,15 +1,20 @@
-"""The bins in the order in which to count them, and what counting them is expected to bring."""
+"""The worklist: bins in the order in which to count them, and what counting them is expected to find."""
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from bincount.counts import Counts
 from bincount.dataset.split import part_of
 from bincount.mismatch.calibration import Calibration
-from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE, compare_records
-from bincount.reconcile.state import Work
+from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE, UNSURE, compare_records
+from bincount.reconcile.state import ReconcileState
 
 COLUMNS = (
     *("id", "location", "recorded", "predicted", "probabilities", "verdict", "mismatch_probability", "direction"),
@@ -17,92 +22,40 @@ COLUMNS = (
 )
 """Of the worklist, in order."""
 
-_POINTS = 200  # of a curve, at the most
-_ASKS_TO_BE_RUN = ("=", "+", "-", "@", "\t", "\r")
-
-
-def cost_of(probability: np.ndarray, size: np.ndarray, unit_value: np.ndarray, miss_cost: float) -> np.ndarray:
-    """What it is expected to cost not to count each bin.
-
-    Args:
-        probability: (N,) that the record is wrong.
-        size: (N,) items that it is off by if so.
-        unit_value: (N,) worth of an item, NaN where nothing is said.
-        miss_cost: What a wrong record that is not found costs by itself.
-
-    Returns:
-        (N,) probability x (miss_cost + size x unit_value).
-
-    Example:
-        >>> cost_of(np.array([0.5, 0.5]), np.array([2.0, 2.0]), np.array([3.0, np.nan]), 1.0)
-        array([3.5, 0.5])
-    """
-    return probability * (miss_cost + size * np.nan_to_num(unit_value))
-
-
-def reason_of(verdict: str, recorded: int, direction: str, low: str, high: str, *, counts: str, alpha: float) -> str:
-    """Says in words why a bin stands where it stands.
-
-    Args:
-        verdict: Of `mismatch.verdicts`.
-        recorded: What the books say.
-        direction: "fewer" or "more".
-        low: Name of the least count of the prediction set.
-        high: Name of the greatest.
-        counts: What the model counts, such as "1-5".
-        alpha: Share of right records that a set may miss.
-
-    Example:
-        >>> reason_of("mismatch", 5, "fewer", "1", "2", counts="1-5", alpha=0.05)
-        'the photo leaves 1 to 2 possible (95 % sure): probably fewer than recorded'
-    """
-    if verdict == NOT_COUNTABLE:
-        return f"the model counts {counts}: a record of {recorded} cannot be held against a photo"
-    possible = low if low == high else f"{low} to {high}"
-    leaves = f"the photo leaves {possible} possible ({100 * (1 - alpha):.4g} % sure)"
-    says = {MISMATCH: f"probably {direction} than recorded", MATCH: "and speaks for the record"}
-    return f"{leaves}: {says[verdict]}" if verdict in says else f"{leaves}, the record among them"
-
-
-def neutral(text: str) -> str:
-    """A CSV field that no spreadsheet takes for a formula: what begins like one gets an apostrophe before it.
-
-    Source:
-        OWASP, CSV injection.
-
-    Example:
-        >>> neutral("=1+1"), neutral("A-12")
-        ("'=1+1", 'A-12')
-    """
-    return f"'{text}" if text.startswith(_ASKS_TO_BE_RUN) else text
-
-
-def curve_of(probabilities: Sequence[float] | np.ndarray) -> list[tuple[int, float]]:
-    """How many wrong records are expected to be found by counting the first bins of a list.
-
-    Args:
-        probabilities: (N,) of each bin's record being wrong, in the list's order.
-
-    Returns:
-        Rising numbers of bins with the records expected to be found, from (0, 0) to all; 200 at the most.
-
-    Example:
-        >>> curve_of([0.5, 0.25, 0.25])
-        [(0, 0.0), (1, 0.5), (2, 0.75), (3, 1.0)]
-    """
-    found = np.concatenate([[0.0], np.cumsum(probabilities)])
-    # Near the start, where the curve bends and people count, the points lie closest.
-    places = np.unique(np.round((len(found) - 1) * np.linspace(0, 1, _POINTS) ** 2).astype(int))
-    places = places if len(found) > _POINTS else np.arange(len(found))
-    return [(int(place), round(float(found[place]), 6)) for place in places]
-
-
+_CURVE_POINTS = 200  # at most
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_EXTERNAL_COLUMNS = ("id", "location", "reason", "photo")  # hold text from outside
 _DIGITS = 6
-_JUDGED = ("verdict", "probability", "direction", "size", "low", "high", "cost", "learned")
+_VERDICT_COLUMNS = ("verdict", "probability", "direction", "size", "low", "high", "cost", "learned")
+_ROW_COLUMNS = (
+    "id, location, recorded, probabilities, verdict, probability, direction, cost, low, high, problem, photo_problem"
+)
+# After the colon is the record's own text, which would make a reason of its own for each.
+_REASON = "CASE WHEN instr(problem, ':') THEN substr(problem, 1, instr(problem, ':') - 1) ELSE problem END"
+_NOT_JUDGED = f"CASE WHEN probability IS NOT NULL THEN '' ELSE COALESCE(NULLIF({_REASON}, ''), photo_problem) END"
 
 
-def judge(
-    work: Work,
+@dataclass(frozen=True)
+class WorklistContext:
+    """What is the same for every bin of a worklist.
+
+    Attributes:
+        source: Where the photos are.
+        model_version: Version of the model.
+        manifest: Digest of the manifest that the model was trained on.
+        counts: The model's classes.
+        alpha: Share of correct records that may be called a mismatch.
+    """
+
+    source: str
+    model_version: str
+    manifest: str
+    counts: Counts
+    alpha: float
+
+
+def write_verdicts(
+    state: ReconcileState,
     calibration: Calibration,
     *,
     error_rate: float,
@@ -111,47 +64,209 @@ def judge(
     miss_cost: float,
     is_source: bool,
 ) -> None:
-    """Gives every bin its verdict.
+    """Compares every record with its photo's scores and stores verdict, probability and expected cost.
 
     Args:
-        work: The bins, their photos counted.
+        state: The bins, their photos scored.
         calibration: The model's.
         error_rate: Share of records that are wrong.
-        alpha: Share of right records that may be called a mismatch.
-        temperature: Of the model's probabilities, where records are weighed.
-        miss_cost: What a wrong record that is not found costs by itself.
-        is_source: Whether the model learned from bins of this very source.
+        alpha: Share of correct records that may be called a mismatch.
+        temperature: Of the model's probabilities.
+        miss_cost: Cost of a wrong record that is not found, beside the value of its items.
+        is_source: Whether the model was trained on bins of this very source.
 
     Raises:
         ConfigError: If `error_rate` or `alpha` is not above 0 and below 1.
     """
-    columns = "id, recorded, unit_value, probabilities"
-    for page in work.pages(columns, "1"):
-        blank = [(NOT_COUNTABLE, None, "", None, None, None, None, 0, row[0]) for row in page]
-        work.update(_JUDGED, blank)
-        known = [row for row in page if row[4] is not None and row[2] is not None]
-        if known:
-            said = {"error_rate": error_rate, "alpha": alpha, "temperature": temperature}
-            work.update(_JUDGED, _rows(known, calibration, said, miss_cost, is_source))
-
-
-def _rows(
-    page: list[tuple], calibration: Calibration, said: dict[str, float], miss_cost: float, is_source: bool
-) -> Iterator[tuple]:
-    places, ids, recorded, values, blobs = zip(*page, strict=True)
-    probabilities = np.stack([np.frombuffer(blob) for blob in blobs])
-    judged = compare_records(probabilities, np.asarray(recorded), calibration, **said)
-    cost = cost_of(judged.probability, judged.size, np.asarray(values, dtype=float), miss_cost)
-    for row, verdict in enumerate(judged.verdict):
-        countable = verdict != NOT_COUNTABLE
-        yield (
-            verdict,
-            round(float(judged.probability[row]), _DIGITS) if countable else None,
-            judged.direction[row],
-            round(float(judged.size[row]), _DIGITS) if countable else None,
-            int(judged.low[row]),
-            int(judged.high[row]),
-            round(float(cost[row]), _DIGITS) if countable else None,
-            int(is_source and part_of(ids[row]) != "test"),
-            places[row],
+    for page in state.pages("id, recorded, unit_value, probabilities", "1"):
+        state.update(_VERDICT_COLUMNS, [(NOT_COUNTABLE, None, "", None, None, None, None, 0, row[0]) for row in page])
+        scored = [row for row in page if row[4] is not None and row[2] is not None]
+        if not scored:
+            continue
+        places, ids, recorded, values, blobs = zip(*scored, strict=True)
+        found = compare_records(
+            np.stack([np.frombuffer(blob) for blob in blobs]),
+            np.asarray(recorded),
+            calibration,
+            error_rate=error_rate,
+            alpha=alpha,
+            temperature=temperature,
         )
+        cost = expected_cost(found.probability, found.size, np.asarray(values, dtype=float), miss_cost)
+        rows = []
+        for row, verdict in enumerate(found.verdict):
+            figures = [round(float(each[row]), _DIGITS) for each in (found.probability, found.size, cost)]
+            probability, size, row_cost = figures if verdict != NOT_COUNTABLE else (None, None, None)
+            interval = (int(found.low[row]), int(found.high[row]))
+            in_training = int(is_source and part_of(ids[row]) != "test")
+            rows.append(
+                (verdict, probability, found.direction[row], size, *interval, row_cost, in_training, places[row])
+            )
+        state.update(_VERDICT_COLUMNS, rows)
+
+
+def expected_cost(probability: np.ndarray, size: np.ndarray, unit_value: np.ndarray, miss_cost: float) -> np.ndarray:
+    """Expected cost of not counting each bin.
+
+    Args:
+        probability: (N,) that the record is wrong.
+        size: (N,) expected difference if it is, in items.
+        unit_value: (N,) value of an item, NaN where it is unknown.
+        miss_cost: Cost of a wrong record that is not found, beside the value of its items.
+
+    Returns:
+        (N,) probability x (miss_cost + size x unit_value).
+
+    Example:
+        >>> expected_cost(np.array([0.5, 0.5]), np.array([2.0, 2.0]), np.array([3.0, np.nan]), 1.0)
+        array([3.5, 0.5])
+    """
+    return probability * (miss_cost + size * np.nan_to_num(unit_value))
+
+
+def worklist_rows(state: ReconcileState, context: WorklistContext, *, limit: int = -1) -> Iterator[dict]:
+    """The worklist, highest expected cost first: `COLUMNS` each, None where there is no value."""
+    names, values = context.counts.names, context.counts.values
+    name_of = dict(zip(values, names, strict=True))
+    for row in state.ranked(_ROW_COLUMNS, limit=limit):
+        bin_id, location, recorded, blob, verdict, probability, direction, cost, low, high, problem, photo_problem = row
+        scores = None if blob is None else np.frombuffer(blob)
+        interval = (name_of.get(low, ""), name_of.get(high, ""))
+        yield {
+            "id": bin_id,
+            "location": location,
+            "recorded": recorded,
+            "predicted": None if scores is None else values[int(scores.argmax())],
+            "probabilities": None if scores is None else dict(zip(names, scores.tolist(), strict=True)),
+            "verdict": verdict,
+            "mismatch_probability": probability,
+            "direction": direction or None,
+            "expected_cost": cost,
+            "reason": problem
+            or photo_problem
+            or reason_of(verdict, recorded, direction, *interval, counts=str(context.counts), alpha=context.alpha),
+            "photo": None
+            if problem.startswith("id ") or photo_problem
+            else f"{context.source}/bin-images/{bin_id}.jpg",
+            "model_version": context.model_version,
+            "manifest": context.manifest,
+        }
+
+
+def reason_of(verdict: str, recorded: int, direction: str, low: str, high: str, *, counts: str, alpha: float) -> str:
+    """The reason for a verdict, in a sentence.
+
+    Args:
+        verdict: Of `mismatch.verdicts`.
+        recorded: The recorded count.
+        direction: "fewer" or "more".
+        low: Name of the lowest count of the prediction interval.
+        high: Name of the highest.
+        counts: The model's classes, such as "1-5".
+        alpha: Share of correct records outside their prediction interval.
+
+    Example:
+        >>> reason_of("mismatch", 5, "fewer", "1", "2", counts="1-5", alpha=0.05)
+        'the record is outside the 95 % prediction interval of 1 to 2: probably fewer items than recorded'
+    """
+    if verdict == NOT_COUNTABLE:
+        return f"the model counts {counts}: it cannot check a record of {recorded}"
+    interval = f"the {100 * (1 - alpha):.4g} % prediction interval of {low if low == high else f'{low} to {high}'}"
+    if verdict == MISMATCH:
+        return f"the record is outside {interval}: probably {direction} items than recorded"
+    if verdict == MATCH:
+        return f"the record agrees with the photo ({interval})"
+    return f"the photo does not decide: the record is within {interval}"
+
+
+def write_worklist(state: ReconcileState, context: WorklistContext, folder: Path) -> None:
+    """Writes `worklist.csv` and `worklist.jsonl`, a bin at a time."""
+    with (
+        (folder / "worklist.csv").open("w", encoding="utf-8", newline="") as table,
+        (folder / "worklist.jsonl").open("w", encoding="utf-8") as lines,
+    ):
+        sheet = csv.writer(table, lineterminator="\n")
+        sheet.writerow(COLUMNS)
+        for row in worklist_rows(state, context):
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            fields = {**row, "probabilities": json.dumps(row["probabilities"]) if row["probabilities"] else None}
+            for name in _EXTERNAL_COLUMNS:
+                fields[name] = escape_formula(row[name] or "")
+            sheet.writerow(["" if value is None else value for value in fields.values()])
+
+
+def escape_formula(text: str) -> str:
+    """A CSV field that no spreadsheet runs as a formula: an apostrophe precedes what begins like one.
+
+    Source:
+        OWASP, CSV injection.
+
+    Example:
+        >>> escape_formula("=1+1"), escape_formula("A-12")
+        ("'=1+1", 'A-12')
+    """
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def worklist_figures(state: ReconcileState, *, capacity: int | None, count_cost: float | None) -> dict:
+    """Figures of a worklist, JSON-ready.
+
+    Args:
+        state: The bins, with their verdicts.
+        capacity: How many bins can be counted, None if unlimited.
+        count_cost: Cost of counting one, None if unknown.
+
+    Returns:
+        `bins`, `judged`, `verdicts`, `not_judged` (by reason), `expected_wrong`
+        records among those judged, `to_count` (the first so many of the
+        worklist, None where neither limit is given), `expected_found` among them, as against
+        `expected_found_at_random`, `learned_from` and the yield `curve`.
+    """
+    ranked = np.fromiter((row[0] for row in state.ranked("probability") if row[0] is not None), dtype=float)
+    to_count: int | None = None
+    if capacity is not None:
+        to_count = min(capacity, len(ranked))
+    elif count_cost is not None:
+        to_count = state.count("cost > ?", count_cost)
+    expected = float(ranked.sum())
+    at_random = expected * (to_count or 0) / max(1, len(ranked))
+    verdicts = state.tally("verdict")
+    return {
+        "bins": state.count("1"),
+        "judged": len(ranked),
+        "verdicts": {name: verdicts.get(name, 0) for name in (MISMATCH, MATCH, UNSURE, NOT_COUNTABLE)},
+        "not_judged": not_judged(state),
+        "expected_wrong": round(expected, 3),
+        "to_count": to_count,
+        "expected_found": None if to_count is None else round(float(ranked[:to_count].sum()), 3),
+        "expected_found_at_random": None if to_count is None else round(at_random, 3),
+        "learned_from": state.count("learned"),
+        "curve": yield_curve(ranked),
+    }
+
+
+def not_judged(state: ReconcileState) -> dict[str, int]:
+    """Number of bins without a verdict by reason, each bin under one reason."""
+    found = state.tally(_NOT_JUDGED)
+    rest = state.count("probability IS NULL") - sum(found.values())
+    return {**found, **({"record is none of the model's counts": rest} if rest else {})}
+
+
+def yield_curve(probabilities: Sequence[float] | np.ndarray) -> list[tuple[int, float]]:
+    """Expected number of wrong records found by counting the first bins of a list.
+
+    Args:
+        probabilities: (N,) of each bin's record being wrong, in the list's order.
+
+    Returns:
+        Rising numbers of bins with the expected number found, from (0, 0) to all; at most 200 points.
+
+    Example:
+        >>> yield_curve([0.5, 0.25, 0.25])
+        [(0, 0.0), (1, 0.5), (2, 0.75), (3, 1.0)]
+    """
+    found = np.concatenate([[0.0], np.cumsum(probabilities)])
+    # Points are densest near the start, where the curve bends and people count.
+    places = np.unique(np.round((len(found) - 1) * np.linspace(0, 1, _CURVE_POINTS) ** 2).astype(int))
+    places = places if len(found) > _CURVE_POINTS else np.arange(len(found))
+    return [(int(place), round(float(found[place]), 6)) for place in places]

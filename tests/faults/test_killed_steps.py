@@ -148,7 +148,7 @@ def test_reconcile_while_its_files_are_written(settings, tmp_path):
     model, folder, out = registered(settings), tmp_path / "bins", tmp_path / "out"
     write_source(folder)
     words = ("reconcile", f"--source={folder}", f"--model={model}", f"--out={out}")
-    killed(settings, "bincount.reconcile.report:report_of", *words)
+    killed(settings, "bincount.reconcile.report:render_report", *words)
     assert not [path for path in out.iterdir() if not path.name.startswith(".")]
     reconcile(settings, source=str(folder), model=model, out=str(out))
     reconcile(settings, source=str(folder), model=model, out=str(tmp_path / "calm"))

@@ -6,8 +6,8 @@ import pytest
 from bincount.counts import Counts
 from bincount.mismatch.likelihood import CountedBins, apply_temperature
 from bincount.mismatch.posterior import error_table, posterior_of
-from bincount.outcomes.error_rate import rate_of, share_of
-from bincount.outcomes.recalibration import refit
+from bincount.outcomes.error_rate import binomial_interval, estimate_error_rate
+from bincount.outcomes.recalibration import fit_temperature
 from tests.simulated import chosen, simulate
 
 FIVE, TWO, OPEN = Counts.parse("1-5"), Counts.parse("1-2"), Counts.parse("0-5+")
@@ -29,7 +29,7 @@ def test_without_photos_the_interval_is_the_one_of_jeffreys():
         (300, 4000, 0.06714, 0.08347),
     ]
     for wrong, bins, low, high in quantiles:
-        share = share_of(wrong, bins)
+        share = binomial_interval(wrong, bins)
         assert share.estimate == pytest.approx((wrong + 0.5) / (bins + 1), rel=1e-3)
         assert share.low == pytest.approx(low, rel=0.02, abs=1e-5)
         assert share.high == pytest.approx(high, rel=0.01)
@@ -81,7 +81,7 @@ def test_within_an_open_class_a_record_may_be_wrong():
 def test_no_photo_is_believed_beyond_a_thousand_to_one():
     bins = of_two([0.0, 1.0], [1, 1], [1, 2])
     assert np.exp(bins.log_evidence(1)) == pytest.approx([1000, 1 / 1000])
-    rate, _ = rate_of([bins])
+    rate, _ = estimate_error_rate([bins])
     assert 0 < rate.low < rate.estimate < rate.high < 1
 
 
@@ -91,7 +91,7 @@ def test_the_rate_planted_is_found_whichever_twentieth_was_counted(how):
     found = []
     for seed in range(3):
         counted = chosen(simulate(seed, bins=20_000, rate=0.02), how, 1000)
-        rate, (temperature,) = rate_of([counted])
+        rate, (temperature,) = estimate_error_rate([counted])
         found.append(rate.estimate)
         assert rate.low < 0.02 < rate.high
         assert 0.7 < temperature < 1.4
@@ -105,7 +105,7 @@ def test_a_model_that_is_too_sure_hardly_bends_the_rate():
     rates, at_its_word = [], []
     for seed in range(10):
         counted = chosen(simulate(seed, bins=10_000, rate=0.03, sureness=1.4), "worst", 500)
-        rates.append(rate_of([counted])[0])
+        rates.append(estimate_error_rate([counted])[0])
         evidence = np.exp(counted.log_evidence(1))
         tried = np.exp(np.linspace(-8, -2, 601))
         expected = [(rate * evidence / (rate * evidence + 1 - rate)).sum() for rate in tried]
@@ -117,13 +117,13 @@ def test_a_model_that_is_too_sure_hardly_bends_the_rate():
 
 def test_outcomes_of_several_models_go_together():
     one, other = (chosen(simulate(seed, bins=5000, rate=0.05), "random", 250) for seed in (1, 2))
-    rates = [rate_of(versions)[0] for versions in ([one], [one, other])]
+    rates = [estimate_error_rate(versions)[0] for versions in ([one], [one, other])]
     assert rates[1].high - rates[1].low < rates[0].high - rates[0].low
-    assert len(rate_of([one, other])[1]) == 2
+    assert len(estimate_error_rate([one, other])[1]) == 2
 
 
 def test_nothing_found_still_gives_a_rate():
-    rate, _ = rate_of([of_two([0.5] * 40, [1] * 40, [1] * 40)])
+    rate, _ = estimate_error_rate([of_two([0.5] * 40, [1] * 40, [1] * 40)])
     assert rate.estimate == pytest.approx(0.5 / 41, rel=0.01)
     assert rate.low < 0.0001
 
@@ -131,19 +131,19 @@ def test_nothing_found_still_gives_a_rate():
 def test_photos_that_leave_no_doubt_say_nothing_of_the_rate():
     """Wrong or right is known from the photo, whatever the rate: the interval says so, and the rate is not used."""
     bins = of_two([1.0] * 90 + [0.0] * 10, [1] * 100, [1] * 90 + [2] * 10)
-    rate, _ = rate_of([bins])
+    rate, _ = estimate_error_rate([bins])
     assert rate.high - rate.low > 0.5
-    assert not rate.is_known_by(100)
-    assert share_of(10, 100).is_known_by(100)
-    assert not share_of(1, 29).is_known_by(29)
+    assert not rate.is_usable(100)
+    assert binomial_interval(10, 100).is_usable(100)
+    assert not binomial_interval(1, 29).is_usable(29)
 
 
 @pytest.mark.parametrize(("sureness", "how"), [(1.7, "worst"), (1.7, "random"), (0.6, "worst")])
 def test_a_temperature_planted_is_found_and_helps(sureness, how):
     counted = chosen(simulate(7, bins=20_000, rate=0.05, sureness=sureness), how, 1500)
-    found = refit(counted, [str(row) for row in range(len(counted))])
+    found = fit_temperature(counted, [str(row) for row in range(len(counted))])
     assert found.temperature == pytest.approx(sureness, rel=0.2)
-    assert found.helps
+    assert found.improves
     assert found.low < found.gain < found.high
 
 
@@ -151,8 +151,8 @@ def test_a_temperature_planted_is_found_and_helps(sureness, how):
 def test_a_model_that_is_calibrated_is_left_alone(how):
     """Of the worst bins the plain likelihood of the count given the photo would ask for the largest temperature."""
     counted = chosen(simulate(8, bins=20_000, rate=0.03), how, 500)
-    found = refit(counted, [str(row) for row in range(len(counted))])
-    assert not found.helps
+    found = fit_temperature(counted, [str(row) for row in range(len(counted))])
+    assert not found.improves
     assert found.temperature == pytest.approx(1, abs=0.35)
     if how == "worst":
         classes = counted.counted - 1

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from bincount.outcomes.count_yield import Tally, differences_of, saved_of
-from bincount.outcomes.error_rate import Share
+from bincount.outcomes.count_yield import ExpectedErrors, differences_of, savings_of
+from bincount.outcomes.error_rate import RateInterval
 
-RATE = Share(0.1, 0.05, 0.2)
+RATE = RateInterval(0.1, 0.05, 0.2)
 
 
 def tally():
     """Four bins: two records of 5 (one found wrong, one not counted), two of 1 (one found right, one not counted)."""
-    made = Tally(RATE)
+    made = ExpectedErrors(RATE)
     made.add(np.array([5, 1]), np.zeros(2), np.array([1.0, np.nan]))
     made.add(np.array([5, 1]), np.log([9.0, 1.0]), np.array([np.nan, 0.0]))
     return made
@@ -39,5 +39,5 @@ def test_the_largest_records_first():
 
 
 def test_costs():
-    found = saved_of(3, {"recorded": (2.0, 1.0, 3.0)}, count_cost=1.0, miss_cost=20.0, counts=10)
+    found = savings_of(3, {"recorded": (2.0, 1.0, 3.0)}, count_cost=1.0, miss_cost=20.0, counts=10)
     assert found == {"spent": 10.0, "saved": 60.0, "net": 50.0, "against_recorded": [20.0, 0.0, 40.0]}

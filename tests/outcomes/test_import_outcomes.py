@@ -13,9 +13,9 @@ import pytest
 from pyarrow import parquet
 
 from bincount.errors import ConfigError, DataError
-from bincount.outcomes.estimates import learn
+from bincount.outcomes.estimates import estimate_from_outcomes
 from bincount.outcomes.import_outcomes import import_outcomes
-from bincount.outcomes.outcome_store import Outcomes
+from bincount.outcomes.outcome_store import OutcomeStore
 from bincount.settings import Settings
 from tests.reconcile.reconciled import write_records
 from tests.simulated import kept_rows
@@ -105,7 +105,7 @@ def test_what_counting_every_bin_found(fresh, tmp_path):
     assert answer["error_rate"]["outcomes"] == 60
     assert 0 < answer["error_rate"]["low"] < 4 / 60 < answer["error_rate"]["high"] < 0.3
     assert answer["recalibration"] == {"outcomes": 60, "needed": 200, "used": False}
-    assert any("Not enough to recalibrate: it takes 200" in line for line in answer["says"])
+    assert any("Not enough outcomes to recalibrate: it needs 200" in line for line in answer["says"])
 
 
 def test_the_first_of_the_list_against_other_orders(fresh, tmp_path):
@@ -121,10 +121,8 @@ def test_the_first_of_the_list_against_other_orders(fresh, tmp_path):
         assert 0 < low < middle < high <= 10
     assert answer["cost"]["spent"] == 10.0
     assert answer["cost"]["against_random"][0] == pytest.approx(10 * (found - gained["at_random"][0]), abs=0.02)
-    assert any(line.startswith("Not enough for the next run: it takes 30") for line in answer["says"])
-    assert any(
-        line.startswith("100% of the judged bins that were counted are among the first 10") for line in answer["says"]
-    )
+    assert any(line.startswith("Not enough outcomes for the next run: it needs 30") for line in answer["says"])
+    assert any(line.startswith("100% of the counted bins are among the first 10") for line in answer["says"])
 
 
 def test_the_same_again_changes_nothing(fresh, tmp_path):
@@ -175,9 +173,9 @@ def test_two_who_differ_at_the_same_time_are_left_out_until_somebody_decides(fre
         ([("10000", -1, DAY, "")], "line 2: counted must be a whole number from 0 to 100000, got '-1'"),
         ([("10000", 2.5, DAY, "")], "line 2: counted must be a whole number from 0 to 100000, got '2.5'"),
         ([("10000", 3, "20.11.26", "")], "line 2: when must be a date or time"),
-        ([("10000", 3, DAY, ""), ("10000", 4, DAY, "")], "line 3: each bin must stand there once a day"),
-        ([("10000", 3, DAY, ""), ("523", 3, DAY, "")], "line 3: id must stand on the worklist, got '523'"),
-        ([], "must hold at least one count, got none"),
+        ([("10000", 3, DAY, ""), ("10000", 4, DAY, "")], "line 3: each bin must occur once a day"),
+        ([("10000", 3, DAY, ""), ("523", 3, DAY, "")], "line 3: id must be on the worklist, got '523'"),
+        ([], "must have at least one count, got none"),
     ],
 )
 def test_a_row_that_is_wrong_is_named_and_none_is_taken(fresh, tmp_path, rows, words):
@@ -189,15 +187,15 @@ def test_a_row_that_is_wrong_is_named_and_none_is_taken(fresh, tmp_path, rows, w
 
 def test_a_file_without_end_is_refused_early(fresh, tmp_path, monkeypatch):
     settings, worklist, there = fresh
-    monkeypatch.setattr("bincount.outcomes.import_outcomes._MOST_ROWS", 3)
-    with pytest.raises(DataError, match=r"counts\.csv: must hold at most 3 counts, got more\. Split the file"):
+    monkeypatch.setattr("bincount.outcomes.import_outcomes._MAX_ROWS", 3)
+    with pytest.raises(DataError, match=r"counts\.csv: must have at most 3 counts, got more\. Split the file"):
         bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
     assert not files_of(settings)
 
 
 def test_titles_that_are_missing(fresh, tmp_path):
     settings, worklist, _ = fresh
-    with pytest.raises(DataError, match=r"must have one column 'when', got 0 .*: id, counted, when and, if"):
+    with pytest.raises(DataError, match=r"must have one column 'when', got 0 .*: id, counted, when and, optionally,"):
         bring(settings, worklist, tmp_path / "counts.csv", [("10000", 3)], TITLES[:2])
 
 
@@ -228,7 +226,7 @@ def test_what_is_no_worklist_is_told(fresh, tmp_path):
     with pytest.raises(DataError, match="must be as `bincount reconcile` wrote it"):
         bring(settings, changed, tmp_path / "counts.csv", rows)
     (changed / "summary.json").write_text("{}")
-    with pytest.raises(ConfigError, match="got an older one"):
+    with pytest.raises(ConfigError, match="got a worklist of an earlier release"):
         bring(settings, changed, tmp_path / "counts.csv", rows)
     (changed / "summary.json").write_text("{")
     with pytest.raises(DataError, match=r"summary\.json: must be JSON"):
@@ -242,7 +240,7 @@ def test_what_was_kept_and_damaged_since_is_told(fresh, tmp_path):
     bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
     (path,) = settings.outcomes.glob("*.jsonl")
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match="must hold what its name is the digest of"):
+    with pytest.raises(DataError, match="must have the digest in its name"):
         bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
 
 
@@ -250,8 +248,38 @@ def test_a_workspace_that_cannot_be_written(fresh, tmp_path):
     settings, worklist, there = fresh
     settings.workspace.mkdir()
     settings.outcomes.write_text("a file")
-    with pytest.raises(ConfigError, match="must be writable and have room"):
+    with pytest.raises(ConfigError, match="must be writable with free disk space"):
         bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
+
+
+def test_ids_whose_zeros_a_spreadsheet_dropped_are_refused(tmp_path):
+    """Some of the shortened ids are on the worklist by accident, as other bins."""
+    settings = Settings(tmp_path / "data", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
+    there = {"00812": 1, "00813": 2, "00814": 3, "812": 4, "814": 5}
+    worklist = write_worklist(tmp_path / "worklist", there, there)
+    for shortened in (["812", "813", "814"], ["813"], ["813", "814"]):
+        with pytest.raises(DataError, match=r"^counts\.csv: ids must be .*'813' \(the source has '00813'\).* as text"):
+            bring(settings, worklist, tmp_path / "counts.csv", [(bin_id, 3, DAY, "") for bin_id in shortened])
+    with pytest.raises(DataError, match=r"none with leading zeros: '812' \(the source has '00812', too\)"):
+        bring(settings, worklist, tmp_path / "counts.csv", counts_of(there, ["812", "814"]))
+    assert not files_of(settings)
+    answer = bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
+    assert answer["counted"]["bins"] == 5
+
+
+def test_evenings_and_recounts_by_the_file_s_clock(fresh, tmp_path):
+    settings, worklist, there = fresh
+    rows = [
+        ("10000", 9, "2026-11-19T23:30-06:00", "Ada"),
+        ("10000", 8, "2026-11-20T05:00-06:00", "Bo"),  # the same day in UTC
+        ("10001", 9, "2026-11-20T06:00-06:00", "Ada"),
+        ("10001", there["10001"], "2026-11-20T13:00-06:00", "Ada"),  # the recount of the same day
+        ("10002", 9, "2026-11-19T22:00-06:00", "Bo"),
+        ("10002", there["10002"], "2026-11-20", "Bo"),  # the next day, though 00:00 UTC of it is earlier
+    ]
+    answer = bring(settings, worklist, tmp_path / "counts.csv", rows)
+    assert answer["outcomes"] == {"read": 6, "new": 6, "kept": 6}
+    assert (answer["superseded"], answer["counted"]["bins"], answer["counted"]["wrong"]) == (3, 3, 1)
 
 
 def command(settings, file, worklist):
@@ -293,7 +321,7 @@ def test_killed_at_any_time_and_run_again_nothing_is_lost_or_twice(fresh, tmp_pa
                 break
             time.sleep(0.001)
         process.communicate()
-        whole = [row for rows in Outcomes(settings.outcomes).read().values() for row in rows]
+        whole = [row for rows in OutcomeStore(settings.outcomes).read().values() for row in rows]
         assert len(whole) in (0, 5_000)
     assert kills > 0
     process = command(settings, file, worklist)
@@ -307,18 +335,18 @@ def test_killed_at_any_time_and_run_again_nothing_is_lost_or_twice(fresh, tmp_pa
 
 def test_enough_outcomes_recalibrate_if_it_helps_beyond_chance():
     asked = {"source": "s3://b", "version": "1", "manifest": "m"}
-    few = learn(dict([kept_rows(1, bins=199, sureness=2.0)]), **asked)
-    assert (few.recalibrated, few.facts["recalibration"]["used"]) == (1.0, False)
-    surer = learn(dict([kept_rows(1, bins=1000, sureness=2.0)]), **asked)
-    assert surer.recalibrated > 1.3
+    few = estimate_from_outcomes(dict([kept_rows(1, bins=199, sureness=2.0)]), **asked)
+    assert (few.temperature, few.facts["recalibration"]["used"]) == (1.0, False)
+    surer = estimate_from_outcomes(dict([kept_rows(1, bins=1000, sureness=2.0)]), **asked)
+    assert surer.temperature > 1.3
     assert surer.facts["recalibration"]["used"]
     assert surer.facts["recalibration"]["gain"][1] > 0
-    sound = learn(dict([kept_rows(1, bins=400)]), **asked)
-    assert sound.recalibrated == 1.0
+    sound = estimate_from_outcomes(dict([kept_rows(1, bins=400)]), **asked)
+    assert sound.temperature == 1.0
     assert sound.facts["recalibration"]["outcomes"] == 400
     assert sound.rate.low < 0.1 < sound.rate.high
-    other = learn(dict([kept_rows(1, bins=1000, sureness=2.0)]), **{**asked, "version": "2"})
-    assert (other.outcomes, other.of_model, other.recalibrated) == (
+    other = estimate_from_outcomes(dict([kept_rows(1, bins=1000, sureness=2.0)]), **{**asked, "version": "2"})
+    assert (other.outcomes, other.model_outcomes, other.temperature) == (
         1000,
         0,
         1.0,
@@ -328,7 +356,7 @@ def test_enough_outcomes_recalibrate_if_it_helps_beyond_chance():
 def test_a_count_teaches_once_and_bins_that_were_learned_from_do_not():
     asked = {"source": "s3://b", "version": "1", "manifest": "m"}
     (first, rows), (second, _) = kept_rows(1, "one", bins=40), kept_rows(1, "two", bins=40)
-    assert learn({first: rows, second: rows}, **asked).outcomes == 40
+    assert estimate_from_outcomes({first: rows, second: rows}, **asked).outcomes == 40
     known, learned = kept_rows(2, learned=True, bins=40)
-    assert learn({known: learned}, **asked).rate is None
-    assert learn({}, **asked).rate is None
+    assert estimate_from_outcomes({known: learned}, **asked).rate is None
+    assert estimate_from_outcomes({}, **asked).rate is None

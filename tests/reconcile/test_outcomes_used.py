@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bincount.outcomes.import_outcomes import import_outcomes
-from bincount.outcomes.outcome_store import Outcomes
+from bincount.outcomes.outcome_store import OutcomeStore
 from bincount.outcomes.worklist_reader import Worklist
 from bincount.reconcile.reconcile import reconcile
 from tests.reconcile.reconciled import read_lists, registered, write_records, write_source
@@ -54,8 +54,8 @@ def test_counts_come_back_and_the_next_run_uses_their_rate(reconciled, tmp_path)
     assert after["error_rate"] == rate["estimate"]
     assert after["error_rate_from"] == {"by": "outcomes", "outcomes": 60, "low": rate["low"], "high": rate["high"]}
     assert after["expected_wrong"] > before["expected_wrong"]
-    assert "is the default until 30 counted bins" in (worklist / "report.html").read_text()
-    assert "is what 60 counted bins of this source say" in (out / "report.html").read_text()
+    assert "is the default until 30 bins" in (worklist / "report.html").read_text()
+    assert "is estimated from 60 counted bins of this source" in (out / "report.html").read_text()
     reconcile(settings, out=str(out), error_rate=0.01, **asked)
     said = read_lists(out)[2]
     assert (said["error_rate"], said["error_rate_from"]) == (0.01, {"by": "--error-rate", "outcomes": 0})
@@ -72,8 +72,8 @@ def test_a_model_found_too_sure_is_tempered(reconciled, tmp_path):
     assert (before["temperature"], before["recalibration"]["used"]) == (1.0, False)
     about = {"source": asked["source"], "version": before["model_version"], "manifest": before["manifest"]}
     origin, rows = kept_rows(1, bins=1000, sureness=2.0, **about)
-    with Outcomes(settings.outcomes).alone():
-        Outcomes(settings.outcomes).add(origin, rows)
+    with OutcomeStore(settings.outcomes).locked():
+        OutcomeStore(settings.outcomes).add(origin, rows)
     reconcile(settings, out=str(tmp_path / "out"), error_rate=0.02, **asked)
     tempered, _, after = read_lists(tmp_path / "out")
     assert after["recalibration"]["used"]

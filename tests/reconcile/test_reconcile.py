@@ -19,7 +19,7 @@ from bincount.dataset.split import part_of
 from bincount.errors import ConfigError, DataError, StoreError
 from bincount.local.embedded_s3 import open_bucket
 from bincount.reconcile.reconcile import reconcile
-from bincount.reconcile.state import Work
+from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist import COLUMNS
 from tests.bins import undecodable, write_bin
 from tests.reconcile.reconciled import read_lists, registered, write_records, write_source
@@ -157,7 +157,7 @@ def test_photos_and_records_that_are_none_keep_their_row(settings, model, source
         "=HYPERLINK(1)": "id is no bin's id",
         "10007": "recorded count is no whole number from 0 to 100000: -1",
         "10008": "recorded count is no whole number from 0 to 100000: 2.5",
-        "10009": "the model counts 1-5: a record of 9 cannot be held against a photo",
+        "10009": "the model counts 1-5: it cannot check a record of 9",
         "10010": "recorded count is missing",
         "99999": "photo is missing",
     }
@@ -206,7 +206,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(settings, model, tmp_path):
     assert work is not None, (tmp_path / "log").read_text()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "summary.json").exists()
-    with Work(work) as left:
+    with ReconcileState(work) as left:
         counted = left.count("probabilities IS NOT NULL")
     assert counted % 256 == 0
     assert 0 < counted < 1200
@@ -250,21 +250,69 @@ def test_parquet_and_semicolons_with_a_byte_order_mark_say_the_same(settings, mo
 
 def test_a_bin_that_stands_twice_is_refused(settings, model, source, out, tmp_path):
     file = write_records(tmp_path / "stock.csv", [("10001", 2), ("10002", 3), ("10001", 4)])
-    with pytest.raises(DataError, match="each bin must stand there once, got '10001' 2 times, in rows 1 and 3"):
+    with pytest.raises(DataError, match="each bin must occur once, got '10001' 2 times, in rows 1 and 3"):
         reconcile(settings, source=source[0], records=file, model=model, out=str(out))
     assert not out.exists()
+
+
+def test_ids_whose_zeros_a_spreadsheet_dropped_are_refused(settings, model, out, tmp_path):
+    folder = tmp_path / "both"
+    for bin_id in ("00731", "00732", "00733", "731", "733"):
+        write_bin(folder, bin_id, recorded=2, image=photo())
+    file = write_records(tmp_path / "stock.csv", [("731", 2), ("732", 2), ("733", 2)])
+    with pytest.raises(DataError, match=r"^stock\.csv: ids must be .*'732' \(the source has '00732'\).* as text"):
+        reconcile(settings, source=str(folder), records=file, model=model, out=str(out))
+    assert not out.exists()
+    file = write_records(tmp_path / "stock.csv", [("731", 2), ("733", 2)])  # bins of the source both
+    with pytest.raises(DataError, match=r"none with leading zeros: '731' \(the source has '00731', too\).* as text"):
+        reconcile(settings, source=str(folder), records=file, model=model, out=str(out))
+    assert not list(settings.reconciles.glob("*.db"))
+    parquet.write_table(pyarrow.table({"id": ["731", "733"], "recorded": [2, 2]}), tmp_path / "stock.parquet")
+    file = write_records(tmp_path / "both.csv", [("00731", 2), ("731", 2)])
+    for records in (str(tmp_path / "stock.parquet"), file):  # ids that are text; and zeros that were kept
+        reconcile(settings, source=str(folder), records=records, model=model, out=str(out))
+        assert len(read_lists(out)[0]) == 2
+
+
+def test_a_misspelled_id_among_many_is_found_by_its_missing_photo(settings, model, out, tmp_path):
+    """Only some ids are compared before photos are scored; afterwards all that had none are."""
+    folder = tmp_path / "many"
+    ids = [f"{number:05d}" for number in range(1_001, 1_251)]
+    for bin_id in ids:
+        write_bin(folder, bin_id, recorded=2, image=photo())
+    ids[100] = "1101"
+    file = write_records(tmp_path / "stock.csv", [(bin_id, 2) for bin_id in ids])
+    with pytest.raises(DataError, match=r"'1101' \(the source has '01101'\)"):
+        reconcile(settings, source=str(folder), records=file, model=model, out=str(out))
+    assert not list(settings.reconciles.glob("*.db"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], r"must have at least one usable record, got no rows"),
+        ([("10001", "?"), ("b/2", 3)], "must have at least one usable record, got 2 rows, the first problem: "),
+        ([("70001", 3), ("70002", 3)], r"that can be compared with a photo, got none: photo is missing \(2\)"),
+        ([("10001", 900)], r"got none: record is none of the model's counts \(1\)"),
+    ],
+)
+def test_a_file_of_which_no_row_can_be_used_is_an_error(settings, model, source, out, tmp_path, rows, words):
+    file = write_records(tmp_path / "stock.csv", rows)
+    with pytest.raises(DataError, match=rf"^stock\.csv: .*{words}"):
+        reconcile(settings, source=source[0], records=file, model=model, out=str(out))
+    assert not list(settings.reconciles.glob("*.db"))
 
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"capacity": 0}, "--capacity: must be 1 or more"),
-        ({"capacity": 3, "count_cost": 1.0, "miss_cost": 2.0}, "stand without --count-cost"),
-        ({"count_cost": 1.0}, "--count-cost: must stand with --miss-cost"),
-        ({"miss_cost": -1.0}, "--miss-cost: must be a number >= 0"),
-        ({"miss_cost": float("nan")}, "--miss-cost: must be a number >= 0"),
-        ({"error_rate": 1.0}, "--error-rate: must be above 0 and below 1"),
-        ({"alpha": 0.0}, "--alpha: must be above 0 and below 1"),
+        ({"capacity": 0}, "capacity: must be a whole number >= 1"),
+        ({"capacity": 3, "count_cost": 1.0, "miss_cost": 2.0}, "stand without count_cost"),
+        ({"count_cost": 1.0}, "count_cost: must stand with miss_cost"),
+        ({"miss_cost": -1.0}, "miss_cost: must be a number from 0"),
+        ({"miss_cost": float("nan")}, "miss_cost: must be a number from 0"),
+        ({"error_rate": 1.0}, "error_rate: must be a number above 0 and below 1"),
+        ({"alpha": 0.0}, "alpha: must be a number above 0 and below 1"),
         ({"model": "models:/bincount@nobody"}, "must name a version, got none"),
         ({"records": "absent.csv"}, "must be a readable file"),
     ],
@@ -285,15 +333,15 @@ def test_blind_shows_neither_records_nor_predictions(settings, model, out, tmp_p
     reconcile(settings, source=str(folder), records=file, model=model, out=str(out), blind=True)
     page = (out / "report.html").read_text()
     assert "30000" in page
-    for word in ("777", "mismatch", "unsure", "fewer", "photo leaves", "data-verdict", "recorded</button>"):
+    for word in ("777", "mismatch", "unsure", "fewer", "prediction interval", "data-verdict", "recorded</button>"):
         assert word not in page.split("<tbody class")[1].split("</tbody>")[0], word
     assert "777" not in page
     assert "recorded" in (out / "worklist.csv").read_text()
 
 
 def test_two_processes_cannot_do_the_same_work(tmp_path):
-    with Work(tmp_path / "work.db"), pytest.raises(ConfigError, match="only one process"):
-        Work(tmp_path / "work.db")
+    with ReconcileState(tmp_path / "work.db"), pytest.raises(ConfigError, match="only one process"):
+        ReconcileState(tmp_path / "work.db")
 
 
 def test_bins_the_model_may_know_by_heart_are_told(settings, model, out, tmp_path):
@@ -349,7 +397,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_photos_are_counted(s
     with pytest.raises(ConfigError, match=r"--out: .* must be a writable folder, got 'File exists'"):
         reconcile(settings, source=source[0], model=model, out=str(tmp_path / "out"))
     (left,) = settings.reconciles.glob("*.db")
-    with Work(left) as work:
+    with ReconcileState(left) as work:
         assert work.count("probabilities IS NOT NULL") == 0
         work.remove()
 
@@ -357,7 +405,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_photos_are_counted(s
 def test_work_that_is_damaged_says_what_to_delete(tmp_path):
     (tmp_path / "work.db").write_bytes(b"no database" * 1000)
     with pytest.raises(StoreError, match="or delete it"):
-        Work(tmp_path / "work.db")
+        ReconcileState(tmp_path / "work.db")
 
 
 def test_a_model_without_a_calibration_is_refused(settings, source, out):

@@ -5,14 +5,13 @@ import shutil
 import pytest
 
 from bincount.counts import Counts
-from bincount.reconcile.report import reduced_photos, report_of
-from bincount.reconcile.worklist import curve_of
-from bincount.reconcile.worklist_files import About
+from bincount.reconcile.report import reduced_photos, render_report
+from bincount.reconcile.worklist import WorklistContext, yield_curve
 from tests.bins import write_bin
 from tests.tiny import photo
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ABOUT = About("s3://<b>", "7", "0" * 16, Counts.parse("0-5+"), 0.05)
+ABOUT = WorklistContext("s3://<b>", "7", "0" * 16, Counts.parse("0-5+"), 0.05)
 TOLD = {"by": "--error-rate", "outcomes": 0}
 VERDICTS = ("mismatch", "unsure", "match", "not_countable")
 HOSTILE = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
@@ -61,7 +60,7 @@ def page_of(folder, *, rows=24, **said):
         "expected_found": 2.0,
         "expected_found_at_random": 0.5,
         "learned_from": 3,
-        "curve": curve_of(probabilities),
+        "curve": yield_curve(probabilities),
         "records": HOSTILE,
         "error_rate": 0.02,
         "error_rate_from": TOLD,
@@ -77,7 +76,7 @@ def page_of(folder, *, rows=24, **said):
     photos = reduced_photos(FolderStore(str(folder)), ids)
     assert len(photos) == min(3, rows)
     path = folder / "report.html"
-    path.write_text(report_of(summary, listed, photos, ABOUT), encoding="utf-8")
+    path.write_text(render_report(summary, listed, photos, ABOUT), encoding="utf-8")
     return path
 
 
@@ -172,9 +171,9 @@ def test_filter_and_sort(opened):
     page.get_by_role("button", name="recorded").click()
     assert shown(page)[0] == "10006"
     assert shown(page)[-1] == "10003"
-    page.get_by_role("button", name="wrong").click()
+    page.get_by_role("button", name="P(wrong)").click()
     assert shown(page)[0] == "10000"
-    assert page.get_by_role("columnheader", name="wrong").get_attribute("aria-sort") == "descending"
+    assert page.get_by_role("columnheader", name="P(wrong)").get_attribute("aria-sort") == "descending"
 
 
 def test_the_keyboard_does_it_all(opened):
@@ -223,7 +222,7 @@ def test_what_is_no_photo_by_now_is_left_out(tmp_path):
 @pytest.mark.parametrize("width", [1440, 820])
 def test_a_drift_is_said_before_the_list(opened, width):
     page = opened(width=width, drift=DRIFT)
-    assert page.locator("header ~ p strong").last.inner_text().startswith("These bins are not like those")
+    assert page.locator("header ~ p strong").last.inner_text().startswith("These bins differ from the model")
     assert page.locator("details[open] tbody tr").all_inner_texts() == [
         "brightness\t112\t71\t1.200\t0.250",
         "recorded\t3.1\t3.2\t0.020\t0.250",
@@ -239,20 +238,20 @@ def test_no_drift_is_folded_and_who_counts_blindly_sees_none(opened):
 @pytest.mark.parametrize(
     ("error_rate_from", "says"),
     [
-        (TOLD, "is what this run was told (--error-rate)."),
+        (TOLD, "was set for this run (--error-rate)."),
         (
             {"by": "outcomes", "outcomes": 1060, "low": 0.0153, "high": 0.124},
-            "is what 1,060 counted bins of this source say (with 95 % confidence 1.5 % to 12 %).",
+            "is estimated from 1,060 counted bins of this source (95 % interval 1.5 % to 12 %).",
         ),
         (
             {"by": "default", "outcomes": 7, "needed": 30},
-            "is the default until 30 counted bins of this source tell the rate; so far 7 do.",
+            "is the default until 30 bins of this source are counted; 7 so far.",
         ),
         (
             {"by": "default", "outcomes": 40, "needed": 30},
-            "is the default: 40 counted bins of this source leave the rate too open.",
+            "is the default: the estimate from 40 counted bins of this source is not precise enough.",
         ),
     ],
 )
 def test_it_says_where_the_error_rate_is_from(tmp_path, error_rate_from, says):
-    assert f"That 2 % of the records are wrong {says}" in page_of(tmp_path, error_rate_from=error_rate_from).read_text()
+    assert f"The error rate of 2 % {says}" in page_of(tmp_path, error_rate_from=error_rate_from).read_text()
