@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bincount.dataset.candidates import ids_in_range, list_candidates, parse_ids
+from bincount.dataset.candidates import list_candidates
+from bincount.dataset.ids import ids_in_range, parse_ids
 from bincount.dataset.job import Work
 from bincount.dataset.manifest import Manifest
 from bincount.dataset.metadata import is_bin_id
