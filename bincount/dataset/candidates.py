@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import repeat
 
-from bincount.dataset.groups import place_of
+from bincount.dataset.groups import sort_key_of
 from bincount.dataset.ids import read_ids
+from bincount.dataset.keys import METADATA_PREFIX, METADATA_SUFFIX, PHOTO_PREFIX, PHOTO_SUFFIX, metadata_key, photo_key
 from bincount.dataset.metadata import is_bin_id
 from bincount.dataset.placement import PHOTO_BYTES
 from bincount.errors import ConfigError
@@ -20,7 +21,6 @@ _log = logging.getLogger(__name__)
 
 _SIZE_BITS = 48
 _LARGEST = (1 << _SIZE_BITS) - 1
-_PHOTOS, _METADATA = ("bin-images/", ".jpg"), ("metadata/", ".json")
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class Candidates:
     """The bins an ingest chooses from.
 
     Attributes:
-        ids: Their ids in `place_of` order.
+        ids: Their ids in `sort_key_of` order.
         sizes: Size of each one's photo in bytes, in the same order; empty where nothing was listed.
         marks: A number for each that differs once its objects differ; empty where nothing was listed.
-        halves: What each bin lacks that was listed by half: "photo is missing" or "metadata is missing".
+        incomplete: What each bin lacks that was listed by half: "photo is missing" or "metadata is missing".
     """
 
     ids: list[str]
     # Arrays, not dicts: half a million bins would take 130 MB more.
     sizes: array[int] = field(default_factory=lambda: array("q"))
-    marks: array[int] = field(default_factory=lambda: array("Q"))
-    halves: dict[str, str] = field(default_factory=dict)
+    fingerprints: array[int] = field(default_factory=lambda: array("Q"))
+    incomplete: dict[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -57,7 +57,7 @@ class Candidates:
     def _listed(self) -> Iterator[tuple[int, int]]:
         if not self.sizes:
             return repeat((PHOTO_BYTES, 0), len(self.ids))
-        return zip(self.sizes, self.marks, strict=True)
+        return zip(self.sizes, self.fingerprints, strict=True)
 
 
 def find_candidates(store: Store, ids: str | None) -> Candidates:
@@ -78,25 +78,25 @@ def list_candidates(store: Store) -> Candidates:
     """Lists every bin of a source, its photos first, then its metadata."""
     # One number a bin: its photo's size, and a mark of both objects above it.
     found: dict[str, int] = {}
-    halves: dict[str, str] = {}
-    for bin_id, size_bytes, mark in _list(store, *_PHOTOS):
+    incomplete: dict[str, str] = {}
+    for bin_id, size_bytes, mark in _list(store, PHOTO_PREFIX, PHOTO_SUFFIX):
         found[bin_id] = mark << _SIZE_BITS | min(size_bytes, _LARGEST)
-        halves[bin_id] = "metadata is missing"
-    for bin_id, _, mark in _list(store, *_METADATA):
+        incomplete[bin_id] = "metadata is missing"
+    for bin_id, _, mark in _list(store, METADATA_PREFIX, METADATA_SUFFIX):
         if bin_id not in found:
-            halves[bin_id] = "photo is missing"
-        elif halves.pop(bin_id, None) is None:
+            incomplete[bin_id] = "photo is missing"
+        elif incomplete.pop(bin_id, None) is None:
             continue
         found[bin_id] = found.get(bin_id, 0) ^ mark << _SIZE_BITS
     if not found:
         raise ConfigError(
-            f"{store.source}: must hold bin-images/<id>.jpg and metadata/<id>.json, got no such object. "
+            f"{store.source}: must hold {photo_key('<id>')} and {metadata_key('<id>')}, got no such object. "
             "Name the bucket or folder that holds both."
         )
-    ids = sorted(found, key=place_of)
+    ids = sorted(found, key=sort_key_of)
     sizes = array("q", (found[bin_id] & _LARGEST for bin_id in ids))
-    marks = array("Q", (found[bin_id] >> _SIZE_BITS for bin_id in ids))
-    return Candidates(ids, sizes, marks, halves)
+    fingerprints = array("Q", (found[bin_id] >> _SIZE_BITS for bin_id in ids))
+    return Candidates(ids, sizes, fingerprints, incomplete)
 
 
 def _list(store: Store, prefix: str, suffix: str) -> Iterator[tuple[str, int, int]]:

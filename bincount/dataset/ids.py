@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from bincount.dataset.groups import place_of
+from bincount.dataset.groups import sort_key_of
 from bincount.dataset.metadata import is_bin_id
 from bincount.errors import ConfigError, DataError
 
@@ -64,7 +64,7 @@ def ids_in_range(text: str) -> list[str] | None:
     match = re.fullmatch(r"(\d{1,6})-(\d{1,6})", text)
     if not match:
         return None
-    (family, low, _), (other, high, _) = place_of(match[1]), place_of(match[2])
+    (family, low, _), (other, high, _) = sort_key_of(match[1]), sort_key_of(match[2])
     if family != other or family not in ("padded", "unpadded") or low > high:
         raise ConfigError(
             f"--ids: a range must go up within one family of ids, got {text!r}. "
@@ -85,7 +85,7 @@ def parse_ids(text: str, *, name: str) -> list[str]:
         name: The file's name, for messages.
 
     Returns:
-        The ids in `place_of` order, each once.
+        The ids in `sort_key_of` order, each once.
 
     Raises:
         ConfigError: If the JSON is broken, an entry is no id, or there is none.
@@ -103,7 +103,7 @@ def parse_ids(text: str, *, name: str) -> list[str]:
             f"{name}: every entry must be a bin's id, got {wrong if entries else 'no entry'!r}. "
             "Give the seed's file_list.json, a CSV with a column id, or one id a line."
         )
-    return sorted(set(entries), key=place_of)
+    return sorted(set(entries), key=sort_key_of)
 
 
 def _strings(value: object) -> Iterable[str]:
@@ -133,7 +133,7 @@ def counterpart_of(bin_id: str) -> str | None:
         >>> counterpart_of("523"), counterpart_of("00523"), counterpart_of("100523")
         ('00523', '523', None)
     """
-    family, number, _ = place_of(bin_id)
+    family, number, _ = sort_key_of(bin_id)
     if family == "unpadded":
         return f"{number:0{_PADDED_DIGITS}d}"
     return str(number) if family == "padded" and bin_id.startswith("0") else None

@@ -9,15 +9,15 @@ from typing import Any
 
 from bincount.config import IngestConfig
 from bincount.counts import Counts
-from bincount.dataset.data_card import card_of
+from bincount.dataset.data_card import data_card_of
 from bincount.dataset.fetch import fetch
-from bincount.dataset.job import Request, Work, check_rejected, find_finished
+from bincount.dataset.job import IngestJob, JobSpec, check_rejected, find_finished_ingest
 from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.dataset.placement import check_parts
-from bincount.dataset.plan import Plan, Planned, plan
-from bincount.dataset.rejection import Rejected, table_of
+from bincount.dataset.plan import Plan, PlannedBin, plan
+from bincount.dataset.rejection import Rejected, rejected_csv
 from bincount.dataset.shards import ShardIndex
-from bincount.dataset.split import SHARES, check_disjoint
+from bincount.dataset.split import PART_FRACTIONS, check_disjoint
 from bincount.errors import StoreError
 from bincount.files import write_json, write_whole
 from bincount.settings import Settings
@@ -72,14 +72,14 @@ def collect(settings: Settings, **asked: Any) -> dict[str, Any]:
 
 
 def _log_card(settings: Settings, run_id: str, digest: str) -> None:
-    from bincount.dataset.data_card import draw_card
+    from bincount.dataset.data_card import draw_data_card
     from bincount.tracking import runs
 
     card = json.loads((settings.manifests / f"{digest}.card.json").read_bytes())
     profile = json.dumps({"bins": card["bins"], **card["parts"]})
     runs.log_dataset(settings, run_id, digest=digest, source=card["source"], profile=profile)
     runs.log_dict(settings, run_id, card, "data/card.json")
-    runs.log_figures(settings, run_id, draw_card(Manifest.read(settings.manifests, digest), card))
+    runs.log_figures(settings, run_id, draw_data_card(Manifest.read(settings.manifests, digest), card))
 
 
 def join(settings: Settings, request: str, max_rejected: float) -> dict[str, Any]:
@@ -98,16 +98,16 @@ def join(settings: Settings, request: str, max_rejected: float) -> dict[str, Any
         DataError: If too many bins are faulty or a part is empty; nothing is published.
         StoreError: If a shard is not finished yet.
     """
-    work = Work.of(settings, request)
-    with work.doing("join"):
-        done = find_finished(settings, request, max_rejected)
+    work = IngestJob.of(settings, request)
+    with work.locked("join"):
+        done = find_finished_ingest(settings, request, max_rejected)
         if done is not None:
             _log.info("Manifest %s is complete already", done["manifest"])
             return done
         return _publish(settings, work, max_rejected)
 
 
-def _publish(settings: Settings, work: Work, max_rejected: float) -> dict[str, Any]:
+def _publish(settings: Settings, work: IngestJob, max_rejected: float) -> dict[str, Any]:
     manifest, rejected = _gather(settings, work.read_request(), Plan.read(work.plan))
     faulty = sum(one.is_fault for one in rejected)
     check_rejected(rejected, len(manifest.records) + faulty, max_rejected)
@@ -115,8 +115,8 @@ def _publish(settings: Settings, work: Work, max_rejected: float) -> dict[str, A
     check_disjoint(manifest.records)
     settings.manifests.mkdir(parents=True, exist_ok=True)
     digest = manifest.digest
-    write_whole(settings.manifests / f"{digest}.rejected.csv", [table_of(rejected).encode()])
-    write_json(settings.manifests / f"{digest}.card.json", card_of(manifest, rejected))
+    write_whole(settings.manifests / f"{digest}.rejected.csv", [rejected_csv(rejected).encode()])
+    write_json(settings.manifests / f"{digest}.card.json", data_card_of(manifest, rejected))
     manifest.write(settings.manifests)
     counted = Counter(record.part for record in manifest.records)
     summary = {
@@ -124,16 +124,16 @@ def _publish(settings: Settings, work: Work, max_rejected: float) -> dict[str, A
         "bins": len(manifest.records),
         "rejected": faulty,
         "siblings": len(rejected) - faulty,
-        "parts": {part: counted[part] for part in SHARES},
+        "parts": {part: counted[part] for part in PART_FRACTIONS},
     }
     write_json(work.done, summary)
     # Shards and manifest hold all that these held.
-    for path in (work.journal, work.plan, work.doubt):
+    for path in (work.journal, work.plan, work.retry_marker):
         path.unlink(missing_ok=True)
     return summary
 
 
-def _gather(settings: Settings, request: Request, plan: Plan) -> tuple[Manifest, list[Rejected]]:
+def _gather(settings: Settings, request: JobSpec, plan: Plan) -> tuple[Manifest, list[Rejected]]:
     shards: list[Shard] = []
     records: list[Record] = []
     rejected = list(plan.rejected)
@@ -148,7 +148,7 @@ def _gather(settings: Settings, request: Request, plan: Plan) -> tuple[Manifest,
     return Manifest(request.source, Counts.parse(request.counts), shards, records), rejected
 
 
-def _records(bins: list[Planned], index: ShardIndex, number: int) -> list[Record]:
+def _records(bins: list[PlannedBin], index: ShardIndex, number: int) -> list[Record]:
     places = {one.id: one for one in bins}
     return [
         Record(

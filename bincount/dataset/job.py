@@ -22,7 +22,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Request:
+class JobSpec:
     """What was asked for; the same question has the same name.
 
     How many bins may be faulty is no part of it: it decides whether the answer
@@ -49,13 +49,13 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Work:
+class IngestJob:
     """The folder of one request, where an ingest that was stopped goes on."""
 
     folder: Path
 
     @classmethod
-    def of(cls, settings: Settings, name: str) -> Work:
+    def of(cls, settings: Settings, name: str) -> IngestJob:
         """The folder of the request of that name.
 
         Raises:
@@ -81,16 +81,16 @@ class Work:
         return self.folder / "done.json"
 
     @property
-    def doubt(self) -> Path:
+    def retry_marker(self) -> Path:
         """Exists after an attempt that found too many faulty bins: they may be mended by now."""
-        return self.folder / "doubt"
+        return self.folder / "retry"
 
-    def write_request(self, request: Request) -> None:
+    def write_request(self, request: JobSpec) -> None:
         """Notes what was asked for, for the workers that fetch a share of it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "request.json", asdict(request))
 
-    def read_request(self) -> Request:
+    def read_request(self) -> JobSpec:
         """Reads what was asked for.
 
         Raises:
@@ -99,14 +99,14 @@ class Work:
         found = read_json(self.folder / "request.json")
         if found is None:
             raise ConfigError(f"--plan: must be planned first, got {self.folder.name!r}. Run `bincount plan` before.")
-        return Request(**found)
+        return JobSpec(**found)
 
     def read_done(self) -> dict[str, Any] | None:
         """The summary of the finished ingest, None where it is not finished."""
         return read_json(self.done)
 
     @contextlib.contextmanager
-    def doing(self, what: str) -> Iterator[None]:
+    def locked(self, what: str) -> Iterator[None]:
         """Keeps a second process from doing the same at the same time: it waits.
 
         Faulty bins are noted, so that the next attempt looks at them again.
@@ -118,7 +118,7 @@ class Work:
             with writing(self.folder.parents[1]), alone(self.folder / f"{what}.lock", what):
                 yield
         except DataError:
-            self.doubt.touch()
+            self.retry_marker.touch()
             raise
 
 
@@ -140,10 +140,10 @@ def check_rejected(rejected: Sequence[Rejected], bins: int, max_rejected: float)
     faulty = [one for one in rejected if one.is_fault]
     if len(faulty) > max_rejected * bins:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in count_reasons(faulty).items())
-        check_share(len(faulty), bins, max_rejected, f"{reasons}; the first is {faulty[0].id!r}")
+        check_rejected_share(len(faulty), bins, max_rejected, f"{reasons}; the first is {faulty[0].id!r}")
 
 
-def check_share(faulty: int, bins: int, max_rejected: float, which: str) -> None:
+def check_rejected_share(faulty: int, bins: int, max_rejected: float, which: str) -> None:
     """Checks a number of faulty bins against the largest share of all bins.
 
     Raises:
@@ -156,7 +156,7 @@ def check_share(faulty: int, bins: int, max_rejected: float, which: str) -> None
         )
 
 
-def check_room(folder: Path, needed_bytes: int) -> None:
+def check_disk_space(folder: Path, needed_bytes: int) -> None:
     """Checks that the disk has room for what will be fetched.
 
     Raises:
@@ -171,13 +171,13 @@ def check_room(folder: Path, needed_bytes: int) -> None:
         )
 
 
-def find_finished(settings: Settings, request: str, max_rejected: float) -> dict[str, Any] | None:
+def find_finished_ingest(settings: Settings, request: str, max_rejected: float) -> dict[str, Any] | None:
     """The summary of a request that was published and is whole, None where it is not.
 
     Raises:
         DataError: If more of its bins are faulty than are allowed this time.
     """
-    done = Work.of(settings, request).read_done()
+    done = IngestJob.of(settings, request).read_done()
     path = settings.manifests / f"{done['manifest']}.jsonl" if done else None
     if done is None or path is None or not path.is_file():
         return None
@@ -188,5 +188,7 @@ def find_finished(settings: Settings, request: str, max_rejected: float) -> dict
         return None
     if not all(is_whole(settings, shard) for shard in shards):
         return None
-    check_share(done["rejected"], done["bins"] + done["rejected"], max_rejected, f"see {done['manifest']}.rejected.csv")
+    check_rejected_share(
+        done["rejected"], done["bins"] + done["rejected"], max_rejected, f"see {done['manifest']}.rejected.csv"
+    )
     return done

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 from bincount.config import FetchConfig, IngestConfig
 from bincount.counts import Counts
 from bincount.dataset.candidates import Candidates, find_candidates
-from bincount.dataset.job import FORMAT, Request, Work, check_rejected, find_finished
+from bincount.dataset.job import FORMAT, IngestJob, JobSpec, check_rejected, find_finished_ingest
 from bincount.dataset.journal import Journal, open_entries, read_entry
+from bincount.dataset.keys import metadata_key
 from bincount.dataset.manifest import Manifest
 from bincount.dataset.metadata import Metadata, parse_metadata
-from bincount.dataset.placement import check_parts, cut_shards, draw_order, place_bins
-from bincount.dataset.rejection import SIBLING, BadObject, Rejected
+from bincount.dataset.placement import assign_parts, check_parts, cut_shards, draw_order
+from bincount.dataset.reader import metadata_of
+from bincount.dataset.rejection import SIBLING, Rejected
 from bincount.errors import ConfigError
 from bincount.files import digest_of, write_whole
 from bincount.progress import Progress
@@ -51,30 +53,30 @@ def plan(settings: Settings, *, store: Store | None = None, **asked: Any) -> dic
     wanted = IngestConfig(**asked)
     store = store or open_store(wanted.source, settings)
     candidates = find_candidates(store, wanted.ids)
-    request = Request(
+    request = JobSpec(
         source=store.source,
         candidates=candidates.digest,
         counts=str(Counts.parse(wanted.counts)),
         limit=wanted.limit,
         seed=None if wanted.limit is None else wanted.seed,
     )
-    with Work.of(settings, request.name).doing("plan"):
-        if done := find_finished(settings, request.name, wanted.max_rejected):
+    with IngestJob.of(settings, request.name).locked("plan"):
+        if done := find_finished_ingest(settings, request.name, wanted.max_rejected):
             shards = len(Manifest.read(settings.manifests, done["manifest"]).shards)
         else:
             shards = len(make_plan(store, settings, request, candidates, wanted).shards)
         return {"plan": request.name, "shards": shards, "finished": done is not None}
 
 
-class Planned(NamedTuple):
-    """One bin to fetch: `place` is where its metadata is in the journal."""
+class PlannedBin(NamedTuple):
+    """One bin to fetch, and where its metadata is in the journal."""
 
     id: str
     group: str
     part: str
     recorded: int
     n_skus: int
-    place: int
+    metadata_offset: int
 
 
 class PlannedShard(NamedTuple):
@@ -99,15 +101,17 @@ class Plan:
     shards: list[PlannedShard]
     rejected: list[Rejected]
 
-    def bins(self) -> Iterator[list[Planned]]:
+    def bins(self) -> Iterator[list[PlannedBin]]:
         """The bins of one shard after the other."""
         with self.path.open("rb") as file:
             file.readline()
             for shard in self.shards:
-                yield [Planned(*json.loads(row)) for row in islice(file, shard.bins)]
+                yield [PlannedBin(*json.loads(row)) for row in islice(file, shard.bins)]
 
     @classmethod
-    def write(cls, path: Path, shards: list[PlannedShard], rejected: list[Rejected], bins: Iterable[Planned]) -> Plan:
+    def write(
+        cls, path: Path, shards: list[PlannedShard], rejected: list[Rejected], bins: Iterable[PlannedBin]
+    ) -> Plan:
         """Writes a plan whole or not at all; `bins` are those of all shards, in order."""
         head = {"shards": shards, "rejected": [astuple(one) for one in rejected]}
         write_whole(path, (json.dumps(row).encode() + b"\n" for row in chain([head], bins)))
@@ -128,21 +132,21 @@ class Plan:
         return cls(path, shards, [Rejected(*row) for row in head["rejected"]])
 
 
-def make_plan(store: Store, settings: Settings, request: Request, candidates: Candidates, bounds: FetchConfig) -> Plan:
+def make_plan(store: Store, settings: Settings, request: JobSpec, candidates: Candidates, bounds: FetchConfig) -> Plan:
     """Reads metadata and writes the plan, or finds the one that was written before.
 
     Raises:
         DataError: If too many bins are faulty or a part would be empty.
         StoreError: If the store does not answer; what was read is kept.
     """
-    work = Work.of(settings, request.name)
-    if work.plan.is_file() and work.journal.is_file() and not work.doubt.exists():
+    work = IngestJob.of(settings, request.name)
+    if work.plan.is_file() and work.journal.is_file() and not work.retry_marker.exists():
         return Plan.read(work.plan)
     work.write_request(request)
     with Journal(work.journal) as journal:
         read = read_metadata(store, request, candidates, journal, bounds)
     check_rejected(read.rejected, len(read.wanted) + len(read.rejected), bounds.max_rejected)
-    placed, siblings = place_bins(read.wanted, read.skus)
+    placed, siblings = assign_parts(read.wanted, read.skus)
     check_parts({bin_id: place.part for bin_id, place in placed.items()})
     rejected = [*read.rejected, *(Rejected(bin_id, SIBLING) for bin_id in siblings)]
     _log.info(
@@ -155,7 +159,7 @@ def make_plan(store: Store, settings: Settings, request: Request, candidates: Ca
         len(siblings),
     )
     rows = (
-        Planned(bin_id, *place, read.wanted[bin_id], len(read.skus[bin_id]), journal.places[bin_id])
+        PlannedBin(bin_id, *place, read.wanted[bin_id], len(read.skus[bin_id]), journal.offsets[bin_id])
         for bin_id, place in placed.items()
     )
     shards = []
@@ -167,7 +171,7 @@ def make_plan(store: Store, settings: Settings, request: Request, candidates: Ca
 
 
 @dataclass
-class Read:
+class CandidateMetadata:
     """What reading metadata brought.
 
     Attributes:
@@ -182,8 +186,8 @@ class Read:
 
 
 def read_metadata(
-    store: Store, request: Request, candidates: Candidates, journal: Journal, bounds: FetchConfig
-) -> Read:
+    store: Store, request: JobSpec, candidates: Candidates, journal: Journal, bounds: FetchConfig
+) -> CandidateMetadata:
     """Reads the metadata of candidates until enough are wanted.
 
     With a limit, candidates are taken in an order drawn from the seed until so
@@ -200,7 +204,7 @@ def read_metadata(
         DataError: If so many are faulty that nothing could be published.
         StoreError: If the store does not answer.
     """
-    counts, read = Counts.parse(request.counts), Read()
+    counts, read = Counts.parse(request.counts), CandidateMetadata()
     ids = candidates.ids if request.limit is None else draw_order(candidates.ids, request.seed or 0)
     with (
         Progress("metadata", len(ids)) as progress,
@@ -229,31 +233,22 @@ def _read(
     store: Store, ids: Sequence[str], candidates: Candidates, journal: Journal, workers: int
 ) -> Generator[tuple[str, Metadata | Rejected, int], None, None]:
     """Yields each id's metadata or why it is set aside, and the bytes that were fetched for it."""
-    before = set(journal.places)
-    asked = (f"metadata/{bin_id}.json" for bin_id in ids if bin_id not in before and bin_id not in candidates.halves)
+    before = set(journal.offsets)
+    keys = (metadata_key(bin_id) for bin_id in ids if bin_id not in before and bin_id not in candidates.incomplete)
     with ExitStack() as stack:
         entries = stack.enter_context(open_entries(journal.path))
-        answers = stack.enter_context(closing(store.fetch(asked, workers=workers)))
+        answers = stack.enter_context(closing(store.fetch(keys, workers=workers)))
         for bin_id in ids:
-            if bin_id in candidates.halves:
-                yield bin_id, Rejected(bin_id, candidates.halves[bin_id]), 0
+            if bin_id in candidates.incomplete:
+                yield bin_id, Rejected(bin_id, candidates.incomplete[bin_id]), 0
             elif bin_id in before:
-                yield bin_id, _parse(bin_id, read_entry(entries, journal.places[bin_id])), 0
+                yield bin_id, parse_metadata(bin_id, read_entry(entries, journal.offsets[bin_id])), 0
             else:
-                yield bin_id, *_judge(bin_id, next(answers), journal)
+                yield bin_id, *_fetched(bin_id, next(answers), journal)
 
 
-def _judge(bin_id: str, answer: Fetched, journal: Journal) -> tuple[Metadata | Rejected, int]:
-    if answer.data is None:
-        return Rejected(bin_id, f"metadata is {answer.problem}"), 0
-    metadata = _parse(bin_id, answer.data)
-    if isinstance(metadata, Metadata):
+def _fetched(bin_id: str, answer: Fetched, journal: Journal) -> tuple[Metadata | Rejected, int]:
+    metadata = metadata_of(bin_id, answer)
+    if isinstance(metadata, Metadata) and answer.data is not None:
         journal.append(bin_id, answer.data)
-    return metadata, len(answer.data)
-
-
-def _parse(bin_id: str, data: bytes) -> Metadata | Rejected:
-    try:
-        return parse_metadata(bin_id, data)
-    except BadObject as error:
-        return Rejected(bin_id, error.reason, str(error))
+    return metadata, len(answer.data or b"")

@@ -32,7 +32,7 @@ _CHECK = struct.Struct("<I")
 _BYTES = 2  # wire type of a field that says its length
 
 
-def frame(payload: bytes) -> bytes:
+def frame_record(payload: bytes) -> bytes:
     """Frames one payload as a TFRecord."""
     length = _LENGTH.pack(len(payload))
     return b"".join([length, _masked_check(length), payload, _masked_check(payload)])
@@ -136,7 +136,7 @@ def _fields(data: bytes) -> list[tuple[int, bytes]]:
     return fields
 
 
-class Packed(NamedTuple):
+class PackedPhoto(NamedTuple):
     """One photo in a shard."""
 
     id: str
@@ -155,7 +155,7 @@ class ShardIndex:
     """
 
     shard: Shard
-    packed: list[Packed]
+    packed: list[PackedPhoto]
     rejected: list[Rejected]
 
     def write(self, settings: Settings, key: str) -> None:
@@ -173,7 +173,7 @@ class ShardIndex:
         document = read_json(settings.shards / f"{key}.json")
         if document is None:
             return None
-        packed = [Packed(*row) for row in document["packed"]]
+        packed = [PackedPhoto(*row) for row in document["packed"]]
         return cls(Shard(**document["shard"]), packed, [Rejected(*row) for row in document["rejected"]])
 
 

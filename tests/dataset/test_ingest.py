@@ -21,8 +21,7 @@ from bincount.settings import Settings
 from bincount.store import retry
 from bincount.tracking import runs
 from bincount.tracking.client import door
-from tests.bins import metadata, photo, write_bin, write_bins
-from tests.dataset.test_photo_check import resized, saved
+from tests.bins import metadata, photo, resized, saved, write_bin, write_bins
 from tests.shared import ABID, needs_abid
 from tests.stores import make_settings
 
@@ -180,9 +179,9 @@ BAD = {
     ),
     "01008": ("photo is empty", {"image": b""}),
     "01009": ("photo is cut short", {"image": photo()[:600]}),
-    "01011": ("photo is a PNG", {"image": saved(kind="PNG")}),
+    "01011": ("photo is a PNG of a rare kind", {"image": saved(kind="PNG", mode="I;16")}),
     "01012": ("photo is too large", {"image": resized(saved(), 60_000, 60_000)}),
-    "01013": ("photo is no JPEG", {"image": b"<Error><Code>NoSuchKey</Code></Error>"}),
+    "01013": ("photo is no JPEG or PNG", {"image": b"<Error><Code>NoSuchKey</Code></Error>"}),
     "01014": ("metadata is no JSON", {"document": b""}),
 }
 
