@@ -1,19 +1,22 @@
-"""Which bins an ingest may take."""
+"""Candidates: the bins that an ingest or an evaluation chooses from, from a listing of the source or a list of ids."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from array import array
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import repeat
 
+from bincount.config import FetchConfig
 from bincount.dataset.groups import sort_key_of
-from bincount.dataset.ids import read_ids
+from bincount.dataset.ids import check_padding, counterparts_of, ids_in_range, is_padded, read_ids
 from bincount.dataset.keys import METADATA_PREFIX, METADATA_SUFFIX, PHOTO_PREFIX, PHOTO_SUFFIX, metadata_key, photo_key
 from bincount.dataset.metadata import is_bin_id
 from bincount.dataset.placement import PHOTO_BYTES
+from bincount.dataset.rejection import Rejected
 from bincount.errors import ConfigError
 from bincount.store.interface import Store
 
@@ -30,7 +33,7 @@ class Candidates:
     Attributes:
         ids: Their ids in `sort_key_of` order.
         sizes: Size of each one's photo in bytes, in the same order; empty where nothing was listed.
-        marks: A number for each that differs once its objects differ; empty where nothing was listed.
+        fingerprints: A number for each that changes with its objects; empty where nothing was listed.
         incomplete: What each bin lacks that was listed by half: "photo is missing" or "metadata is missing".
     """
 
@@ -42,29 +45,29 @@ class Candidates:
 
     @property
     def digest(self) -> str:
-        """Names them: other ids or other objects, another name."""
+        """Digest of ids and objects: 16 hex digits."""
         hashed = hashlib.sha256()
-        for bin_id, (size_bytes, mark) in zip(self.ids, self._listed(), strict=True):
-            hashed.update(f"{bin_id} {size_bytes} {mark}\n".encode())
+        for bin_id, (size_bytes, fingerprint) in zip(self.ids, self._objects(), strict=True):
+            hashed.update(f"{bin_id} {size_bytes} {fingerprint}\n".encode())
         return hashed.hexdigest()[:16]
 
-    def listed(self, chosen: Collection[str]) -> Iterator[tuple[str, int, int]]:
-        """Id, photo's size and mark of each chosen bin, in order; 57,000 bytes and 0 where they were not listed."""
-        for bin_id, (size_bytes, mark) in zip(self.ids, self._listed(), strict=True):
+    def entries(self, chosen: Collection[str]) -> Iterator[tuple[str, int, int]]:
+        """Id, photo size in bytes and fingerprint of each chosen bin, in order; 57,000 and 0 if unlisted."""
+        for bin_id, (size_bytes, fingerprint) in zip(self.ids, self._objects(), strict=True):
             if bin_id in chosen:
-                yield bin_id, size_bytes, mark
+                yield bin_id, size_bytes, fingerprint
 
-    def _listed(self) -> Iterator[tuple[int, int]]:
+    def _objects(self) -> Iterator[tuple[int, int]]:
         if not self.sizes:
             return repeat((PHOTO_BYTES, 0), len(self.ids))
         return zip(self.sizes, self.fingerprints, strict=True)
 
 
 def find_candidates(store: Store, ids: str | None) -> Candidates:
-    """Takes the bins that were asked for by name, or lists all there are.
+    """Reads the ids of a list, or lists the source.
 
     Args:
-        store: Where they are. It is asked only if `ids` is None.
+        store: The source; listed only if `ids` is None.
         ids: A file of ids, a range such as "00001-01999", or None for all.
 
     Raises:
@@ -74,20 +77,43 @@ def find_candidates(store: Store, ids: str | None) -> Candidates:
     return list_candidates(store) if ids is None else Candidates(read_ids(ids))
 
 
+def check_ids(store: Store, ids: str | None, given: Sequence[str], rejected: Iterable[Rejected]) -> None:
+    """Checks that the ids in a file have not lost their leading zeros: see `check_padding`.
+
+    Args:
+        store: The source; at most 200 objects are read, and none where all ids are found and one has leading zeros.
+        ids: The `--ids` option. Nothing is checked where it names no file.
+        given: The ids of that file.
+        rejected: Bins among them that were set aside, those without metadata included.
+
+    Raises:
+        DataError: If ids are missing and their counterparts with or without zeros are not.
+        StoreError: If the source does not answer.
+    """
+    if ids is None or ids_in_range(ids):
+        return
+    missing = {one.id for one in rejected if one.reason == "metadata is missing"}
+    listed = set(given)
+    lookups = counterparts_of(sorted(missing)) + ([] if any(map(is_padded, given)) else counterparts_of(given))
+    with closing(store.fetch(map(metadata_key, lookups), workers=FetchConfig.workers)) as answers:
+        found = {bin_id for bin_id, answer in zip(lookups, answers, strict=True) if answer.data is not None}
+    check_padding(given, lambda bin_id: (bin_id in listed and bin_id not in missing) or bin_id in found, f"--ids {ids}")
+
+
 def list_candidates(store: Store) -> Candidates:
     """Lists every bin of a source, its photos first, then its metadata."""
-    # One number a bin: its photo's size, and a mark of both objects above it.
+    # One number a bin: its photo's size, and above it a fingerprint of both objects.
     found: dict[str, int] = {}
     incomplete: dict[str, str] = {}
-    for bin_id, size_bytes, mark in _list(store, PHOTO_PREFIX, PHOTO_SUFFIX):
-        found[bin_id] = mark << _SIZE_BITS | min(size_bytes, _LARGEST)
+    for bin_id, size_bytes, fingerprint in _list(store, PHOTO_PREFIX, PHOTO_SUFFIX):
+        found[bin_id] = fingerprint << _SIZE_BITS | min(size_bytes, _LARGEST)
         incomplete[bin_id] = "metadata is missing"
-    for bin_id, _, mark in _list(store, METADATA_PREFIX, METADATA_SUFFIX):
+    for bin_id, _, fingerprint in _list(store, METADATA_PREFIX, METADATA_SUFFIX):
         if bin_id not in found:
             incomplete[bin_id] = "photo is missing"
         elif incomplete.pop(bin_id, None) is None:
             continue
-        found[bin_id] = found.get(bin_id, 0) ^ mark << _SIZE_BITS
+        found[bin_id] = found.get(bin_id, 0) ^ fingerprint << _SIZE_BITS
     if not found:
         raise ConfigError(
             f"{store.source}: must hold {photo_key('<id>')} and {metadata_key('<id>')}, got no such object. "
@@ -100,7 +126,7 @@ def list_candidates(store: Store) -> Candidates:
 
 
 def _list(store: Store, prefix: str, suffix: str) -> Iterator[tuple[str, int, int]]:
-    """Lists id, size and mark of each object that is named like a bin's."""
+    """Lists id, size and fingerprint of each object whose name is that of a bin."""
     others = 0
     for bin_id, size_bytes, tag in _entries(store, prefix, suffix):
         if is_bin_id(bin_id):
@@ -109,7 +135,7 @@ def _list(store: Store, prefix: str, suffix: str) -> Iterator[tuple[str, int, in
         else:
             others += 1
     if others:
-        _log.warning("%s/%s: %d objects are not named <id>%s and are left alone", store.source, prefix, others, suffix)
+        _log.warning("%s/%s: %d objects are not named <id>%s and are ignored", store.source, prefix, others, suffix)
 
 
 def _entries(store: Store, prefix: str, suffix: str) -> Iterator[tuple[str, int, str]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from bincount.config import FetchConfig
 from bincount.counts import Counts
-from bincount.dataset.candidates import find_candidates
+from bincount.dataset.candidates import check_ids, find_candidates
 from bincount.dataset.groups import groups_of, sort_key_of
 from bincount.dataset.keys import metadata_key, photo_key
 from bincount.dataset.manifest import Manifest, Record
@@ -226,6 +226,7 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
 
     Raises:
         ConfigError: If `ids` is no such thing, or the source holds no bin.
+        DataError: If ids lost their leading zeros.
         StoreError: If the source does not answer.
     """
     candidates, bins = find_candidates(store, ids), Bins()
@@ -252,6 +253,7 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
             bins.recorded[bin_id] = metadata.recorded
             if len(bins.recorded) == limit:
                 break
+    check_ids(store, ids, candidates.ids, bins.rejected)
     bins.recorded = {bin_id: bins.recorded[bin_id] for bin_id in sorted(bins.recorded, key=sort_key_of)}
     return bins
 
