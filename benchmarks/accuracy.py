@@ -20,7 +20,7 @@ import numpy as np
 
 from bincount.dataset.groups import block_of
 from bincount.dataset.manifest import Manifest, Record
-from bincount.dataset.split import LEARNED, SHARES
+from bincount.dataset.split import DEVELOPMENT_PARTS, PART_FRACTIONS
 from bincount.evaluate.detection_metrics import evaluate_detection
 from bincount.evaluate.evaluation import evaluate_predictions, truth_of
 from bincount.mismatch.calibration import prior_of
@@ -36,15 +36,17 @@ def folds_of(manifest: Manifest, folds: int, seed: int) -> Iterator[Manifest]:
     blocks = sorted({block_of(record.group) for record in manifest.records})
     order = np.random.default_rng(seed).permutation(len(blocks))
     place = {blocks[block]: position for position, block in enumerate(order)}
-    learned = sum(SHARES[part] for part in LEARNED)
-    ends = np.cumsum([SHARES[part] / learned for part in LEARNED])
+    learned = sum(PART_FRACTIONS[part] for part in DEVELOPMENT_PARTS)
+    ends = np.cumsum([PART_FRACTIONS[part] / learned for part in DEVELOPMENT_PARTS])
 
     def part_in(fold: int, record: Record) -> str:
         turn, own = divmod(place[block_of(record.group)], folds)
         if own == fold:
             return "test"
         # The blocks of a turn share a place along 0 to 1; the golden ratio spreads the turns evenly.
-        return LEARNED[int(np.searchsorted(ends, (turn * 0.618034 + own / folds) % 1.0).clip(0, len(LEARNED) - 1))]
+        return DEVELOPMENT_PARTS[
+            int(np.searchsorted(ends, (turn * 0.618034 + own / folds) % 1.0).clip(0, len(DEVELOPMENT_PARTS) - 1))
+        ]
 
     for fold in range(folds):
         yield replace(manifest, records=[replace(record, part=part_in(fold, record)) for record in manifest.records])

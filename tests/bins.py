@@ -49,3 +49,20 @@ def undecodable(jpeg):
         kept += b"" if jpeg[at + 1] == 0xDB else jpeg[at:end]
         at = end
     return kept + jpeg[at:]
+
+
+def saved(size=(64, 48), **options):
+    """A file of noise; `kind` is its format and `mode` its pixels, the rest is for Pillow."""
+    pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    file = io.BytesIO()
+    mode = options.pop("mode", "RGB")
+    image = Image.fromarray(pixels)
+    image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
+    image.save(file, options.pop("kind", "JPEG"), **options)
+    return file.getvalue()
+
+
+def resized(data, width, height):
+    """The same file with another size written in its frame."""
+    at = next(data.index(bytes([0xFF, marker])) for marker in (0xC0, 0xC2) if bytes([0xFF, marker]) in data)
+    return data[: at + 5] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[at + 9 :]

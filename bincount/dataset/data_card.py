@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bincount.dataset.manifest import Manifest
 from bincount.dataset.rejection import SIBLING, Rejected, count_reasons
-from bincount.dataset.split import SHARES
+from bincount.dataset.split import PART_FRACTIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 
 
-def card_of(manifest: Manifest, rejected: Sequence[Rejected]) -> dict[str, Any]:
+def data_card_of(manifest: Manifest, rejected: Sequence[Rejected]) -> dict[str, Any]:
     """Describes the bins of an ingest.
 
     Args:
@@ -34,7 +34,7 @@ def card_of(manifest: Manifest, rejected: Sequence[Rejected]) -> dict[str, Any]:
     groups = Counter(record.group for record in records)
     in_groups = sum(size for size in groups.values() if size > 1)
     names = manifest.counts.names
-    by_part: dict[str, Counter[str]] = {part: Counter() for part in SHARES}
+    by_part: dict[str, Counter[str]] = {part: Counter() for part in PART_FRACTIONS}
     for record in records:
         index = manifest.counts.index_of(record.recorded)
         if index is not None:
@@ -64,12 +64,12 @@ def _percentiles(values: Sequence[int]) -> dict[str, int]:
     return {str(share): ranked[round(share / 100 * (len(ranked) - 1))] for share in _PERCENTILES}
 
 
-def draw_card(manifest: Manifest, card: Mapping[str, Any]) -> dict[str, Figure]:
+def draw_data_card(manifest: Manifest, card: Mapping[str, Any]) -> dict[str, Figure]:
     """Draws a data card.
 
     Args:
         manifest: The bins.
-        card: What `bincount.dataset.data_card.card_of` says of them.
+        card: What `bincount.dataset.data_card.data_card_of` says of them.
 
     Returns:
         Figures by path below a run's artifacts: counts by part, photos a bin,

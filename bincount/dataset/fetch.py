@@ -1,4 +1,4 @@
-"""Fetches one worker's share of a planned ingest."""
+"""Step 2 of an ingest: fetches photos and writes them into shards, one worker's share of a plan at a time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bincount.config import FetchConfig
-from bincount.dataset.job import Request, Work, check_rejected, check_room, find_finished
+from bincount.dataset.job import IngestJob, check_disk_space, check_rejected, find_finished_ingest
 from bincount.dataset.journal import open_entries, read_entry
+from bincount.dataset.keys import photo_key
 from bincount.dataset.manifest import Shard
 from bincount.dataset.partition import Partition
-from bincount.dataset.photo_check import size_of_photo
-from bincount.dataset.plan import Plan, Planned, PlannedShard
-from bincount.dataset.rejection import BadObject, Rejected
-from bincount.dataset.shards import Packed, ShardIndex, drop_shard, encode_example, frame, is_whole
+from bincount.dataset.plan import Plan, PlannedBin, PlannedShard
+from bincount.dataset.reader import Photo, photo_of
+from bincount.dataset.rejection import Rejected
+from bincount.dataset.shards import PackedPhoto, ShardIndex, drop_shard, encode_example, frame_record, is_whole
 from bincount.files import set_aside
 from bincount.progress import Progress
 from bincount.settings import Settings
@@ -30,154 +31,125 @@ _log = logging.getLogger(__name__)
 
 
 def fetch(
-    settings: Settings, *, plan: str, share: str = "1/1", store: Store | None = None, **bounds: Any
+    settings: Settings, *, plan: str, share: str = "1/1", store: Store | None = None, **options: Any
 ) -> dict[str, Any]:
     """Fetches one share of the planned shards.
 
-    The shares may be fetched at the same time, on machines that share the workspace, and each again on its own.
+    Shares may be fetched at the same time, on machines that share the workspace, and each may be repeated.
 
     Args:
         settings: Names workspace and buckets.
         plan: Name of the plan.
         share: Which share, such as "1/3".
         store: The source, where it is open already.
-        **bounds: What `FetchConfig` takes: workers and max_rejected.
+        **options: Fields of `FetchConfig`: workers and max_rejected.
 
     Returns:
-        {"shards": how many were missing and are there now}.
+        {"shards": how many were missing and have been written}.
 
     Raises:
-        ConfigError: If a setting is wrong, nothing was planned, or the disk has no room.
+        ConfigError: If a setting is wrong, nothing was planned, or the disk has too little room.
         DataError: If so many photos are faulty that nothing can be published.
         StoreError: If the source does not answer; finished shards are kept.
     """
-    within, part = FetchConfig(**bounds), Partition.parse(share)
-    work = Work.of(settings, plan)
-    asked = work.read_request()
-    with work.doing(f"fetch {part.number} of {part.of}"):
-        if find_finished(settings, plan, within.max_rejected):
+    config, partition = FetchConfig(**options), Partition.parse(share)
+    job = IngestJob.of(settings, plan)
+    spec = job.read_spec()
+    with job.locked(f"fetch {partition.number} of {partition.of}"):
+        if find_finished_ingest(settings, plan, config.max_rejected):
             return {"shards": 0}
-        store = store or open_store(asked.source, settings)
-        return {"shards": write_shards(store, settings, asked, within, part)}
+        store = store or open_store(spec.source, settings)
+        return {"shards": _write_shards(store, settings, job, config, partition)}
 
 
-def write_shards(
-    store: Store,
-    settings: Settings,
-    request: Request,
-    bounds: FetchConfig,
-    share: Partition,
-) -> int:
-    """Writes the planned shards of one share that are not finished.
-
-    Returns:
-        How many it wrote.
-
-    Raises:
-        ConfigError: If nothing was planned or the disk has no room.
-        DataError: If so many photos are faulty that nothing can be published.
-        StoreError: If the store does not answer; finished shards are kept.
-    """
-    work = Work.of(settings, request.name)
-    plan, doubted = Plan.read(work.plan), work.doubt.exists()
-    mine = share.pick(plan.shards)
-    missing = {shard.key: shard for shard in mine if not _is_finished(store, settings, shard.key, doubted)}
+def _write_shards(store: Store, settings: Settings, job: IngestJob, config: FetchConfig, partition: Partition) -> int:
+    """Writes the planned shards of one share that are not finished, and returns how many it wrote."""
+    plan, is_retry = Plan.read(job.plan), job.retry_marker.exists()
+    planned = partition.pick(plan.shards)
+    missing = {shard.key: shard for shard in planned if not _is_finished(store, settings, shard.key, is_retry)}
     if not missing:
         return 0
     photos = sum(shard.bins for shard in missing.values())
     size_bytes = sum(shard.size_bytes for shard in missing.values())
     settings.shards.mkdir(parents=True, exist_ok=True)
     # Framing and metadata add 5 % to the photos.
-    check_room(settings.shards, int(size_bytes * 1.05))
+    check_disk_space(settings.shards, int(size_bytes * 1.05))
     text = "%s: fetching %d photos, about %.2f GB, into %d shards"
     _log.info(text, store.source, photos, size_bytes / 1e9, len(missing))
-    keys = (f"bin-images/{planned.id}.jpg" for _, bins in _bins_of(plan, missing) for planned in bins)
+    keys = (photo_key(one.id) for _, bins in _bins_of(plan, missing) for one in bins)
     rejected = list(plan.rejected)
-    judged = sum(shard.bins for shard in plan.shards) + sum(one.is_fault for one in rejected)
+    most_bins = sum(shard.bins for shard in plan.shards) + sum(one.is_fault for one in rejected)
     with ExitStack() as stack:
-        entries = stack.enter_context(open_entries(work.journal))
+        entries = stack.enter_context(open_entries(job.journal))
         progress = stack.enter_context(Progress("photos", photos))
         # One stream over all shards: the requests for the next are under way while this one is finished.
-        answers = stack.enter_context(closing(store.fetch(keys, workers=bounds.workers)))
+        answers = stack.enter_context(closing(store.fetch(keys, workers=config.workers)))
         for key, bins in _bins_of(plan, missing):
-            part = settings.shards / f".{key}.{request.name}.part"
-            written = _write_shard(part, key, bins, answers, entries, progress)
-            part.replace(settings.shards / written.shard.name)
-            written.write(settings, key)
-            rejected += written.rejected
-            check_rejected(rejected, judged, bounds.max_rejected)
+            partial = settings.shards / f".{key}.{job.folder.name}.part"
+            index = _write_shard(partial, key, bins, answers, entries, progress)
+            partial.replace(settings.shards / index.shard.name)
+            index.write(settings, key)
+            rejected += index.rejected
+            check_rejected(rejected, most_bins, config.max_rejected)
     if store.retries:
-        _log.info("%s: asked again %d times: %s", store.source, sum(store.retries.values()), dict(store.retries))
+        _log.info("%s: %d requests were retried: %s", store.source, sum(store.retries.values()), dict(store.retries))
     return len(missing)
 
 
-def _bins_of(plan: Plan, missing: Mapping[str, PlannedShard]) -> Iterator[tuple[str, list[Planned]]]:
+def _bins_of(plan: Plan, missing: Mapping[str, PlannedShard]) -> Iterator[tuple[str, list[PlannedBin]]]:
     """Key and bins of each missing shard, in order."""
     return ((shard.key, bins) for shard, bins in zip(plan.shards, plan.bins(), strict=True) if shard.key in missing)
 
 
-def _is_finished(store: Store, settings: Settings, key: str, doubted: bool) -> bool:
-    found = ShardIndex.read(settings, key)
-    if found is None:
+def _is_finished(store: Store, settings: Settings, key: str, is_retry: bool) -> bool:
+    index = ShardIndex.read(settings, key)
+    if index is None:
         return False
-    if not is_whole(settings, found.shard):
-        set_aside(settings.shards / found.shard.name)
-    elif not (doubted and _is_mended(store, found.rejected)):
+    if not is_whole(settings, index.shard):
+        set_aside(settings.shards / index.shard.name)
+    elif not (is_retry and _has_sound_photo(store, index.rejected)):
         return True
     drop_shard(settings, key)
     return False
 
 
-def _is_mended(store: Store, rejected: list[Rejected]) -> bool:
-    """Whether one of the photos that were set aside is sound by now."""
-    keys = [f"bin-images/{one.id}.jpg" for one in rejected]
-    answers = store.fetch(keys, workers=8)
-    return any(not isinstance(_judge(one.id, answer), Rejected) for one, answer in zip(rejected, answers, strict=True))
+def _has_sound_photo(store: Store, rejected: list[Rejected]) -> bool:
+    """Whether one of the photos that were set aside is sound now."""
+    answers = store.fetch([photo_key(one.id) for one in rejected], workers=8)
+    return any(isinstance(photo_of(one.id, answer), Photo) for one, answer in zip(rejected, answers, strict=True))
 
 
 def _write_shard(
-    path: Path, key: str, bins: list[Planned], answers: Iterator[Fetched], entries: BinaryIO, progress: Progress
+    path: Path, key: str, bins: list[PlannedBin], answers: Iterator[Fetched], entries: BinaryIO, progress: Progress
 ) -> ShardIndex:
-    packed: list[Packed] = []
+    packed: list[PackedPhoto] = []
     rejected: list[Rejected] = []
-    with path.open("wb", buffering=0) as file, closing(HashedFile(file)) as out:
+    with path.open("wb", buffering=0) as file, closing(HashingWriter(file)) as out:
         # The bins come first in zip: it must not take an answer that belongs to the next shard.
         for planned, answer in zip(bins, answers, strict=False):
-            found = _judge(planned.id, answer)
-            progress.step(len(answer.data or b""), isinstance(found, Rejected))
-            if isinstance(found, Rejected):
-                rejected.append(found)
+            photo = photo_of(planned.id, answer)
+            progress.step(len(answer.data or b""), isinstance(photo, Rejected))
+            if isinstance(photo, Rejected):
+                rejected.append(photo)
                 continue
-            photo = answer.data or b""
-            packed.append(Packed(planned.id, *found, len(photo), answer.etag, out.size_bytes))
-            out.append(_frame(planned, photo, read_entry(entries, planned.place)))
+            width_px, height_px, *_ = photo.header
+            packed.append(PackedPhoto(photo.id, width_px, height_px, len(photo.data), photo.etag, out.size_bytes))
+            metadata = read_entry(entries, planned.metadata_offset)
+            example = encode_example(bin_id=photo.id, recorded=planned.recorded, image=photo.data, metadata=metadata)
+            out.append(frame_record(example))
         digest = out.finish()
     return ShardIndex(Shard(f"{key}.tfrecord", digest, out.size_bytes), packed, rejected)
-
-
-def _judge(bin_id: str, answer: Fetched) -> tuple[int, int] | Rejected:
-    """The photo's width and height, or why it is set aside."""
-    if answer.data is None:
-        return Rejected(bin_id, f"photo is {answer.problem}")
-    try:
-        return size_of_photo(bin_id, answer.data)
-    except BadObject as error:
-        return Rejected(bin_id, error.reason, str(error))
-
-
-def _frame(planned: Planned, photo: bytes, metadata: bytes) -> bytes:
-    return frame(encode_example(bin_id=planned.id, recorded=planned.recorded, image=photo, metadata=metadata))
 
 
 # Hashed and written at a time: fewer, larger pieces leave the interpreter to the other threads.
 _PIECE_BYTES = 4 << 20
 
 
-class HashedFile:
-    """Writes what is appended, in order, a piece behind.
+class HashingWriter:
+    """Writes and hashes chunks in order, in a thread of its own.
 
     Attributes:
-        size_bytes: What was appended so far.
+        size_bytes: Bytes that were appended so far.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -200,15 +172,15 @@ class HashedFile:
         self._gathered += len(chunk)
         self.size_bytes += len(chunk)
         if self._gathered >= _PIECE_BYTES:
-            self._hand_over()
+            self._submit()
 
     def finish(self) -> str:
-        """Writes the rest for good and returns the SHA-256 of the whole file.
+        """Writes the rest, flushes it to disk and returns the SHA-256 of the whole file.
 
         Raises:
             OSError: If it could not be written.
         """
-        self._hand_over()
+        self._submit()
         if self._last is not None:
             self._last.result()
         os.fsync(self._file.fileno())
@@ -218,7 +190,7 @@ class HashedFile:
         """Ends the writing thread."""
         self._pool.shutdown()
 
-    def _hand_over(self) -> None:
+    def _submit(self) -> None:
         # One piece under way and one being gathered: no more is held in memory.
         if self._last is not None:
             self._last.result()

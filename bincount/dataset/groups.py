@@ -15,7 +15,7 @@ _PADDED = re.compile(r"0\d{4}|[1-9]\d{4,5}")
 _UNPADDED = re.compile(r"[1-9]\d{0,3}|0")
 
 
-def place_of(bin_id: str) -> tuple[str, int, str]:
+def sort_key_of(bin_id: str) -> tuple[str, int, str]:
     """Places an id: its family, its number within the family, the id itself.
 
     The bucket holds two families whose numbers collide: "00523" ("padded", the
@@ -40,7 +40,7 @@ def block_of(bin_id: str) -> str:
         >>> block_of("00019"), block_of("00020"), block_of("20")
         ('padded/0', 'padded/1', 'unpadded/1')
     """
-    family, number, _ = place_of(bin_id)
+    family, number, _ = sort_key_of(bin_id)
     return f"{family}/{number // BLOCK}"
 
 
@@ -56,7 +56,7 @@ def groups_of(ids: Iterable[str], skus: Mapping[str, Sequence[str]]) -> dict[str
         skus: Products recorded in each of them.
 
     Returns:
-        Group name by id, in the order of `place_of`.
+        Group name by id, in the order of `sort_key_of`.
 
     Example:
         >>> groups_of(["00002", "00001", "00004"], {"00001": "a", "00002": "ab", "00004": "b"})
@@ -64,7 +64,7 @@ def groups_of(ids: Iterable[str], skus: Mapping[str, Sequence[str]]) -> dict[str
     """
     groups: dict[str, str] = {}
     before: str | None = None
-    for bin_id in sorted(ids, key=place_of):
+    for bin_id in sorted(ids, key=sort_key_of):
         if before is not None and are_siblings(before, bin_id, skus):
             groups[bin_id] = groups[before]
         else:
@@ -75,7 +75,7 @@ def groups_of(ids: Iterable[str], skus: Mapping[str, Sequence[str]]) -> dict[str
 
 def are_siblings(first: str, second: str, skus: Mapping[str, Sequence[str]]) -> bool:
     """Whether `second` follows `first` directly and shares a product with it."""
-    (family, number, _), (other, next_number, _) = place_of(first), place_of(second)
+    (family, number, _), (other, next_number, _) = sort_key_of(first), sort_key_of(second)
     if family != "padded" or other != family or next_number != number + 1:
         return False
     return not set(skus[first]).isdisjoint(skus[second])

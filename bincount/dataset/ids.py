@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from bincount.dataset.groups import place_of
+from bincount.dataset.groups import sort_key_of
 from bincount.dataset.metadata import is_bin_id
 from bincount.errors import ConfigError, DataError
 
@@ -64,7 +64,7 @@ def ids_in_range(text: str) -> list[str] | None:
     match = re.fullmatch(r"(\d{1,6})-(\d{1,6})", text)
     if not match:
         return None
-    (family, low, _), (other, high, _) = place_of(match[1]), place_of(match[2])
+    (family, low, _), (other, high, _) = sort_key_of(match[1]), sort_key_of(match[2])
     if family != other or family not in ("padded", "unpadded") or low > high:
         raise ConfigError(
             f"--ids: a range must go up within one family of ids, got {text!r}. "
@@ -85,7 +85,7 @@ def parse_ids(text: str, *, name: str) -> list[str]:
         name: The file's name, for messages.
 
     Returns:
-        The ids in `place_of` order, each once.
+        The ids in `sort_key_of` order, each once.
 
     Raises:
         ConfigError: If the JSON is broken, an entry is no id, or there is none.
@@ -103,7 +103,7 @@ def parse_ids(text: str, *, name: str) -> list[str]:
             f"{name}: every entry must be a bin's id, got {wrong if entries else 'no entry'!r}. "
             "Give the seed's file_list.json, a CSV with a column id, or one id a line."
         )
-    return sorted(set(entries), key=place_of)
+    return sorted(set(entries), key=sort_key_of)
 
 
 def _strings(value: object) -> Iterable[str]:
@@ -133,30 +133,38 @@ def counterpart_of(bin_id: str) -> str | None:
         >>> counterpart_of("523"), counterpart_of("00523"), counterpart_of("100523")
         ('00523', '523', None)
     """
-    family, number, _ = place_of(bin_id)
+    family, number, _ = sort_key_of(bin_id)
     if family == "unpadded":
         return f"{number:0{_PADDED_DIGITS}d}"
     return str(number) if family == "padded" and bin_id.startswith("0") else None
 
 
+def counterparts_of(ids: Sequence[str]) -> list[str]:
+    """The counterparts that `check_padding` looks up for these ids: at most 100, at even distances."""
+    return [other for _, other in _spread(_pairs(ids))]
+
+
 def check_padding(given: Iterable[str], exists: Callable[[str], bool] | Collection[str], where: str) -> None:
-    """Checks that ids have the leading zeros that they have in their source.
+    """Checks that ids are written with the leading zeros that they have in their source.
 
     A spreadsheet turns `00523` into `523`. In a source with both families some of the shortened ids exist by
-    accident and name other bins, so one id that exists only in its other spelling refuses the whole list. Where every
-    id exists as it is written, nothing shows which spelling was meant: unpadded ids whose padded counterparts exist
-    too are logged as a warning unless the list also holds ids with leading zeros.
+    accident and name other bins, so one id that exists only in its other spelling refuses the whole list. A list of
+    both families was not altered and passes. Where every id exists as it is written, nothing shows which spelling was
+    meant: a list without leading zeros is logged as a warning if the padded counterpart of an id exists too.
 
     Args:
         given: The ids as they were read.
-        exists: The ids of the source, or whether the source holds an id. At most 100 counterparts are looked up.
+        exists: The ids of the source, or whether the source holds an id; called for each given id and for at most 200
+            counterparts.
         where: File or option that names the ids, for the message.
 
     Raises:
         DataError: If ids are missing from the source and their counterparts with or without zeros are in it.
     """
     in_source = exists if callable(exists) else exists.__contains__
-    pairs = [(bin_id, other) for bin_id in given if (other := counterpart_of(bin_id)) is not None]
+    pairs = _pairs(given)
+    if len({is_padded(bin_id) for bin_id, _ in pairs}) != 1:
+        return
     missing = _spread([pair for pair in pairs if not in_source(pair[0])])
     if respelled := list(islice((pair for pair in missing if in_source(pair[1])), 3)):
         examples = ", ".join(f"{bin_id!r} (the source has {other!r})" for bin_id, other in respelled)
@@ -165,11 +173,20 @@ def check_padding(given: Iterable[str], exists: Callable[[str], bool] | Collecti
             "Spreadsheets drop leading zeros: format the column as text before the file is opened or imported, "
             "or export the file again."
         )
-    if any(bin_id.startswith("0") and bin_id != "0" for bin_id, _ in pairs):
+    if is_padded(pairs[0][0]):
         return
     if both := next((pair for pair in _spread(pairs) if in_source(pair[1])), None):
         text = "%s: no id has leading zeros, and the source holds %r as well as %r, another bin. Check the ids."
         _log.warning(text, where, *both)
+
+
+def is_padded(bin_id: str) -> bool:
+    """Whether an id begins with a zero that a spreadsheet would drop."""
+    return bin_id.startswith("0") and bin_id != "0"
+
+
+def _pairs(ids: Iterable[str]) -> list[tuple[str, str]]:
+    return [(bin_id, other) for bin_id in ids if (other := counterpart_of(bin_id)) is not None]
 
 
 def _spread(pairs: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:

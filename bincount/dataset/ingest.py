@@ -9,15 +9,15 @@ from typing import Any
 
 from bincount.config import IngestConfig
 from bincount.counts import Counts
-from bincount.dataset.data_card import card_of
+from bincount.dataset.data_card import data_card_of
 from bincount.dataset.fetch import fetch
-from bincount.dataset.job import Request, Work, check_rejected, find_finished
+from bincount.dataset.job import IngestJob, JobSpec, check_rejected, find_finished_ingest
 from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.dataset.placement import check_parts
-from bincount.dataset.plan import Plan, Planned, plan
-from bincount.dataset.rejection import Rejected, table_of
+from bincount.dataset.plan import Plan, PlannedBin, plan
+from bincount.dataset.rejection import Rejected, rejected_csv
 from bincount.dataset.shards import ShardIndex
-from bincount.dataset.split import SHARES, check_disjoint
+from bincount.dataset.split import PART_FRACTIONS, check_disjoint
 from bincount.errors import StoreError
 from bincount.files import write_json, write_whole
 from bincount.settings import Settings
@@ -26,97 +26,97 @@ from bincount.store.open_store import open_store
 _log = logging.getLogger(__name__)
 
 
-def ingest(settings: Settings, *, attempt: str | None = None, **asked: Any) -> dict[str, Any]:
-    """Brings bins in and notes them in an MLflow run.
+def ingest(settings: Settings, *, attempt: str | None = None, **options: Any) -> dict[str, Any]:
+    """Ingests bins and logs them in an MLflow run.
 
-    Whatever `plan` and `fetch` have done of it is not done again: after them it only joins.
+    What `plan` and `fetch` have finished is not repeated: after them only the shards are joined.
 
     Args:
         settings: Names workspace, buckets and tracking server.
-        attempt: What is being attempted, such as a DAG run's id: a retry finds its MLflow run again.
-        **asked: What `IngestConfig` takes: source, ids, counts, limit, seed, workers, max_rejected.
+        attempt: Identifies the attempt, such as a DAG run's id: a retry resumes its MLflow run.
+        **options: Fields of `IngestConfig`: source, ids, counts, limit, seed, workers, max_rejected.
 
     Returns:
         {"run_id", "manifest", "bins", "rejected", "siblings", "parts": {part: bins}}.
 
     Raises:
         ConfigError: If a setting is wrong, or the source is absent or denied.
-        DataError: If too many bins are faulty or a part is empty.
-        StoreError: If the source does not answer; running again goes on from there.
+        DataError: If too many bins are faulty, a part is empty, or ids lost their leading zeros.
+        StoreError: If the source does not answer; the next run resumes.
     """
     from bincount.tracking import runs
 
     run_id = runs.open_run(settings, attempt=attempt)
     with runs.marking_failed(settings, run_id):
-        summary = collect(settings, **asked)
-        wanted = IngestConfig(**asked)
-        chosen = {name: getattr(wanted, name) for name in ("source", "ids", "counts", "limit", "seed")}
-        runs.log_params(settings, run_id, chosen)
-        _log_card(settings, run_id, summary["manifest"])
+        summary = collect(settings, **options)
+        config = IngestConfig(**options)
+        params = {name: getattr(config, name) for name in ("source", "ids", "counts", "limit", "seed")}
+        runs.log_params(settings, run_id, params)
+        _log_data_card(settings, run_id, summary["manifest"])
     return {"run_id": run_id, **summary}
 
 
-def collect(settings: Settings, **asked: Any) -> dict[str, Any]:
-    """Brings bins in without noting them anywhere; arguments and errors are `ingest`'s.
+def collect(settings: Settings, **options: Any) -> dict[str, Any]:
+    """Ingests bins without logging to MLflow; arguments and errors are those of `ingest`.
 
     Returns:
-        {"manifest", "bins", "rejected", "siblings", "parts"}, the same however many workers fetched.
+        {"manifest", "bins", "rejected", "siblings", "parts"}, the same whatever the number of workers.
     """
-    wanted = IngestConfig(**asked)
-    store = open_store(wanted.source, settings)
-    planned = plan(settings, store=store, **asked)
-    name, max_rejected = planned["plan"], wanted.max_rejected
+    config = IngestConfig(**options)
+    store = open_store(config.source, settings)
+    planned = plan(settings, store=store, **options)
+    name, max_rejected = planned["plan"], config.max_rejected
     if not planned["finished"]:
-        fetch(settings, plan=name, store=store, workers=wanted.workers, max_rejected=max_rejected)
+        fetch(settings, plan=name, store=store, workers=config.workers, max_rejected=max_rejected)
     return join(settings, name, max_rejected)
 
 
-def _log_card(settings: Settings, run_id: str, digest: str) -> None:
-    from bincount.dataset.data_card import draw_card
+def _log_data_card(settings: Settings, run_id: str, digest: str) -> None:
+    from bincount.dataset.data_card import draw_data_card
     from bincount.tracking import runs
 
     card = json.loads((settings.manifests / f"{digest}.card.json").read_bytes())
     profile = json.dumps({"bins": card["bins"], **card["parts"]})
     runs.log_dataset(settings, run_id, digest=digest, source=card["source"], profile=profile)
     runs.log_dict(settings, run_id, card, "data/card.json")
-    runs.log_figures(settings, run_id, draw_card(Manifest.read(settings.manifests, digest), card))
+    runs.log_figures(settings, run_id, draw_data_card(Manifest.read(settings.manifests, digest), card))
 
 
-def join(settings: Settings, request: str, max_rejected: float) -> dict[str, Any]:
-    """Writes table, card and, last, the manifest of all planned shards; finds them where they are there already.
+def join(settings: Settings, name: str, max_rejected: float) -> dict[str, Any]:
+    """Publishes the planned shards: writes rejections, data card and, last, the manifest.
 
     Args:
         settings: Names the workspace.
-        request: The request's name.
+        name: The job's name.
         max_rejected: Largest share of faulty bins that is published, 0 to 1.
 
     Returns:
         {"manifest": its digest, "bins": n, "rejected": n, "siblings": n, "parts": {part: n}}:
-        `rejected` are the faulty bins, `siblings` those set aside for the split's sake.
+        `rejected` are the faulty bins, `siblings` those set aside to keep a group in one part.
 
     Raises:
         DataError: If too many bins are faulty or a part is empty; nothing is published.
         StoreError: If a shard is not finished yet.
     """
-    work = Work.of(settings, request)
-    with work.doing("join"):
-        done = find_finished(settings, request, max_rejected)
-        if done is not None:
-            _log.info("Manifest %s is complete already", done["manifest"])
-            return done
-        return _publish(settings, work, max_rejected)
+    job = IngestJob.of(settings, name)
+    with job.locked("join"):
+        finished = find_finished_ingest(settings, name, max_rejected)
+        if finished is not None:
+            _log.info("Manifest %s is complete already", finished.summary["manifest"])
+            return finished.summary
+        return _publish(settings, job, max_rejected)
 
 
-def _publish(settings: Settings, work: Work, max_rejected: float) -> dict[str, Any]:
-    manifest, rejected = _gather(settings, work.read_request(), Plan.read(work.plan))
+def _publish(settings: Settings, job: IngestJob, max_rejected: float) -> dict[str, Any]:
+    manifest, rejected = _gather(settings, job.read_spec(), Plan.read(job.plan))
     faulty = sum(one.is_fault for one in rejected)
     check_rejected(rejected, len(manifest.records) + faulty, max_rejected)
     check_parts({record.id: record.part for record in manifest.records})
     check_disjoint(manifest.records)
     settings.manifests.mkdir(parents=True, exist_ok=True)
     digest = manifest.digest
-    write_whole(settings.manifests / f"{digest}.rejected.csv", [table_of(rejected).encode()])
-    write_json(settings.manifests / f"{digest}.card.json", card_of(manifest, rejected))
+    write_whole(settings.manifests / f"{digest}.rejected.csv", [rejected_csv(rejected).encode()])
+    write_json(settings.manifests / f"{digest}.card.json", data_card_of(manifest, rejected))
     manifest.write(settings.manifests)
     counted = Counter(record.part for record in manifest.records)
     summary = {
@@ -124,16 +124,16 @@ def _publish(settings: Settings, work: Work, max_rejected: float) -> dict[str, A
         "bins": len(manifest.records),
         "rejected": faulty,
         "siblings": len(rejected) - faulty,
-        "parts": {part: counted[part] for part in SHARES},
+        "parts": {part: counted[part] for part in PART_FRACTIONS},
     }
-    write_json(work.done, summary)
-    # Shards and manifest hold all that these held.
-    for path in (work.journal, work.plan, work.doubt):
+    write_json(job.done, summary)
+    # Their content is in shards and manifest now.
+    for path in (job.journal, job.plan, job.retry_marker):
         path.unlink(missing_ok=True)
     return summary
 
 
-def _gather(settings: Settings, request: Request, plan: Plan) -> tuple[Manifest, list[Rejected]]:
+def _gather(settings: Settings, spec: JobSpec, plan: Plan) -> tuple[Manifest, list[Rejected]]:
     shards: list[Shard] = []
     records: list[Record] = []
     rejected = list(plan.rejected)
@@ -145,23 +145,23 @@ def _gather(settings: Settings, request: Request, plan: Plan) -> tuple[Manifest,
             records += _records(bins, index, len(shards))
             shards.append(index.shard)
         rejected += index.rejected
-    return Manifest(request.source, Counts.parse(request.counts), shards, records), rejected
+    return Manifest(spec.source, Counts.parse(spec.counts), shards, records), rejected
 
 
-def _records(bins: list[Planned], index: ShardIndex, number: int) -> list[Record]:
-    places = {one.id: one for one in bins}
+def _records(bins: list[PlannedBin], index: ShardIndex, shard: int) -> list[Record]:
+    planned = {one.id: one for one in bins}
     return [
         Record(
             id=one.id,
-            group=places[one.id].group,
-            recorded=places[one.id].recorded,
-            part=places[one.id].part,
-            n_skus=places[one.id].n_skus,
+            group=planned[one.id].group,
+            recorded=planned[one.id].recorded,
+            part=planned[one.id].part,
+            n_skus=planned[one.id].n_skus,
             width_px=one.width_px,
             height_px=one.height_px,
             size_bytes=one.size_bytes,
             etag=one.etag,
-            shard=number,
+            shard=shard,
             offset=one.offset,
         )
         for one in index.packed

@@ -1,4 +1,4 @@
-"""What an ingest was asked for, and the folder in which it works."""
+"""An ingest job: what identifies it, its folder on disk, and the limits within which it is published."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from bincount.dataset.manifest import Manifest
+from bincount.dataset.manifest import Manifest, Shard
 from bincount.dataset.rejection import Rejected, count_reasons
 from bincount.dataset.shards import is_whole
 from bincount.errors import ConfigError, DataError
@@ -22,18 +22,17 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Request:
-    """What was asked for; the same question has the same name.
+class JobSpec:
+    """What identifies an ingest job: the same specification has the same name.
 
-    How many bins may be faulty is no part of it: it decides whether the answer
-    is published, not what it is.
+    The largest share of faulty bins is not part of it: it decides whether the result is published, not what it is.
 
     Attributes:
         source: The store's name.
         candidates: Digest of the bins to choose from.
-        counts: Which counts are wanted, such as "1-5".
+        counts: The requested counts, such as "1-5".
         limit: How many bins to draw, None for all.
-        seed: What the draw depends on, None where nothing is drawn.
+        seed: Seed of the draw, None where nothing is drawn.
     """
 
     source: str
@@ -44,22 +43,22 @@ class Request:
 
     @property
     def name(self) -> str:
-        """The name of the request's folder."""
+        """The name of the job's folder."""
         return digest_of({"format": FORMAT, **asdict(self)})
 
 
 @dataclass(frozen=True)
-class Work:
-    """The folder of one request, where an ingest that was stopped goes on."""
+class IngestJob:
+    """The folder of one ingest job, from which an interrupted ingest resumes."""
 
     folder: Path
 
     @classmethod
-    def of(cls, settings: Settings, name: str) -> Work:
-        """The folder of the request of that name.
+    def of(cls, settings: Settings, name: str) -> IngestJob:
+        """The folder of the job of that name.
 
         Raises:
-            ConfigError: If `name` is no request's name.
+            ConfigError: If `name` is not the name of a job.
         """
         if not (name.isalnum() and name.isascii()):
             raise ConfigError(f"--plan: must be letters and digits, got {name!r}. Take it from `bincount plan`.")
@@ -67,7 +66,7 @@ class Work:
 
     @property
     def journal(self) -> Path:
-        """Where metadata are kept as they come."""
+        """Metadata that were read."""
         return self.folder / "metadata.journal"
 
     @property
@@ -81,48 +80,48 @@ class Work:
         return self.folder / "done.json"
 
     @property
-    def doubt(self) -> Path:
-        """Exists after an attempt that found too many faulty bins: they may be mended by now."""
-        return self.folder / "doubt"
+    def retry_marker(self) -> Path:
+        """Exists after an attempt with too many faulty bins; the next one fetches those again."""
+        return self.folder / "retry"
 
-    def write_request(self, request: Request) -> None:
-        """Notes what was asked for, for the workers that fetch a share of it."""
+    def write_spec(self, spec: JobSpec) -> None:
+        """Writes the specification for the workers that fetch."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "request.json", asdict(request))
+        write_json(self.folder / "request.json", asdict(spec))
 
-    def read_request(self) -> Request:
-        """Reads what was asked for.
+    def read_spec(self) -> JobSpec:
+        """Reads the specification.
 
         Raises:
             ConfigError: If nothing was planned here.
         """
-        found = read_json(self.folder / "request.json")
-        if found is None:
+        document = read_json(self.folder / "request.json")
+        if document is None:
             raise ConfigError(f"--plan: must be planned first, got {self.folder.name!r}. Run `bincount plan` before.")
-        return Request(**found)
+        return JobSpec(**document)
 
     def read_done(self) -> dict[str, Any] | None:
         """The summary of the finished ingest, None where it is not finished."""
         return read_json(self.done)
 
     @contextlib.contextmanager
-    def doing(self, what: str) -> Iterator[None]:
-        """Keeps a second process from doing the same at the same time: it waits.
+    def locked(self, step: str) -> Iterator[None]:
+        """Makes a second process wait that runs the same step of the same job.
 
-        Faulty bins are noted, so that the next attempt looks at them again.
+        After a `DataError` the retry marker is written: the next attempt fetches faulty bins again.
 
         Raises:
             ConfigError: If the workspace cannot be written.
         """
         try:
-            with writing(self.folder.parents[1]), alone(self.folder / f"{what}.lock", what):
+            with writing(self.folder.parents[1]), alone(self.folder / f"{step}.lock", step):
                 yield
         except DataError:
-            self.doubt.touch()
+            self.retry_marker.touch()
             raise
 
 
-# What a workspace needs besides: manifest, features of a first run, logs.
+# Room for the manifest, the features of a first run and logs.
 _SPARE_BYTES = 200_000_000
 
 
@@ -140,10 +139,10 @@ def check_rejected(rejected: Sequence[Rejected], bins: int, max_rejected: float)
     faulty = [one for one in rejected if one.is_fault]
     if len(faulty) > max_rejected * bins:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in count_reasons(faulty).items())
-        check_share(len(faulty), bins, max_rejected, f"{reasons}; the first is {faulty[0].id!r}")
+        check_rejected_share(len(faulty), bins, max_rejected, f"{reasons}; the first is {faulty[0].id!r}")
 
 
-def check_share(faulty: int, bins: int, max_rejected: float, which: str) -> None:
+def check_rejected_share(faulty: int, bins: int, max_rejected: float, which: str) -> None:
     """Checks a number of faulty bins against the largest share of all bins.
 
     Raises:
@@ -156,7 +155,7 @@ def check_share(faulty: int, bins: int, max_rejected: float, which: str) -> None
         )
 
 
-def check_room(folder: Path, needed_bytes: int) -> None:
+def check_disk_space(folder: Path, needed_bytes: int) -> None:
     """Checks that the disk has room for what will be fetched.
 
     Raises:
@@ -171,22 +170,35 @@ def check_room(folder: Path, needed_bytes: int) -> None:
         )
 
 
-def find_finished(settings: Settings, request: str, max_rejected: float) -> dict[str, Any] | None:
-    """The summary of a request that was published and is whole, None where it is not.
+class FinishedIngest(NamedTuple):
+    """A published ingest: its summary, as `ingest` returns it, and its shards."""
+
+    summary: dict[str, Any]
+    shards: Sequence[Shard]
+
+
+def find_finished_ingest(settings: Settings, name: str, max_rejected: float) -> FinishedIngest | None:
+    """Finds the published result of a job, None where there is none or a file of it is missing or damaged.
+
+    Args:
+        settings: Names the workspace.
+        name: The job's name.
+        max_rejected: Largest share of faulty bins, 0 to 1.
 
     Raises:
-        DataError: If more of its bins are faulty than are allowed this time.
+        DataError: If more of its bins are faulty.
     """
-    done = Work.of(settings, request).read_done()
-    path = settings.manifests / f"{done['manifest']}.jsonl" if done else None
-    if done is None or path is None or not path.is_file():
+    summary = IngestJob.of(settings, name).read_done()
+    path = settings.manifests / f"{summary['manifest']}.jsonl" if summary else None
+    if summary is None or path is None or not path.is_file():
         return None
     try:
-        shards = Manifest.read(settings.manifests, done["manifest"]).shards
+        shards = Manifest.read(settings.manifests, summary["manifest"]).shards
     except DataError:
         set_aside(path)
         return None
     if not all(is_whole(settings, shard) for shard in shards):
         return None
-    check_share(done["rejected"], done["bins"] + done["rejected"], max_rejected, f"see {done['manifest']}.rejected.csv")
-    return done
+    table = f"see {summary['manifest']}.rejected.csv"
+    check_rejected_share(summary["rejected"], summary["bins"] + summary["rejected"], max_rejected, table)
+    return FinishedIngest(summary, shards)

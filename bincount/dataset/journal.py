@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from bincount.dataset.shards import frame, read_record
+from bincount.dataset.shards import frame_record, read_record
 from bincount.errors import DataError
 
 # A kill loses what is not written yet: some 30 metadata files. Writing each at once costs the
@@ -24,7 +24,7 @@ class Journal:
 
     Attributes:
         path: The file.
-        places: Byte at which each bin's entry starts.
+        offsets: Byte at which each bin's entry starts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,7 @@ class Journal:
         self.path = path
         self._file = path.open("ab", buffering=_BUFFER_BYTES)
         self._end = 0
-        self.places: dict[str, int] = {}
+        self.offsets: dict[str, int] = {}
         with path.open("rb", buffering=_BUFFER_BYTES) as file:
             size = os.fstat(file.fileno()).st_size
             while self._end < size:
@@ -41,15 +41,15 @@ class Journal:
                     bin_id, _ = _split(read_record(file, self._end))
                 except DataError:
                     break
-                self.places[bin_id] = self._end
+                self.offsets[bin_id] = self._end
                 self._end = file.tell()
         self._file.truncate(self._end)
 
     def append(self, bin_id: str, data: bytes) -> None:
         """Writes one bin's metadata."""
-        framed = frame(bin_id.encode() + b"\n" + data)
+        framed = frame_record(bin_id.encode() + b"\n" + data)
         self._file.write(framed)
-        self.places[bin_id] = self._end
+        self.offsets[bin_id] = self._end
         self._end += len(framed)
 
     def __enter__(self) -> Journal:

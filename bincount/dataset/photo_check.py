@@ -1,12 +1,26 @@
-"""Whether a file is a whole photo, and how large, without decoding it.
+"""The check that a file is a whole photo of an accepted kind, and its header, without decoding pixels.
 
-Decoding all pixels would take more processor time than fetching, checking and
-packing together (docs/log/ingest.md). What is looked at is what a decoder needs:
-the JPEG's segments up to the first scan, and the end of the image behind it.
+Every way into bincount (ingest, evaluation, reconciliation, prediction, the server) accepts the same kinds:
+
+| file                                             | answer                            |
+|--------------------------------------------------|-----------------------------------|
+| JPEG, Huffman-coded, 8 bits, grey or colour      | accepted                          |
+| JPEG: CMYK, 12 bits, lossless, arithmetic coding | "photo is a JPEG of a rare kind"  |
+| PNG of at most 8 bits a sample, palettes too     | accepted; transparency is ignored |
+| PNG of 16 bits a sample                          | "photo is a PNG of a rare kind"   |
+| any other format                                 | "photo is no JPEG or PNG"         |
+
+A JPEG's segments, scans and restart markers are followed to its end and a PNG's checksums are compared, so every cut
+and every damaged PNG is found. A JPEG has no checksum: damage that leaves its markers intact, such as half a scan with
+an end marker behind it, shows only when the pixels are decoded; the decoder reports it with the reason `DAMAGED`.
+Decoding here would take more processor time than fetching, checking and packing together (docs/log/ingest.md).
 """
 
 from __future__ import annotations
 
+import re
+import struct
+import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,85 +28,202 @@ from typing import NamedTuple
 from bincount.dataset.rejection import BadObject
 
 MOST_PIXELS = 25_000_000
-"""Refused above this before a pixel is decoded, by steps and server alike; bins' photos have 0.8 million at most."""
+"""Larger photos are refused before a pixel is decoded; the photos of `s3://aft-vbi-pds` have 0.8 million at most."""
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-# Baseline, extended and progressive Huffman: what decoders everywhere read.
-_DECODABLE = frozenset({0xC0, 0xC1, 0xC2})
+DAMAGED = "photo is damaged"
+"""The reason for photos whose file is broken, or whose pixels cannot be decoded without an error or a warning."""
 
 
-def size_of_photo(bin_id: str, data: bytes) -> tuple[int, int]:
-    """Reads a JPEG's size and checks that it is whole.
+class PhotoHeader(NamedTuple):
+    """What a photo's header declares.
+
+    Attributes:
+        width_px: Width as stored, before `orientation` is applied.
+        height_px: Height as stored.
+        format: "jpeg" or "png".
+        orientation: EXIF orientation, 1 (upright) to 8; 1 where there is none.
+    """
+
+    width_px: int
+    height_px: int
+    format: str
+    orientation: int = 1
+
+
+def check_photo(data: bytes, where: str) -> PhotoHeader:
+    """Reads a photo's header and checks that the file is whole and of an accepted kind.
 
     Args:
-        bin_id: The bin's id, for the message.
         data: The file's bytes.
-
-    Returns:
-        Width and height in pixels.
+        where: The file's name, for the message.
 
     Raises:
-        BadObject: If the file is empty, no JPEG, cut short, damaged before its
-            first scan, of a rare kind that decoders refuse, or larger than 25 megapixels.
+        BadObject: If the file is empty, cut short, damaged, of a kind that is not accepted, or has no pixel or more
+            than 25 million.
     """
-    if not data:
-        raise _bad(bin_id, "photo is empty", "0 bytes")
-    if not data.startswith(START):
-        kind = "photo is a PNG" if data.startswith(_PNG) else "photo is no JPEG"
-        raise _bad(bin_id, kind, repr(data[:8]))
-    frame: Frame | None = None
-    for segment in segments_of(data):
-        if segment.marker in FRAMES:
-            frame = frame_of(segment)
-            if frame is None:
-                raise _bad(bin_id, "photo is damaged", "a frame header of a wrong length")
-            _check_frame(bin_id, frame)
-        elif not is_sound_table(segment):
-            raise _bad(bin_id, "photo is damaged", f"a broken table in segment {segment.marker:#x}")
-        # Inside a scan 0xFF is followed by 0x00 or a restart marker: this is the end and nothing else.
-        if segment.marker == SCAN and frame and data.rfind(END, segment.end) >= 0:
-            if is_sound_scan(segment, frame):
-                return frame.width_px, frame.height_px
-            raise _bad(bin_id, "photo is damaged", "a broken scan header")
-    raise _bad(bin_id, "photo is cut short", f"{len(data)} bytes")
+    try:
+        if data.startswith(START):
+            return _check_jpeg(data)
+        if data.startswith(_PNG):
+            return _check_png(data)
+        raise _Fault("photo is no JPEG or PNG" if data else "photo is empty", repr(data[:8]) if data else "0 bytes")
+    except _Fault as fault:
+        raise BadObject(
+            fault.reason,
+            f"{where}: must be a whole JPEG or PNG of at most {MOST_PIXELS:,} pixels, got {fault.found} "
+            f"({fault.reason}).",
+        ) from None
 
 
-def _check_frame(bin_id: str, frame: Frame) -> None:
-    if frame.marker not in _DECODABLE or frame.bits != 8 or len(frame.components) not in (1, 3):
-        found = f"frame {frame.marker:#x}, {frame.bits} bits, {len(frame.components)} channels"
-        raise _bad(bin_id, "photo is a JPEG of a rare kind", found)
-    if not 0 < frame.width_px * frame.height_px <= MOST_PIXELS:
-        raise _bad(bin_id, "photo is too large", f"{frame.width_px} x {frame.height_px} px")
-    if not is_sound_frame(frame):
-        raise _bad(bin_id, "photo is damaged", "a broken frame header")
+class _Fault(Exception):
+    def __init__(self, reason: str, found: str) -> None:
+        super().__init__(reason)
+        self.reason, self.found = reason, found
 
 
-def _bad(bin_id: str, reason: str, found: str) -> BadObject:
-    return BadObject(
-        reason,
-        f"bin-images/{bin_id}.jpg: must be a whole JPEG of at most {MOST_PIXELS:,} pixels, got {found} ({reason}). "
-        "Replace the file, or let ingest set it aside (it does by default).",
-    )
+def _check_size(width_px: int, height_px: int) -> None:
+    if not 0 < width_px * height_px <= MOST_PIXELS:
+        raise _Fault("photo is too large", f"{width_px} x {height_px} px")
 
 
-START, END = b"\xff\xd8", b"\xff\xd9"
-SCAN, HUFFMAN_TABLES, QUANTISATION_TABLES = 0xDA, 0xC4, 0xDB
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_BITS = {0: (1, 2, 4, 8), 2: (8,), 3: (1, 2, 4, 8), 4: (8,), 6: (8,)}  # by colour type
+
+
+def _check_png(data: bytes) -> PhotoHeader:
+    cut_short = _Fault("photo is cut short", f"{len(data)} bytes")
+    header: PhotoHeader | None = None
+    has_pixels = False
+    at = len(_PNG)
+    while True:
+        if len(data) < at + 12:
+            raise cut_short
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if header is None and (kind, length) != (b"IHDR", 13):
+            raise _Fault(DAMAGED, f"{kind!r} in place of its header")
+        if end > len(data):
+            raise cut_short
+        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise _Fault(DAMAGED, f"a wrong checksum in chunk {kind!r}")
+        if header is None:
+            width, height, bits, colour = struct.unpack_from(">IIBB", data, at + 8)
+            if bits not in _PNG_BITS.get(colour, ()):
+                raise _Fault("photo is a PNG of a rare kind", f"{bits} bits, colour type {colour}")
+            _check_size(width, height)
+            header = PhotoHeader(width, height, "png")
+        elif kind == b"eXIf":
+            header = header._replace(orientation=_orientation_of(data[at + 8 : end - 4]))
+        elif kind == b"IEND":
+            if not has_pixels:
+                raise _Fault(DAMAGED, "no pixels")
+            return header
+        has_pixels |= kind == b"IDAT"
+        at = end
+
+
+START = b"\xff\xd8"
+# Baseline, extended and progressive Huffman coding: what all decoders read.
+_DECODABLE = frozenset({0xC0, 0xC1, 0xC2})
+_PROGRESSIVE = 0xC2
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-
+_HUFFMAN_TABLES, _END, _SCAN, _QUANTISATION_TABLES, _RESTART_INTERVAL, _APP1 = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE1
+# Markers without a length: restarts and TEM.
 _BARE = frozenset(range(0xD0, 0xD8)) | {0x01}
+# In a scan 0xFF is followed by 0x00, a restart marker or a padding 0xFF: anything else ends the scan.
+_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 _LARGEST_DC_SYMBOL = 15
 
 
+def _check_jpeg(data: bytes) -> PhotoHeader:
+    frame: Frame | None = None
+    orientation, restart_interval, scans = 1, 0, 0
+    for segment in segments_of(data):
+        if segment.marker == _END:
+            if frame is None or not scans:
+                break
+            return PhotoHeader(frame.width_px, frame.height_px, "jpeg", orientation)
+        if segment.marker in FRAMES:
+            if frame is not None:
+                raise _Fault(DAMAGED, "two frame headers")
+            frame = frame_of(segment)
+            if frame is None:
+                raise _Fault(DAMAGED, "a frame header of a wrong length")
+            _check_frame(frame)
+        elif segment.marker == _SCAN:
+            if frame is None or not _is_sound_scan(segment, frame):
+                raise _Fault(DAMAGED, "a broken scan header")
+            if restart_interval:
+                _check_restarts(data, segment, frame, restart_interval)
+            scans += 1
+        elif segment.marker == _RESTART_INTERVAL:
+            restart_interval = int.from_bytes(segment.body[:2], "big")
+        elif segment.marker == _APP1 and segment.body.startswith(b"Exif\x00\x00"):
+            orientation = _orientation_of(segment.body[6:])
+        elif not _is_sound_table(segment):
+            raise _Fault(DAMAGED, f"a broken table in segment {segment.marker:#x}")
+    raise _Fault("photo is cut short", f"{len(data)} bytes")
+
+
+def _check_frame(frame: Frame) -> None:
+    if frame.marker not in _DECODABLE or frame.bits != 8 or len(frame.components) not in (1, 3):
+        found = f"frame {frame.marker:#x}, {frame.bits} bits, {len(frame.components)} channels"
+        raise _Fault("photo is a JPEG of a rare kind", found)
+    _check_size(frame.width_px, frame.height_px)
+    if not all(
+        1 <= sampling >> 4 <= 4 and 1 <= sampling & 15 <= 4 and table <= 3
+        for sampling, table in frame.components.values()
+    ):
+        raise _Fault(DAMAGED, "a broken frame header")
+
+
+def _check_restarts(data: bytes, scan: Segment, frame: Frame, interval: int) -> None:
+    """Checks number and order of the restart markers in a scan of all components."""
+    if frame.marker == _PROGRESSIVE or scan.body[0] != len(frame.components):
+        return
+    across, down = 1, 1
+    if len(frame.components) > 1:  # the sampling factors of a single component have no effect
+        across = max(sampling >> 4 for sampling, _ in frame.components.values())
+        down = max(sampling & 15 for sampling, _ in frame.components.values())
+    units = -(-frame.width_px // (8 * across)) * -(-frame.height_px // (8 * down))
+    found = [marker[0] & 7 for marker in _RESTART.findall(data, scan.end, scan.next)]
+    if found != [number % 8 for number in range(-(-units // interval) - 1)]:
+        raise _Fault(DAMAGED, f"{len(found)} restart markers")
+
+
+def _orientation_of(exif: bytes) -> int:
+    """The orientation in an EXIF block (a TIFF header and its first directory), 1 where it holds none."""
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
+    if order is None or len(exif) < 8:
+        return 1
+    at = struct.unpack_from(f"{order}I", exif, 4)[0]
+    count = struct.unpack_from(f"{order}H", exif, at)[0] if at + 2 <= len(exif) else 0
+    for entry in range(at + 2, min(at + 2 + 12 * count, len(exif) - 11), 12):
+        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, entry)
+        if (tag, kind) == (0x0112, 3):
+            return value if 1 <= value <= 8 else 1
+    return 1
+
+
 class Segment(NamedTuple):
-    """A marker, its content without the length, and the byte behind it."""
+    """A marker with its content.
+
+    Attributes:
+        marker: Second byte of the marker.
+        body: The content without its length.
+        end: Byte behind the content.
+        next: Byte at which the next marker starts; for a scan header, behind the scan.
+    """
 
     marker: int
     body: bytes
     end: int
+    next: int
 
 
 class Frame(NamedTuple):
-    """What a frame header says: kind, bits a sample, size in pixels, components."""
+    """A frame header: kind, bits a sample, size in pixels, components."""
 
     marker: int
     bits: int
@@ -103,26 +234,31 @@ class Frame(NamedTuple):
 
 
 def segments_of(data: bytes) -> Iterator[Segment]:
-    """Reads segments up to the first scan header, which is the last one; stops early where the file is broken."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    """Reads a JPEG's segments up to the end of the image; stops early where the file is broken."""
+    at = len(START)
+    while at + 2 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # padding before a marker
             at += 1
         elif marker in _BARE:
             at += 2
+        elif marker == _END:
+            yield Segment(marker, b"", at + 2, at + 2)
+            return
         else:
             end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
             if end < at + 4 or end > len(data):
                 return
-            yield Segment(marker, data[at + 4 : end], end)
-            if marker == SCAN:
-                return
-            at = end
+            following = end
+            if marker == _SCAN:
+                match = _SCAN_END.search(data, end)
+                following = match.start() if match else len(data)
+            yield Segment(marker, data[at + 4 : end], end, following)
+            at = following
 
 
 def frame_of(segment: Segment) -> Frame | None:
-    """Reads a frame header, None where its length is not what it says."""
+    """Reads a frame header, None where its length is not the declared one."""
     body = segment.body
     if len(body) < 6 or len(body) != 6 + 3 * body[5]:
         return None
@@ -131,32 +267,24 @@ def frame_of(segment: Segment) -> Frame | None:
     return Frame(segment.marker, body[0], width, height, components)
 
 
-def is_sound_frame(frame: Frame) -> bool:
-    """Whether sampling factors are 1 to 4 and tables are among the four there are."""
-    return all(
-        1 <= sampling >> 4 <= 4 and 1 <= sampling & 15 <= 4 and table <= 3
-        for sampling, table in frame.components.values()
-    )
-
-
-def is_sound_table(segment: Segment) -> bool:
-    """Whether a segment of Huffman or quantisation tables is one that a decoder takes; true for any other segment."""
-    if segment.marker == HUFFMAN_TABLES:
-        return _are_huffman_tables(segment.body)
-    if segment.marker == QUANTISATION_TABLES:
-        return _are_quantisation_tables(segment.body)
-    return True
-
-
-def is_sound_scan(segment: Segment, frame: Frame) -> bool:
-    """Whether a scan header names components of the frame and tables there can be."""
+def _is_sound_scan(segment: Segment, frame: Frame) -> bool:
+    """Whether a scan header names components of the frame and tables 0 to 3."""
     body = segment.body
     if not body or not 1 <= body[0] <= 4 or len(body) != 4 + 2 * body[0]:
         return False
-    named = {body[at]: body[at + 1] for at in range(1, 1 + 2 * body[0], 2)}
-    return named.keys() <= frame.components.keys() and all(
-        tables >> 4 <= 3 and tables & 15 <= 3 for tables in named.values()
+    tables = {body[at]: body[at + 1] for at in range(1, 1 + 2 * body[0], 2)}
+    return tables.keys() <= frame.components.keys() and all(
+        pair >> 4 <= 3 and pair & 15 <= 3 for pair in tables.values()
     )
+
+
+def _is_sound_table(segment: Segment) -> bool:
+    """Whether Huffman or quantisation tables can be decoded with; true for any other segment."""
+    if segment.marker == _HUFFMAN_TABLES:
+        return _are_huffman_tables(segment.body)
+    if segment.marker == _QUANTISATION_TABLES:
+        return _are_quantisation_tables(segment.body)
+    return True
 
 
 # Nearly all photos have the same few tables.

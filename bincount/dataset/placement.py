@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bincount.dataset.groups import block_of, groups_of
-from bincount.dataset.split import SHARES, part_of
+from bincount.dataset.split import PART_FRACTIONS, part_of
 from bincount.errors import DataError
 
 SHARD_BYTES = 100_000_000
@@ -20,7 +20,7 @@ SHARD_BYTES = 100_000_000
 PHOTO_BYTES = 57_000
 
 
-class Place(NamedTuple):
+class Assignment(NamedTuple):
     """Where a bin belongs: its group and its part."""
 
     group: str
@@ -37,7 +37,7 @@ def draw_order(ids: Iterable[str], seed: int) -> list[str]:
     return sorted(ids, key=lambda bin_id: hashlib.sha256(f"bincount/draw/{seed}/{bin_id}".encode()).digest())
 
 
-def place_bins(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tuple[dict[str, Place], list[str]]:
+def assign_parts(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tuple[dict[str, Assignment], list[str]]:
     """Gives every wanted bin its group and part, and sets siblings aside.
 
     Groups are judged on every bin whose metadata was read, wanted or not: two
@@ -52,7 +52,7 @@ def place_bins(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tu
     Returns:
         Place by id in `place_of` order, and the ids set aside in the same order.
     """
-    placed: dict[str, Place] = {}
+    placed: dict[str, Assignment] = {}
     aside: list[str] = []
     part_of_group: dict[str, str] = {}
     wanted = wanted if isinstance(wanted, set | frozenset | dict) else set(wanted)
@@ -61,7 +61,7 @@ def place_bins(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tu
             continue
         part = part_of(bin_id)
         if part_of_group.setdefault(group, part) == part:
-            placed[bin_id] = Place(group, part)
+            placed[bin_id] = Assignment(group, part)
         else:
             aside.append(bin_id)
     return placed, aside
@@ -95,12 +95,12 @@ def check_parts(part_by_id: Mapping[str, str]) -> None:
     Raises:
         DataError: If one is empty; the message says how many bins it would take.
     """
-    empty = sorted(set(SHARES) - set(part_by_id.values()))
+    empty = sorted(set(PART_FRACTIONS) - set(part_by_id.values()))
     if not empty:
         return
     blocks = len({block_of(bin_id) for bin_id in part_by_id})
     # So many blocks leave the smallest part empty once in a hundred draws.
-    needed = math.ceil(math.log(0.01) / math.log(1 - min(SHARES.values())))
+    needed = math.ceil(math.log(0.01) / math.log(1 - min(PART_FRACTIONS.values())))
     bins = needed * max(1, round(len(part_by_id) / max(1, blocks)))
     raise DataError(
         f"parts: each must hold a bin, got none for {', '.join(empty)} with {len(part_by_id)} bins from {blocks} "

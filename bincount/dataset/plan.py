@@ -1,4 +1,7 @@
-"""Decides what an ingest will fetch, so that many workers can share the fetching."""
+"""Step 1 of an ingest: reads metadata, decides which bins go into which shard, and writes the plan.
+
+Workers that share the fetching read the plan; nothing in it depends on what arrives first.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,16 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bincount.config import FetchConfig, IngestConfig
+from bincount.config import IngestConfig
 from bincount.counts import Counts
-from bincount.dataset.candidates import Candidates, find_candidates
-from bincount.dataset.job import FORMAT, Request, Work, check_rejected, find_finished
+from bincount.dataset.candidates import Candidates, check_ids, find_candidates
+from bincount.dataset.job import FORMAT, IngestJob, JobSpec, check_rejected, find_finished_ingest
 from bincount.dataset.journal import Journal, open_entries, read_entry
-from bincount.dataset.manifest import Manifest
-from bincount.dataset.metadata import Metadata, parse_metadata
-from bincount.dataset.placement import check_parts, cut_shards, draw_order, place_bins
-from bincount.dataset.rejection import SIBLING, BadObject, Rejected
+from bincount.dataset.keys import metadata_key
+from bincount.dataset.metadata import Metadata
+from bincount.dataset.placement import assign_parts, check_parts, cut_shards, draw_order
+from bincount.dataset.reader import metadata_of
+from bincount.dataset.rejection import SIBLING, Rejected
 from bincount.errors import ConfigError
 from bincount.files import digest_of, write_whole
 from bincount.progress import Progress
@@ -31,50 +35,48 @@ from bincount.store.open_store import open_store
 _log = logging.getLogger(__name__)
 
 
-def plan(settings: Settings, *, store: Store | None = None, **asked: Any) -> dict[str, Any]:
+def plan(settings: Settings, *, store: Store | None = None, **options: Any) -> dict[str, Any]:
     """Reads metadata and decides which bins go into which shard.
 
     Args:
         settings: Names workspace and buckets.
         store: The source, where it is open already.
-        **asked: What `IngestConfig` takes: `ingest`'s arguments.
+        **options: Fields of `IngestConfig`.
 
     Returns:
         {"plan": the name by which `fetch` finds it, "shards": how many there are,
-        "finished": whether the manifest is there already, so that there is nothing to fetch}.
+        "finished": whether the manifest exists already, so that there is nothing to fetch}.
 
     Raises:
         ConfigError: If a setting is wrong, or the source is absent or denied.
-        DataError: If too many bins are faulty or a part would be empty.
-        StoreError: If the source does not answer; running again goes on from there.
+        DataError: If too many bins are faulty, a part would be empty, or ids lost their leading zeros.
+        StoreError: If the source does not answer; the next run resumes.
     """
-    wanted = IngestConfig(**asked)
-    store = store or open_store(wanted.source, settings)
-    candidates = find_candidates(store, wanted.ids)
-    request = Request(
+    config = IngestConfig(**options)
+    store = store or open_store(config.source, settings)
+    candidates = find_candidates(store, config.ids)
+    spec = JobSpec(
         source=store.source,
         candidates=candidates.digest,
-        counts=str(Counts.parse(wanted.counts)),
-        limit=wanted.limit,
-        seed=None if wanted.limit is None else wanted.seed,
+        counts=str(Counts.parse(config.counts)),
+        limit=config.limit,
+        seed=None if config.limit is None else config.seed,
     )
-    with Work.of(settings, request.name).doing("plan"):
-        if done := find_finished(settings, request.name, wanted.max_rejected):
-            shards = len(Manifest.read(settings.manifests, done["manifest"]).shards)
-        else:
-            shards = len(make_plan(store, settings, request, candidates, wanted).shards)
-        return {"plan": request.name, "shards": shards, "finished": done is not None}
+    with IngestJob.of(settings, spec.name).locked("plan"):
+        finished = find_finished_ingest(settings, spec.name, config.max_rejected)
+        shards = finished.shards if finished else make_plan(store, settings, spec, candidates, config).shards
+        return {"plan": spec.name, "shards": len(shards), "finished": finished is not None}
 
 
-class Planned(NamedTuple):
-    """One bin to fetch: `place` is where its metadata is in the journal."""
+class PlannedBin(NamedTuple):
+    """One bin to fetch, and where its metadata is in the journal."""
 
     id: str
     group: str
     part: str
     recorded: int
     n_skus: int
-    place: int
+    metadata_offset: int
 
 
 class PlannedShard(NamedTuple):
@@ -99,15 +101,17 @@ class Plan:
     shards: list[PlannedShard]
     rejected: list[Rejected]
 
-    def bins(self) -> Iterator[list[Planned]]:
+    def bins(self) -> Iterator[list[PlannedBin]]:
         """The bins of one shard after the other."""
         with self.path.open("rb") as file:
             file.readline()
             for shard in self.shards:
-                yield [Planned(*json.loads(row)) for row in islice(file, shard.bins)]
+                yield [PlannedBin(*json.loads(row)) for row in islice(file, shard.bins)]
 
     @classmethod
-    def write(cls, path: Path, shards: list[PlannedShard], rejected: list[Rejected], bins: Iterable[Planned]) -> Plan:
+    def write(
+        cls, path: Path, shards: list[PlannedShard], rejected: list[Rejected], bins: Iterable[PlannedBin]
+    ) -> Plan:
         """Writes a plan whole or not at all; `bins` are those of all shards, in order."""
         head = {"shards": shards, "rejected": [astuple(one) for one in rejected]}
         write_whole(path, (json.dumps(row).encode() + b"\n" for row in chain([head], bins)))
@@ -128,132 +132,126 @@ class Plan:
         return cls(path, shards, [Rejected(*row) for row in head["rejected"]])
 
 
-def make_plan(store: Store, settings: Settings, request: Request, candidates: Candidates, bounds: FetchConfig) -> Plan:
+def make_plan(store: Store, settings: Settings, spec: JobSpec, candidates: Candidates, config: IngestConfig) -> Plan:
     """Reads metadata and writes the plan, or finds the one that was written before.
 
     Raises:
-        DataError: If too many bins are faulty or a part would be empty.
+        DataError: If too many bins are faulty, a part would be empty, or ids lost their leading zeros.
         StoreError: If the store does not answer; what was read is kept.
     """
-    work = Work.of(settings, request.name)
-    if work.plan.is_file() and work.journal.is_file() and not work.doubt.exists():
-        return Plan.read(work.plan)
-    work.write_request(request)
-    with Journal(work.journal) as journal:
-        read = read_metadata(store, request, candidates, journal, bounds)
-    check_rejected(read.rejected, len(read.wanted) + len(read.rejected), bounds.max_rejected)
-    placed, siblings = place_bins(read.wanted, read.skus)
-    check_parts({bin_id: place.part for bin_id, place in placed.items()})
+    job = IngestJob.of(settings, spec.name)
+    if job.plan.is_file() and job.journal.is_file() and not job.retry_marker.exists():
+        return Plan.read(job.plan)
+    job.write_spec(spec)
+    with Journal(job.journal) as journal:
+        read = read_metadata(store, spec, candidates, journal, config)
+    check_rejected(read.rejected, len(read.recorded) + len(read.rejected), config.max_rejected)
+    assigned, siblings = assign_parts(read.recorded, read.skus)
+    check_parts({bin_id: assignment.part for bin_id, assignment in assigned.items()})
     rejected = [*read.rejected, *(Rejected(bin_id, SIBLING) for bin_id in siblings)]
     _log.info(
         "%s: %d of %d bins have a count of %s; %d faulty, %d siblings in another part",
-        request.source,
-        len(read.wanted),
+        spec.source,
+        len(read.recorded),
         len(read.skus),
-        request.counts,
+        spec.counts,
         len(read.rejected),
         len(siblings),
     )
     rows = (
-        Planned(bin_id, *place, read.wanted[bin_id], len(read.skus[bin_id]), journal.places[bin_id])
-        for bin_id, place in placed.items()
+        PlannedBin(bin_id, *assignment, read.recorded[bin_id], len(read.skus[bin_id]), journal.offsets[bin_id])
+        for bin_id, assignment in assigned.items()
     )
     shards = []
-    for bins in cut_shards(candidates.listed(placed)):
-        marked = [[bin_id, mark] for bin_id, _, mark in bins]
-        key = digest_of({"format": FORMAT, "source": request.source, "bins": marked})
+    for bins in cut_shards(candidates.entries(assigned)):
+        objects = [[bin_id, fingerprint] for bin_id, _, fingerprint in bins]
+        key = digest_of({"format": FORMAT, "source": spec.source, "bins": objects})
         shards.append(PlannedShard(key, len(bins), sum(size_bytes for _, size_bytes, _ in bins)))
-    return Plan.write(work.plan, shards, rejected, rows)
+    return Plan.write(job.plan, shards, rejected, rows)
 
 
 @dataclass
-class Read:
-    """What reading metadata brought.
+class CandidateMetadata:
+    """What the metadata of the candidates record.
 
     Attributes:
-        skus: Products of each bin that was looked at and is sound.
-        wanted: Recorded count of those whose count is wanted.
-        rejected: What was set aside.
+        skus: Products of each bin that was read and is sound.
+        recorded: Recorded count of those whose count is among the requested ones.
+        rejected: Bins that were set aside.
     """
 
     skus: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    wanted: dict[str, int] = field(default_factory=dict)
+    recorded: dict[str, int] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
 
 
 def read_metadata(
-    store: Store, request: Request, candidates: Candidates, journal: Journal, bounds: FetchConfig
-) -> Read:
-    """Reads the metadata of candidates until enough are wanted.
+    store: Store, spec: JobSpec, candidates: Candidates, journal: Journal, config: IngestConfig
+) -> CandidateMetadata:
+    """Reads the metadata of candidates until enough have a requested count.
 
-    With a limit, candidates are taken in an order drawn from the seed until so
-    many are wanted; which bins those are does not depend on what arrives first.
+    With a limit, candidates are read in an order drawn from the seed until so many have a requested count; which bins
+    those are does not depend on the order of arrival.
 
     Args:
-        store: Where they are.
-        request: Which counts are wanted, how many, and the seed.
-        candidates: What to choose from.
-        journal: What was read before; sound metadata are added to it.
-        bounds: How many to ask for at a time, and how many may be faulty.
+        store: The source.
+        spec: The requested counts, how many bins, and the seed.
+        candidates: The bins to choose from.
+        journal: Metadata that were read before; sound ones are added to it.
+        config: Number of requests at a time, the largest share of faulty bins, and the `--ids` option.
 
     Raises:
-        DataError: If so many are faulty that nothing could be published.
+        DataError: If so many are faulty that nothing could be published, or ids lost their leading zeros.
         StoreError: If the store does not answer.
     """
-    counts, read = Counts.parse(request.counts), Read()
-    ids = candidates.ids if request.limit is None else draw_order(candidates.ids, request.seed or 0)
+    counts, read = Counts.parse(spec.counts), CandidateMetadata()
+    ids = candidates.ids if spec.limit is None else draw_order(candidates.ids, spec.seed or 0)
+    most_bins = len(ids)
     with (
         Progress("metadata", len(ids)) as progress,
-        closing(_read(store, ids, candidates, journal, bounds.workers)) as found,
+        closing(_read_each(store, ids, candidates, journal, config.workers)) as answers,
     ):
-        for bin_id, metadata, fetched_bytes in found:
+        for bin_id, metadata, fetched_bytes in answers:
             progress.step(fetched_bytes, isinstance(metadata, Rejected))
             if isinstance(metadata, Rejected):
                 read.rejected.append(metadata)
-                most = len(ids) if request.limit is None else request.limit + len(read.rejected)
-                check_rejected(read.rejected, most, bounds.max_rejected)
+                most_bins = len(ids) if spec.limit is None else spec.limit + len(read.rejected)
+                if len(read.rejected) > config.max_rejected * most_bins:
+                    break
                 continue
             # The same products return thousands of times: one string for each.
             read.skus[bin_id] = tuple(map(sys.intern, metadata.skus))
             if counts.index_of(metadata.recorded) is not None:
-                read.wanted[bin_id] = metadata.recorded
-                if len(read.wanted) == request.limit:
+                read.recorded[bin_id] = metadata.recorded
+                if len(read.recorded) == spec.limit:
                     break
-    if request.limit is not None and len(read.wanted) < request.limit:
+    check_ids(store, config.ids, candidates.ids, read.rejected)
+    check_rejected(read.rejected, most_bins, config.max_rejected)
+    if spec.limit is not None and len(read.recorded) < spec.limit:
         text = "%s: %d bins have a count of %s, fewer than the limit of %d"
-        _log.warning(text, request.source, len(read.wanted), counts, request.limit)
+        _log.warning(text, spec.source, len(read.recorded), counts, spec.limit)
     return read
 
 
-def _read(
+def _read_each(
     store: Store, ids: Sequence[str], candidates: Candidates, journal: Journal, workers: int
 ) -> Generator[tuple[str, Metadata | Rejected, int], None, None]:
     """Yields each id's metadata or why it is set aside, and the bytes that were fetched for it."""
-    before = set(journal.places)
-    asked = (f"metadata/{bin_id}.json" for bin_id in ids if bin_id not in before and bin_id not in candidates.halves)
+    before = set(journal.offsets)
+    incomplete = candidates.incomplete
+    keys = (metadata_key(bin_id) for bin_id in ids if bin_id not in before and bin_id not in incomplete)
     with ExitStack() as stack:
         entries = stack.enter_context(open_entries(journal.path))
-        answers = stack.enter_context(closing(store.fetch(asked, workers=workers)))
+        answers = stack.enter_context(closing(store.fetch(keys, workers=workers)))
         for bin_id in ids:
-            if bin_id in candidates.halves:
-                yield bin_id, Rejected(bin_id, candidates.halves[bin_id]), 0
+            if bin_id in incomplete:
+                yield bin_id, Rejected(bin_id, incomplete[bin_id]), 0
             elif bin_id in before:
-                yield bin_id, _parse(bin_id, read_entry(entries, journal.places[bin_id])), 0
+                data = read_entry(entries, journal.offsets[bin_id])
+                yield bin_id, metadata_of(bin_id, Fetched(metadata_key(bin_id), data)), 0
             else:
-                yield bin_id, *_judge(bin_id, next(answers), journal)
-
-
-def _judge(bin_id: str, answer: Fetched, journal: Journal) -> tuple[Metadata | Rejected, int]:
-    if answer.data is None:
-        return Rejected(bin_id, f"metadata is {answer.problem}"), 0
-    metadata = _parse(bin_id, answer.data)
-    if isinstance(metadata, Metadata):
-        journal.append(bin_id, answer.data)
-    return metadata, len(answer.data)
-
-
-def _parse(bin_id: str, data: bytes) -> Metadata | Rejected:
-    try:
-        return parse_metadata(bin_id, data)
-    except BadObject as error:
-        return Rejected(bin_id, error.reason, str(error))
+                answer = next(answers)
+                metadata = metadata_of(bin_id, answer)
+                if isinstance(metadata, Metadata) and answer.data is not None:
+                    journal.append(bin_id, answer.data)
+                yield bin_id, metadata, len(answer.data or b"")

@@ -51,7 +51,7 @@ def count_reasons(rejected: Iterable[Rejected]) -> dict[str, int]:
     return dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
-def table_of(rejected: Iterable[Rejected]) -> str:
+def rejected_csv(rejected: Iterable[Rejected]) -> str:
     """Writes the table beside a manifest: CSV with the columns id, reason and detail."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

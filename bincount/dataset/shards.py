@@ -1,4 +1,4 @@
-"""TFRecord shards, written and read without TensorFlow.
+"""TFRecord shards and their indexes, written and read without TensorFlow.
 
 A record is framed as length (uint64), masked CRC-32C of the length, payload,
 masked CRC-32C of the payload, all little-endian
@@ -8,13 +8,14 @@ tf.train.Example, so that tf.data reads the shards as they are.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import logging
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import google_crc32c
@@ -25,14 +26,12 @@ from bincount.errors import DataError
 from bincount.files import read_json, write_whole
 from bincount.settings import Settings
 
-_log = logging.getLogger(__name__)
-
 _LENGTH = struct.Struct("<Q")
 _CHECK = struct.Struct("<I")
 _BYTES = 2  # wire type of a field that says its length
 
 
-def frame(payload: bytes) -> bytes:
+def frame_record(payload: bytes) -> bytes:
     """Frames one payload as a TFRecord."""
     length = _LENGTH.pack(len(payload))
     return b"".join([length, _masked_check(length), payload, _masked_check(payload)])
@@ -136,7 +135,7 @@ def _fields(data: bytes) -> list[tuple[int, bytes]]:
     return fields
 
 
-class Packed(NamedTuple):
+class PackedPhoto(NamedTuple):
     """One photo in a shard."""
 
     id: str
@@ -149,13 +148,13 @@ class Packed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """A shard, the photos in it in order, and those that were set aside.
+    """Index of a shard: its photos in order, and the bins that were set aside.
 
-    It is written after the shard: where it is, the shard is finished.
+    It is written after the shard: if it exists, the shard is complete.
     """
 
     shard: Shard
-    packed: list[Packed]
+    packed: list[PackedPhoto]
     rejected: list[Rejected]
 
     def write(self, settings: Settings, key: str) -> None:
@@ -173,21 +172,29 @@ class ShardIndex:
         document = read_json(settings.shards / f"{key}.json")
         if document is None:
             return None
-        packed = [Packed(*row) for row in document["packed"]]
+        packed = [PackedPhoto(*row) for row in document["packed"]]
         return cls(Shard(**document["shard"]), packed, [Rejected(*row) for row in document["rejected"]])
 
 
 def is_whole(settings: Settings, shard: Shard) -> bool:
-    """Whether a shard's file is byte for byte what was written."""
+    """Whether a shard's file has the size and SHA-256 of the one that was written."""
     path = settings.shards / shard.name
-    if not path.is_file() or path.stat().st_size != shard.size_bytes:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
         return False
+    return found.st_size == shard.size_bytes and _sha256(path, found.st_mtime_ns, found.st_ino) == shard.sha256
+
+
+# Plan, fetch and join of one process look at the same shards: they are hashed once.
+@functools.lru_cache(maxsize=4096)
+def _sha256(path: Path, mtime_ns: int, inode: int) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def drop_shard(settings: Settings, key: str) -> None:
-    """Forgets a shard, so that it is written again."""
+    """Deletes a shard and its index, so that it is written again."""
     (settings.shards / f"{key}.json").unlink(missing_ok=True)
     (settings.shards / f"{key}.tfrecord").unlink(missing_ok=True)
 

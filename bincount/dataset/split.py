@@ -10,7 +10,7 @@ from typing import Protocol
 from bincount.dataset.groups import block_of
 from bincount.errors import DataError
 
-SHARES: Mapping[str, float] = {"train": 0.65, "validation": 0.10, "calibration": 0.10, "test": 0.15}
+PART_FRACTIONS: Mapping[str, float] = {"train": 0.65, "validation": 0.10, "calibration": 0.10, "test": 0.15}
 STRATUM = 20
 """Blocks drawn together. The shares hold exactly in each full stratum, so a few hundred bins fill every part."""
 
@@ -19,7 +19,7 @@ def part_of(bin_id: str) -> str:
     """Assigns a bin to one part of the data from its id alone.
 
     Of every 20 consecutive blocks of 20 ids, hashing draws which belong to
-    which part, in exactly the shares of `SHARES`. So photos of one bin stay together
+    which part, in exactly the shares of `PART_FRACTIONS`. So photos of one bin stay together
     (but at a block's border), and a bin stays where it is when others are
     added, listed in another order or ingested twice. No random state is
     involved.
@@ -29,7 +29,7 @@ def part_of(bin_id: str) -> str:
             A string: "523" and "00523" are different bins.
 
     Returns:
-        One of the keys of `SHARES`.
+        One of the keys of `PART_FRACTIONS`.
 
     Example:
         >>> part_of("00001") == part_of("00019")
@@ -37,7 +37,7 @@ def part_of(bin_id: str) -> str:
     """
     family, number = block_of(bin_id).rsplit("/", 1)
     place = (_rank(family, int(number)) + 0.5) / STRATUM
-    for part, share in SHARES.items():
+    for part, share in PART_FRACTIONS.items():
         place -= share
         if place < 0:
             return part
@@ -84,5 +84,5 @@ def check_disjoint(records: Iterable[_Placed]) -> None:
             )
 
 
-LEARNED = ("train", "validation", "calibration")
+DEVELOPMENT_PARTS = ("train", "validation", "calibration")
 """The parts a model has seen, in one way or another."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.dataset.manifest import Manifest, Record
-from bincount.dataset.split import LEARNED
+from bincount.dataset.split import DEVELOPMENT_PARTS
 from bincount.errors import ConfigError, DataError
 from bincount.evaluate.batch_inference import digest_of_model, model_of, observe_records
 from bincount.evaluate.detection_metrics import detection_summary, evaluate_detection
@@ -91,7 +91,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     manifest = Manifest.read(settings.manifests, facts["manifest"])
     counts = Counts.parse(facts["counts"])
     test = manifest.part("test")
-    records = exclude_learned(test, {record.group for record in manifest.records if record.part in LEARNED})
+    records = exclude_learned(test, {record.group for record in manifest.records if record.part in DEVELOPMENT_PARTS})
     if not records:
         raise DataError(
             f"manifest {facts['manifest']}: must have test bins to score, got none of {len(manifest.records)}. "
@@ -106,7 +106,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     evaluation["metrics"] |= detection_summary(evaluation["variance"])
     evaluation["metrics"]["set_aside"] = len(test) - len(records)
     evaluation |= {"model": model, "facts": facts, "source": manifest.source, "counts": list(counts.names)}
-    evaluation["parts"] = {part: len(manifest.part(part)) for part in (*LEARNED, "test")}
+    evaluation["parts"] = {part: len(manifest.part(part)) for part in (*DEVELOPMENT_PARTS, "test")}
     evaluation["curves"] = runs.curves(settings, run_id, ("train", "fine_tune"))
     baseline.write(folder)
     _publish(settings, run_id, place, evaluation, manifest, records, probabilities)

@@ -16,14 +16,15 @@ import numpy as np
 
 from bincount.config import FetchConfig
 from bincount.counts import Counts
-from bincount.dataset.candidates import find_candidates
-from bincount.dataset.groups import groups_of, place_of
+from bincount.dataset.candidates import check_ids, find_candidates
+from bincount.dataset.groups import groups_of, sort_key_of
+from bincount.dataset.keys import metadata_key, photo_key
 from bincount.dataset.manifest import Manifest, Record
-from bincount.dataset.metadata import parse_metadata
-from bincount.dataset.photo_check import size_of_photo
+from bincount.dataset.photo_check import DAMAGED
 from bincount.dataset.placement import draw_order
-from bincount.dataset.rejection import BadObject, Rejected
-from bincount.dataset.split import LEARNED, part_of
+from bincount.dataset.reader import metadata_of, photo_of
+from bincount.dataset.rejection import Rejected
+from bincount.dataset.split import DEVELOPMENT_PARTS, part_of
 from bincount.errors import ConfigError, DataError
 from bincount.evaluate.evaluation import evaluate_predictions
 from bincount.evaluate.leakage import is_another_bucket, learned_bins
@@ -122,12 +123,12 @@ def _learned(
         records = Manifest.read(settings.manifests, manifest).records
     except DataError:
         if learned_source == source:  # a bin's part follows from its id, so it can have learned from no other
-            return lambda bin_id: part_of(bin_id) in LEARNED
+            return lambda bin_id: part_of(bin_id) in DEVELOPMENT_PARTS
         _log.warning(
             "manifest %s is not in this workspace: bins that the model learned from cannot be set aside", manifest
         )
         return None
-    learned: Mapping[str, Record] = {record.id: record for record in records if record.part in LEARNED}
+    learned: Mapping[str, Record] = {record.id: record for record in records if record.part in DEVELOPMENT_PARTS}
     if learned_source != source and is_another_bucket(bins.recorded, bins.skus, learned):
         _log.info("%s: its ids name other bins than those that the model learned from", source)
         return lambda bin_id: False
@@ -181,7 +182,7 @@ class Bins:
     """What the metadata of some bins of a source say; no photo is fetched for it.
 
     Attributes:
-        recorded: Recorded count of each wanted bin, in `place_of` order.
+        recorded: Recorded count of each wanted bin, in `sort_key_of` order.
         skus: Products of every bin that was looked at and is sound.
         rejected: What was set aside.
         others: How many bins have a count that is not wanted.
@@ -224,26 +225,25 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
 
     Raises:
         ConfigError: If `ids` is no such thing, or the source holds no bin.
+        DataError: If ids lost their leading zeros.
         StoreError: If the source does not answer.
     """
     candidates, bins = find_candidates(store, ids), Bins()
     order = candidates.ids if limit is None else draw_order(candidates.ids, seed=0)
-    whole = [bin_id for bin_id in order if bin_id not in candidates.halves]
-    bins.rejected = [Rejected(bin_id, candidates.halves[bin_id]) for bin_id in order if bin_id in candidates.halves]
-    keys = (f"metadata/{bin_id}.json" for bin_id in whole)
+    whole = [bin_id for bin_id in order if bin_id not in candidates.incomplete]
+    bins.rejected = [
+        Rejected(bin_id, candidates.incomplete[bin_id]) for bin_id in order if bin_id in candidates.incomplete
+    ]
+    keys = map(metadata_key, whole)
     with (
         Progress("metadata", len(whole)) as progress,
         closing(store.fetch(keys, workers=FetchConfig.workers)) as answers,
     ):
         for bin_id, answer in zip(whole, answers, strict=False):
             progress.step(len(answer.data or b""))
-            if answer.data is None:
-                bins.rejected.append(Rejected(bin_id, f"metadata is {answer.problem}"))
-                continue
-            try:
-                metadata = parse_metadata(bin_id, answer.data)
-            except BadObject as error:
-                bins.rejected.append(Rejected(bin_id, error.reason, str(error)))
+            metadata = metadata_of(bin_id, answer)
+            if isinstance(metadata, Rejected):
+                bins.rejected.append(metadata)
                 continue
             bins.skus[bin_id] = metadata.skus
             if counts is not None and counts.index_of(metadata.recorded) is None:
@@ -252,7 +252,8 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
             bins.recorded[bin_id] = metadata.recorded
             if len(bins.recorded) == limit:
                 break
-    bins.recorded = {bin_id: bins.recorded[bin_id] for bin_id in sorted(bins.recorded, key=place_of)}
+    check_ids(store, ids, candidates.ids, bins.rejected)
+    bins.recorded = {bin_id: bins.recorded[bin_id] for bin_id in sorted(bins.recorded, key=sort_key_of)}
     return bins
 
 
@@ -272,7 +273,7 @@ def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iter
     Raises:
         StoreError: If the source does not answer.
     """
-    keys = (f"bin-images/{bin_id}.jpg" for bin_id in ids)
+    keys = map(photo_key, ids)
     with Progress("photos", len(ids)) as progress, closing(store.fetch(keys, workers=FetchConfig.workers)) as answers:
         remaining = zip(ids, answers, strict=False)
         while batch := list(islice(remaining, _BATCH)):
@@ -290,12 +291,10 @@ def _predict(batch: Sequence[tuple[str, Fetched]], predictor: Predictor) -> list
 
 def _look(bin_id: str, answer: Fetched) -> Predicted | Rejected:
     """The photo without its distribution, or why it is set aside."""
-    if answer.data is None:
-        return Rejected(bin_id, f"photo is {answer.problem}")
-    try:
-        return Predicted(bin_id, answer.data, answer.etag, *size_of_photo(bin_id, answer.data), np.empty(0))
-    except BadObject as error:
-        return Rejected(bin_id, error.reason, str(error))
+    photo = photo_of(bin_id, answer)
+    if isinstance(photo, Rejected):
+        return photo
+    return Predicted(bin_id, photo.data, photo.etag, photo.header.width_px, photo.header.height_px, np.empty(0))
 
 
 def _distributions(sound: Sequence[Predicted], predictor: Predictor) -> Sequence[np.ndarray | DataError]:
@@ -311,5 +310,5 @@ def _distributions(sound: Sequence[Predicted], predictor: Predictor) -> Sequence
 
 def _with(one: Predicted, row: np.ndarray | DataError) -> Predicted | Rejected:
     if isinstance(row, DataError):
-        return Rejected(one.id, "photo cannot be decoded", str(row))
+        return Rejected(one.id, DAMAGED, str(row))
     return one._replace(probabilities=row)

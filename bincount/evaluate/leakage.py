@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from bincount.dataset.groups import groups_of, place_of
+from bincount.dataset.groups import groups_of, sort_key_of
 from bincount.dataset.manifest import Record
 
 LEARNED_BIN = "the model learned from it"
@@ -66,7 +66,7 @@ def is_another_bucket(
 
 
 def _has_unread(bin_id: str, skus: Mapping[str, Sequence[str]], is_learned: Callable[[str], bool]) -> bool:
-    family, number, _ = place_of(bin_id)
+    family, number, _ = sort_key_of(bin_id)
     if family != "padded":
         return False
     neighbours = [f"{number + step:05d}" for step in (-1, 1) if number + step >= 0]

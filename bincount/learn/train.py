@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from bincount.config import TrainConfig
-from bincount.dataset.split import LEARNED
+from bincount.dataset.split import DEVELOPMENT_PARTS
 from bincount.errors import ConfigError
 from bincount.files import is_whole_zip, read_json
 from bincount.learn.devices import mixed_precision, on_gpu, spread
@@ -123,13 +123,13 @@ def _learn(
         return train_whole(
             backbone, photos, classes, Recipe(**best), folder=folder, seed=seed, on_epoch=partial(on_epoch, "train")
         )
-    examples = {part: found.examples(part) for part in LEARNED}
+    examples = {part: found.examples(part) for part in DEVELOPMENT_PARTS}
     told = partial(on_epoch, "train")
     trained = train_frozen(
         backbone, examples, classes, Hyperparameters(**best), refit=not fine_tuning["epochs"], seed=seed, on_epoch=told
     )
     if fine_tuning["epochs"]:
-        photos = {part: found.photos(settings, part) for part in LEARNED}
+        photos = {part: found.photos(settings, part) for part in DEVELOPMENT_PARTS}
         recipe = replace(FINE_TUNING, **fine_tuning)
         trained = fine_tune(trained, photos, recipe, folder=folder, seed=seed, on_epoch=partial(on_epoch, "fine_tune"))
     return trained

@@ -11,13 +11,14 @@ from contextlib import closing
 from bincount.dataset.candidates import list_candidates
 from bincount.dataset.ids import counterpart_of
 from bincount.dataset.inventory import InventoryRow, check_id_spelling, inventory_rows
-from bincount.dataset.metadata import parse_metadata
-from bincount.dataset.rejection import BadObject
+from bincount.dataset.keys import metadata_key
+from bincount.dataset.reader import metadata_of
+from bincount.dataset.rejection import Rejected
 from bincount.dataset.table_reader import TableReader
 from bincount.errors import DataError
 from bincount.progress import Progress
 from bincount.reconcile.state import ReconcileState
-from bincount.store.interface import Fetched, Store
+from bincount.store.interface import Store
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def load_bucket(work: ReconcileState, store: Store) -> None:
     """
     candidates = list_candidates(store)
     work.load(
-        InventoryRow(bin_id, None, problem=_problem(candidates.halves.get(bin_id, ""))) for bin_id in candidates.ids
+        InventoryRow(bin_id, None, problem=_problem(candidates.incomplete.get(bin_id, ""))) for bin_id in candidates.ids
     )
     _log.info("%s: %s bins", store.source, f"{work.count('1'):,}")
 
@@ -97,15 +98,17 @@ def read_metadata(work: ReconcileState, store: Store) -> None:
     def keys() -> Iterator[str]:
         for page in work.pages("id", f"problem = '{_UNREAD}'"):
             waiting.extend(page)
-            yield from (f"metadata/{bin_id}.json" for _, bin_id in page)
+            yield from (metadata_key(bin_id) for _, bin_id in page)
 
     done: list[tuple[int | None, str, int]] = []
     with Progress("metadata", unread) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
             place, bin_id = waiting.popleft()
-            recorded, problem = _recorded(bin_id, answer)
-            progress.step(len(answer.data or b""), bool(problem))
-            done.append((recorded, problem, place))
+            metadata = metadata_of(bin_id, answer)
+            progress.step(len(answer.data or b""), isinstance(metadata, Rejected))
+            done.append(
+                (None, metadata.reason, place) if isinstance(metadata, Rejected) else (metadata.recorded, "", place)
+            )
             if len(done) == _UPDATE_ROWS:
                 work.update(("recorded", "problem"), done)
                 done = []
@@ -114,12 +117,3 @@ def read_metadata(work: ReconcileState, store: Store) -> None:
 
 def _problem(half: str) -> str:
     return half if half.startswith("metadata") else _UNREAD
-
-
-def _recorded(bin_id: str, answer: Fetched) -> tuple[int | None, str]:
-    if answer.data is None:
-        return None, f"metadata is {answer.problem}"
-    try:
-        return parse_metadata(bin_id, answer.data).recorded, ""
-    except BadObject as error:
-        return None, error.reason

@@ -19,9 +19,10 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
+from bincount.dataset.keys import photo_key
 from bincount.dataset.metadata import is_bin_id
+from bincount.dataset.reader import Photo, photo_of
 from bincount.errors import ConfigError
-from bincount.reconcile.scoring import problem_of
 from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist import WorklistContext, worklist_rows, write_worklist
 from bincount.store.interface import Store
@@ -98,17 +99,18 @@ def reduced_photos(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
         StoreError: If the source does not answer.
     """
     found = {}
-    keys = (f"bin-images/{bin_id}.jpg" for bin_id in ids)
+    keys = map(photo_key, ids)
     with closing(store.fetch(keys, workers=_WORKERS)) as answers:
         for bin_id, answer in zip(ids, answers, strict=True):
-            if not problem_of(bin_id, answer) and (small := _reduced(answer.data or b"")):
+            photo = photo_of(bin_id, answer)
+            if isinstance(photo, Photo) and (small := _reduced(photo.data)):
                 found[bin_id] = small
     return found
 
 
 def _reduced(photo: bytes) -> bytes | None:
     try:
-        with Image.open(io.BytesIO(photo), formats=["JPEG"]) as image:
+        with Image.open(io.BytesIO(photo), formats=["JPEG", "PNG"]) as image:
             image.draft("RGB", (_PHOTO_SIZE_PX, _PHOTO_SIZE_PX))
             small = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

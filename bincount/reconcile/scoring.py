@@ -13,15 +13,17 @@ import numpy as np
 
 from bincount.config import DriftLimits
 from bincount.counts import Counts
-from bincount.dataset.photo_check import size_of_photo
-from bincount.dataset.rejection import BadObject
+from bincount.dataset.keys import photo_key
+from bincount.dataset.photo_check import DAMAGED
+from bincount.dataset.reader import photo_of
+from bincount.dataset.rejection import Rejected
 from bincount.errors import DataError
 from bincount.evaluate.batch_inference import rounded
 from bincount.evaluate.drift import drift_of, sentence_of
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.progress import Progress
 from bincount.reconcile.state import ReconcileState
-from bincount.store.interface import Fetched, Store
+from bincount.store.interface import Store
 
 if TYPE_CHECKING:
     from bincount.learn.predictor import Predictor
@@ -58,37 +60,22 @@ def score_photos(work: ReconcileState, store: Store, predictor: Predictor, refer
     def keys() -> Iterator[str]:
         for page in work.pages("id", _UNSEEN):
             waiting.extend(page)
-            yield from (f"bin-images/{bin_id}.jpg" for _, bin_id in page)
+            yield from (photo_key(bin_id) for _, bin_id in page)
 
     chunk: list[_Photo] = []
     bad: list[_Row] = []
     with Progress("photos", unseen) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
             place, bin_id = waiting.popleft()
-            size, problem = _size_of(bin_id, answer)
-            if problem:
-                bad.append((None, None, problem, place))
+            photo = photo_of(bin_id, answer)
+            if isinstance(photo, Rejected):
+                bad.append((None, None, photo.reason, place))
             else:
-                chunk.append((place, answer.data or b"", size))
+                chunk.append((place, photo.data, (photo.header.width_px, photo.header.height_px)))
             if len(chunk) + len(bad) == _CHUNK:
                 _score(work, predictor, reference, chunk, bad, progress)
                 chunk, bad = [], []
         _score(work, predictor, reference, chunk, bad, progress)
-
-
-def problem_of(bin_id: str, answer: Fetched) -> str:
-    """Why an answer is no usable photo, "" where it is one."""
-    return _size_of(bin_id, answer)[1]
-
-
-def _size_of(bin_id: str, answer: Fetched) -> tuple[tuple[int, int], str]:
-    """Width and height in pixels, and `problem_of`."""
-    if answer.data is None:
-        return (0, 0), f"photo is {answer.problem}"
-    try:
-        return size_of_photo(bin_id, answer.data), ""
-    except BadObject as error:
-        return (0, 0), error.reason
 
 
 def _score(
@@ -109,7 +96,7 @@ def _score(
             match = re.match(r"row (\d+)", str(error))
             if match is None:
                 raise
-            rows.append((None, None, "photo is damaged", left.pop(int(match[1]))[0]))
+            rows.append((None, None, DAMAGED, left.pop(int(match[1]))[0]))
             continue
         places, _, sizes = zip(*left, strict=True)
         distance = np.full(len(left), np.nan) if reference is None else reference.distance(seen.features, len(left))

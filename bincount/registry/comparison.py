@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from bincount.counts import Counts
-from bincount.dataset.groups import place_of
+from bincount.dataset.groups import sort_key_of
 from bincount.dataset.manifest import Record
 from bincount.evaluate import metrics
 from bincount.registry.gate_rules import Comparison, RecallPair
@@ -28,10 +28,10 @@ def exclude_siblings(records: Sequence[Record], learned: Collection[str]) -> lis
     """
     near = {
         (family, number + step)
-        for family, number, _ in map(place_of, learned)
+        for family, number, _ in map(sort_key_of, learned)
         for step in range(-_SIBLINGS_REACH, _SIBLINGS_REACH + 1)
     }
-    touched = {record.group for record in records if place_of(record.id)[:2] in near}
+    touched = {record.group for record in records if sort_key_of(record.id)[:2] in near}
     return [record for record in records if record.group not in touched]
 
 

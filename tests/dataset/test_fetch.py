@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bincount import progress
-from bincount.dataset.fetch import HashedFile
+from bincount.dataset.fetch import HashingWriter
 from bincount.dataset.job import check_rejected
 from bincount.dataset.journal import Journal, open_entries, read_entry
 from bincount.dataset.rejection import SIBLING, Rejected
@@ -28,14 +28,14 @@ def test_a_torn_journal_keeps_what_is_whole(tmp_path):
     for length in (0, 5, len(whole) // 5, last + 11, len(whole) - 1, len(whole)):
         path.write_bytes(whole[:length])
         with Journal(path) as journal:
-            kept = len(journal.places)
+            kept = len(journal.offsets)
             assert kept == length // (len(whole) // 5)
             journal.append("1", b"again")
         with open_entries(path) as entries, Journal(path) as journal:
-            assert len(journal.places) == kept + 1
-            assert read_entry(entries, journal.places["1"]) == b"again"
+            assert len(journal.offsets) == kept + 1
+            assert read_entry(entries, journal.offsets["1"]) == b"again"
             for number in range(kept):
-                assert read_entry(entries, journal.places[f"{number:05d}"]) == b"{%d}" % number * 50
+                assert read_entry(entries, journal.offsets[f"{number:05d}"]) == b"{%d}" % number * 50
 
 
 @given(st.lists(st.binary(max_size=40)))
@@ -45,7 +45,7 @@ def test_a_file_is_hashed_as_it_is_written(chunks):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bincount.dataset.fetch._PIECE_BYTES", 64)
         patch.setattr("os.fsync", lambda fd: None)
-        out = HashedFile(file)
+        out = HashingWriter(file)
         for chunk in chunks:
             out.append(chunk)
         digest = out.finish()

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bincount.dataset.groups import block_of, groups_of, place_of
-from bincount.dataset.split import SHARES, part_of
+from bincount.dataset.groups import block_of, groups_of, sort_key_of
+from bincount.dataset.split import PART_FRACTIONS, part_of
 
 numbers = st.integers(1, 300)
 bins = st.dictionaries(
@@ -19,9 +19,9 @@ def test_groups_are_runs_of_padded_neighbours_and_order_does_not_matter(skus, ra
     groups = groups_of(ids, skus)
     random.shuffle(ids)
     assert groups_of(ids, skus) == groups
-    assert list(groups) == sorted(ids, key=place_of)
+    assert list(groups) == sorted(ids, key=sort_key_of)
     for bin_id, group in groups.items():
-        family, number, _ = place_of(bin_id)
+        family, number, _ = sort_key_of(bin_id)
         before = f"{number - 1:05d}"
         if family == "padded" and before in skus and skus[before] & skus[bin_id]:
             assert group == groups[before]
@@ -38,7 +38,7 @@ def test_families_never_meet():
 def test_every_full_stratum_has_the_shares_and_blocks_stay_whole(id_of):
     for first in (0, 400, 1200):
         parts = [part_of(id_of(number)) for number in range(first, first + 400)]
-        assert {part: parts.count(part) / 400 for part in SHARES} == pytest.approx(SHARES)
+        assert {part: parts.count(part) / 400 for part in PART_FRACTIONS} == pytest.approx(PART_FRACTIONS)
         assert parts == [part_of(id_of(number // 20 * 20)) for number in range(first, first + 400)]
 
 

@@ -1,15 +1,18 @@
 """Ingest from a folder and from a bucket: twice is once, bad objects are data, nothing half-published."""
 
 import csv
+import dataclasses
 import json
 import logging
 import os
 import shutil
+import struct
+from hashlib import file_digest
 
 import pytest
 
 from benchmarks.bucket_server import count_of, run_server
-from bincount.dataset import job, placement
+from bincount.dataset import job, placement, shards
 from bincount.dataset.fetch import fetch
 from bincount.dataset.ingest import collect, ingest, join
 from bincount.dataset.manifest import Manifest
@@ -21,8 +24,7 @@ from bincount.settings import Settings
 from bincount.store import retry
 from bincount.tracking import runs
 from bincount.tracking.client import door
-from tests.bins import metadata, photo, write_bin, write_bins
-from tests.dataset.test_photo_check import resized, saved
+from tests.bins import metadata, photo, resized, saved, write_bin, write_bins
 from tests.shared import ABID, needs_abid
 from tests.stores import make_settings
 
@@ -180,9 +182,9 @@ BAD = {
     ),
     "01008": ("photo is empty", {"image": b""}),
     "01009": ("photo is cut short", {"image": photo()[:600]}),
-    "01011": ("photo is a PNG", {"image": saved(kind="PNG")}),
+    "01011": ("photo is a PNG of a rare kind", {"image": saved(kind="PNG", mode="I;16")}),
     "01012": ("photo is too large", {"image": resized(saved(), 60_000, 60_000)}),
-    "01013": ("photo is no JPEG", {"image": b"<Error><Code>NoSuchKey</Code></Error>"}),
+    "01013": ("photo is no JPEG or PNG", {"image": b"<Error><Code>NoSuchKey</Code></Error>"}),
     "01014": ("metadata is no JSON", {"document": b""}),
 }
 
@@ -245,7 +247,8 @@ def test_raising_the_share_fetches_nothing_again(of_server, server):
         collect(of_server, source="s3://bins", ids=str(named))
     before = asked(server)
     assert collect(of_server, source="s3://bins", ids=str(named), max_rejected=0.2)["rejected"] == 100
-    assert asked(server)["GET metadata"] - before["GET metadata"] == 100
+    # The missing ones, and whether they exist without their zeros.
+    assert asked(server)["GET metadata"] - before["GET metadata"] == 100 + 100
 
 
 def test_siblings_at_a_border_are_set_aside_and_counted(settings, changeable):
@@ -425,3 +428,70 @@ def test_the_seeds_list_of_ids_is_taken_as_it_is(settings):
     counts = {record.recorded for record in read(settings, summary).records}
     assert counts == {1, 2, 3, 4, 5}
     assert any(len(record.id) < 5 for record in read(settings, summary).records)
+
+
+def content_of(settings, summary):
+    """The digest of a manifest without what depends on the machine: the folder's path and the files' times."""
+    manifest = read(settings, summary)
+    named = [dataclasses.replace(shard, name=str(number)) for number, shard in enumerate(manifest.shards)]
+    return dataclasses.replace(manifest, source="", shards=named).digest
+
+
+@needs_abid
+def test_real_bins_give_the_manifest_and_shards_that_they_always_gave(settings):
+    assert content_of(settings, collect(settings, source=str(ABID), limit=400, seed=0)) == "c4d90ada5f4c7012"
+
+
+def test_bins_give_the_manifest_and_shards_that_they_always_gave(settings, tmp_path):
+    tables = b"\xff\xdb\x00\x43\x00" + b"\x01" * 64
+    for table in (0x00, 0x10):
+        tables += b"\xff\xc4\x00\x14" + bytes([table, 1, *[0] * 15, 0])
+    for number in range(0, 2000, 3):
+        size = struct.pack(">HH", 40 + number % 7, 60 + number % 11)
+        frame = b"\xff\xc0\x00\x0b\x08" + size + b"\x01\x01\x11\x00"
+        scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + bytes(number % 250)
+        skus = [f"S{number // 9}", f"T{number}"]
+        for bin_id in [f"{number:05d}", str(number)][: 1 + (number % 5 == 0)]:
+            image = b"\xff\xd8" + tables + frame + scan + b"\xff\xd9"
+            write_bin(tmp_path / "bucket", bin_id, recorded=number % 8, skus=skus, image=image)
+    summary = collect(settings, source=str(tmp_path / "bucket"), counts="1-5", limit=300, seed=7)
+    assert content_of(settings, summary) == "075a783f56310bdb"
+
+
+def named_ids(tmp_path, ids):
+    (tmp_path / "ids.csv").write_text("\n".join(["id", *ids]))
+    return str(tmp_path / "ids.csv")
+
+
+@pytest.mark.parametrize("accidental", [0, 300])
+def test_ids_that_lost_their_zeros_stop_an_ingest(settings, changeable, tmp_path, accidental):
+    for number in range(0, accidental, 5):  # as many bins of the other family as hide the loss
+        write_bin(changeable, str(number))
+    shortened = [str(number) for number in range(0, 2000, 5)]
+    with pytest.raises(
+        DataError, match=r"^--ids .*ids\.csv: ids must be written as in the source, .*'\d+' \(the source"
+    ):
+        collect(settings, source=str(changeable), ids=named_ids(tmp_path, shortened), max_rejected=1)
+
+
+def test_ids_that_a_system_padded_stop_an_ingest(settings, tmp_path):
+    for number in range(1, 400):
+        write_bin(tmp_path / "bucket", str(number))
+    padded = [f"{number:05d}" for number in range(1, 400)]
+    with pytest.raises(DataError, match=r"got '00001' \(the source has '1'\)"):
+        collect(settings, source=str(tmp_path / "bucket"), ids=named_ids(tmp_path, padded))
+
+
+def test_bins_that_are_missing_in_both_spellings_are_only_set_aside(settings, bins, tmp_path):
+    ids = [f"{number:05d}" for number in range(0, 2010, 5)]
+    summary = collect(settings, source=str(bins), ids=named_ids(tmp_path, ids))
+    assert (summary["bins"], summary["rejected"]) == (400, 2)
+
+
+def test_a_finished_ingest_is_hashed_once(settings, bins, monkeypatch):
+    first = collect(settings, source=str(bins))
+    shards._sha256.cache_clear()
+    hashed = []
+    monkeypatch.setattr("hashlib.file_digest", lambda file, name: hashed.append(file.name) or file_digest(file, name))
+    assert collect(settings, source=str(bins)) == first
+    assert len(hashed) == len(set(hashed)) == len(read(settings, first).shards)

@@ -18,6 +18,15 @@ def test_reads_count_and_products():
 
 
 @pytest.mark.parametrize(
+    ("recorded", "quantities"),
+    [(6.0, (4, 2)), ("6", ("4", 2.0)), (" 6 ", (6,)), ("6.000", ("+6",)), (6, ("4.0", "2."))],
+)
+def test_whole_numbers_are_read_however_they_are_written(recorded, quantities):
+    found = parse_metadata("00523", metadata(recorded, *quantities)).recorded
+    assert (found, type(found)) == (6, int)
+
+
+@pytest.mark.parametrize(
     ("data", "rule"),
     [
         (b"", "must be JSON"),
@@ -25,8 +34,17 @@ def test_reads_count_and_products():
         (b"[" * 100_000, "must be JSON"),
         (b"[]", "must be a JSON object"),
         (metadata(-1), "EXPECTED_QUANTITY must be a whole number >= 0, got -1"),
-        (metadata(2.0, 2), "EXPECTED_QUANTITY must be a whole number >= 0, got 2.0"),
-        (metadata("3", 3), "EXPECTED_QUANTITY must be a whole number >= 0, got '3'"),
+        (metadata(1.5, 1.5), "EXPECTED_QUANTITY must be a whole number >= 0, got 1.5"),
+        (metadata("1.5", 1), "EXPECTED_QUANTITY must be a whole number >= 0, got '1.5'"),
+        (metadata("three", 3), "EXPECTED_QUANTITY must be a whole number >= 0, got 'three'"),
+        (metadata("", 0), "EXPECTED_QUANTITY must be a whole number >= 0, got ''"),
+        (metadata("-3", 3), "EXPECTED_QUANTITY must be a whole number >= 0, got '-3'"),
+        (metadata(float("nan"), 3), "EXPECTED_QUANTITY must be a whole number >= 0, got nan"),
+        (metadata(float("inf"), 3), "EXPECTED_QUANTITY must be a whole number >= 0, got inf"),
+        (metadata(1e300, 3), "EXPECTED_QUANTITY must be a whole number >= 0, got 1e"),
+        (metadata(None), "EXPECTED_QUANTITY must be a whole number >= 0, got None"),
+        (metadata(3, 1.5, 1.5), "every quantity must be a whole number"),
+        (metadata(3, "2", "x"), "every quantity must be a whole number"),
         (metadata(True, 1), "EXPECTED_QUANTITY must be a whole number >= 0, got True"),
         (metadata(10**9, 10**9), "EXPECTED_QUANTITY must be a whole number"),
         (b'{"EXPECTED_QUANTITY": 0}', "BIN_FCSKU_DATA must be an object"),

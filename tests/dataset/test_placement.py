@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bincount.dataset import placement
-from bincount.dataset.groups import are_siblings, place_of
-from bincount.dataset.placement import check_parts, cut_shards, draw_order, place_bins
+from bincount.dataset.groups import are_siblings, sort_key_of
+from bincount.dataset.placement import assign_parts, check_parts, cut_shards, draw_order
 from bincount.dataset.split import check_disjoint, part_of
 from bincount.errors import DataError
 from tests.shared import ABID, needs_abid
@@ -31,20 +31,20 @@ class Placed:
 def test_no_group_lies_in_two_parts_and_a_part_depends_on_the_id_alone(bins, random):
     skus = {bin_id: sorted(found) for bin_id, (found, _) in bins.items()}
     wanted = {bin_id for bin_id, (_, is_wanted) in bins.items() if is_wanted}
-    placed, aside = place_bins(wanted, skus)
+    placed, aside = assign_parts(wanted, skus)
     assert {*placed, *aside} == wanted
     assert len(placed) + len(aside) == len(wanted)
     check_disjoint([Placed(bin_id, place) for bin_id, place in placed.items()])
     for bin_id, place in placed.items():
         assert place.part == part_of(bin_id)
-    assert list(placed) == sorted(placed, key=place_of)
+    assert list(placed) == sorted(placed, key=sort_key_of)
     # No two photos of one bin are left in two parts, be they neighbours or linked by a third.
     for first, second in itertools.pairwise(placed):
         if are_siblings(first, second, skus):
             assert placed[first] == placed[second]
     shuffled = list(skus.items())
     random.shuffle(shuffled)
-    assert place_bins(wanted, dict(shuffled)) == (placed, aside)
+    assert assign_parts(wanted, dict(shuffled)) == (placed, aside)
 
 
 def border():
@@ -58,24 +58,27 @@ def border():
 
 def test_a_sibling_behind_a_border_is_set_aside():
     before, behind = border()
-    placed, aside = place_bins([before, behind], {before: ["a"], behind: ["a", "b"]})
+    placed, aside = assign_parts([before, behind], {before: ["a"], behind: ["a", "b"]})
     assert (list(placed), aside) == ([before], [behind])
-    placed, aside = place_bins([before, behind], {before: ["a"], behind: ["b"]})
+    placed, aside = assign_parts([before, behind], {before: ["a"], behind: ["b"]})
     assert (list(placed), aside) == ([before, behind], [])
 
 
 def test_an_unwanted_photo_still_links_its_neighbours():
     skus = {"00001": ["a"], "00002": ["a", "b"], "00003": ["b"]}
-    placed, _ = place_bins(["00001", "00003"], skus)
+    placed, _ = assign_parts(["00001", "00003"], skus)
     assert {place.group for place in placed.values()} == {"00001"}
     before, behind = border()
     after = f"{int(behind) + 1:05d}"
-    placed, aside = place_bins([before, after], {before: ["a"], behind: ["a", "b"], after: ["b"]})
+    placed, aside = assign_parts([before, after], {before: ["a"], behind: ["a", "b"], after: ["b"]})
     assert (list(placed), aside) == ([before], [after])
 
 
 def test_a_group_in_two_parts_is_refused():
-    placed = [Placed("00019", placement.Place("00019", "train")), Placed("00020", placement.Place("00019", "test"))]
+    placed = [
+        Placed("00019", placement.Assignment("00019", "train")),
+        Placed("00020", placement.Assignment("00019", "test")),
+    ]
     with pytest.raises(DataError, match=r"group '00019': must lie in one part, got '00019' in train and '00020' in te"):
         check_disjoint(placed)
 
@@ -121,7 +124,7 @@ def test_planning_the_whole_data_set_takes_seconds():
     assert len(ids) == 394_099
     started_s = time.process_time()
     skus = {bin_id: (f"S{int(bin_id) // 2}",) for bin_id in ids}
-    placed, aside = place_bins(set(draw_order(ids, 0)), skus)
+    placed, aside = assign_parts(set(draw_order(ids, 0)), skus)
     assert len(placed) + len(aside) == len(ids)
     check_disjoint([Placed(bin_id, place) for bin_id, place in placed.items()])
     assert sum(map(len, cut_shards((bin_id, placement.PHOTO_BYTES, 0) for bin_id in placed))) == len(placed)

@@ -1,7 +1,7 @@
 import csv
 import io
 
-from bincount.dataset.rejection import SIBLING, Rejected, count_reasons, table_of
+from bincount.dataset.rejection import SIBLING, Rejected, count_reasons, rejected_csv
 
 REJECTED = [
     Rejected("00001", "photo is empty", "bin-images/00001.jpg: 0 bytes"),
@@ -17,5 +17,5 @@ def test_reasons_are_counted_the_most_frequent_first():
 
 
 def test_the_table_reads_back():
-    rows = list(csv.DictReader(io.StringIO(table_of(REJECTED))))
+    rows = list(csv.DictReader(io.StringIO(rejected_csv(REJECTED))))
     assert [Rejected(**row) for row in rows] == REJECTED

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bincount.dataset.shards import decode_example, encode_example, frame, read_record
+from bincount.dataset.shards import decode_example, encode_example, frame_record, read_record
 from bincount.errors import DataError
 
 
@@ -21,7 +21,7 @@ def test_an_example_reads_back(bin_id, recorded, image, metadata):
 
 @given(st.binary(max_size=100), st.data())
 def test_any_damaged_byte_is_noticed(payload, data):
-    framed = bytearray(frame(payload))
+    framed = bytearray(frame_record(payload))
     place = data.draw(st.integers(0, len(framed) - 1))
     framed[place] ^= data.draw(st.integers(1, 255))
     with pytest.raises(DataError, match="whole record must start at byte 0"):
@@ -29,7 +29,7 @@ def test_any_damaged_byte_is_noticed(payload, data):
 
 
 def test_a_cut_record_is_noticed():
-    framed = frame(b"photo")
+    framed = frame_record(b"photo")
     assert read_record(io.BytesIO(b"before" + framed), 6) == b"photo"
     for length in range(len(framed)):
         with pytest.raises(DataError):
@@ -40,7 +40,7 @@ def test_tensorflow_reads_what_was_written(tmp_path):
     tf = pytest.importorskip("tensorflow")
     path = tmp_path / "0.tfrecord"
     payload = encode_example(bin_id="00523", recorded=300, image=b"\xff\xd8" * 40_000, metadata=b"{}")
-    path.write_bytes(frame(payload) + frame(payload))
+    path.write_bytes(frame_record(payload) + frame_record(payload))
     read = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
     assert read == [payload, payload]
     features = tf.train.Example.FromString(read[0]).features.feature

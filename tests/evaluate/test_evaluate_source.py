@@ -12,7 +12,7 @@ from bincount.dataset.manifest import Manifest
 from bincount.errors import ConfigError, DataError
 from bincount.evaluate.evaluate import evaluate
 from bincount.registry.register import register
-from tests.bins import photo, undecodable, write_bin
+from tests.bins import photo, saved, undecodable, write_bin
 from tests.evaluate.trained import open_trained_run, write_manifest
 from tests.stores import make_settings
 
@@ -69,7 +69,7 @@ def test_hostile_photos_and_metadata_are_set_aside_and_counted(registered, tmp_p
     images, metadata = source / "bin-images", source / "metadata"
     whole = photo(7, size=(300, 200))
     (images / "02000.jpg").write_bytes(b"")
-    (images / "02002.jpg").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    (images / "02002.jpg").write_bytes(saved(kind="PNG", mode="I;16"))
     (images / "02004.jpg").write_bytes(whole[: len(whole) // 2])
     (images / "02006.jpg").write_bytes(b"<html>not here</html>")
     Image.new("L", (6000, 6000)).save(images / "02008.jpg")  # small, whole, and more than is ever decoded
@@ -83,11 +83,11 @@ def test_hostile_photos_and_metadata_are_set_aside_and_counted(registered, tmp_p
     assert found["set_aside"] == {
         "photo is missing": 1,
         "photo is empty": 1,
-        "photo is a PNG": 1,
+        "photo is a PNG of a rare kind": 1,
         "photo is cut short": 1,
-        "photo is no JPEG": 1,
+        "photo is no JPEG or PNG": 1,
         "photo is too large": 1,
-        "photo cannot be decoded": 1,
+        "photo is damaged": 1,
         "metadata is missing": 1,
         "metadata is no JSON": 1,
         "its count is none of 1-5": 1,

@@ -8,7 +8,7 @@ from PIL import Image
 
 from bincount.counts import Counts
 from bincount.dataset.manifest import Manifest, Record, Shard
-from bincount.dataset.shards import encode_example, frame
+from bincount.dataset.shards import encode_example, frame_record
 
 PX = 32
 
@@ -50,7 +50,7 @@ def write_bins(workspace, *, bins: int = 120, shards: int = 3, seed: int = 0) ->
                     offset=len(content),
                 )
             )
-            content += frame(encode_example(bin_id=bin_id, recorded=count, image=image, metadata=b"{}"))
+            content += frame_record(encode_example(bin_id=bin_id, recorded=count, image=image, metadata=b"{}"))
         sha256 = hashlib.sha256(content).hexdigest()
         (workspace / "shards" / f"{sha256[:16]}.tfrecord").write_bytes(content)
         written.append(Shard(f"{sha256[:16]}.tfrecord", sha256, len(content)))

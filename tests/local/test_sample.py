@@ -22,7 +22,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bincount.dataset.groups import are_siblings, block_of, groups_of, place_of
+from bincount.dataset.groups import are_siblings, block_of, groups_of, sort_key_of
 from bincount.dataset.metadata import parse_metadata
 from bincount.errors import ConfigError
 from bincount.local.embedded_s3 import list_objects
@@ -116,7 +116,7 @@ def test_photos_have_the_real_ones_sizes(photos: dict[str, bytes]) -> None:
 def test_records_are_the_buckets(sample: Path, photos: dict[str, bytes], recorded: dict[str, int]) -> None:
     assert list(photos) == list(recorded)
     assert len(photos) == SAMPLE_BINS
-    assert all(place_of(bin_id)[0] == "padded" for bin_id in photos)
+    assert all(sort_key_of(bin_id)[0] == "padded" for bin_id in photos)
     document = json.loads((sample / "metadata/00001.json").read_bytes())
     assert set(document) == {"BIN_FCSKU_DATA", "EXPECTED_QUANTITY"}
     fields = {"asin", "height", "length", "name", "normalizedName", "quantity", "weight", "width"}

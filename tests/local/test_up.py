@@ -16,7 +16,7 @@ import pytest
 from bincount.cli import parser
 from bincount.counts import Counts
 from bincount.dataset.manifest import Manifest, Record, Shard
-from bincount.dataset.shards import encode_example, frame
+from bincount.dataset.shards import encode_example, frame_record
 from bincount.errors import ConfigError, StoreError
 from bincount.local.airflow_api import AirflowApi, TaskState
 from bincount.local.up import Forbearance, Progress, up, write_request
@@ -268,7 +268,7 @@ def test_the_request_holds_a_test_bin_as_it_was_fetched(tmp_path):
     settings = Settings(tmp_path, "sqlite://", tmp_path)
     settings.shards.mkdir()
     payloads = [
-        frame(encode_example(bin_id=name, recorded=1, image=name.encode() * 9, metadata=b"{}")) for name in "ab"
+        frame_record(encode_example(bin_id=name, recorded=1, image=name.encode() * 9, metadata=b"{}")) for name in "ab"
     ]
     (settings.shards / "s.tfrecord").write_bytes(b"".join(payloads))
     records = [

@@ -149,7 +149,7 @@ def test_photos_and_records_that_are_none_keep_their_row(settings, model, source
     by_id = {line["id"]: line for line in lines}
     reasons = {name: line["reason"] for name, line in by_id.items() if line["mismatch_probability"] is None}
     assert reasons == {
-        "10001": "photo is no JPEG",
+        "10001": "photo is no JPEG or PNG",
         "10002": "photo is cut short",
         "10004": "photo is empty",
         "10006": "photo is damaged",

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bincount.dataset.candidates import ids_in_range, list_candidates, parse_ids
-from bincount.dataset.job import Work
+from bincount.dataset.candidates import list_candidates
+from bincount.dataset.ids import ids_in_range, parse_ids
+from bincount.dataset.job import IngestJob
 from bincount.dataset.manifest import Manifest
 from bincount.dataset.metadata import is_bin_id
 from bincount.errors import BincountError, DataError
@@ -68,7 +69,7 @@ def test_a_run(text):
 @example("../x")
 def test_a_request(text):
     try:
-        folder = Work.of(SETTINGS, text).folder
+        folder = IngestJob.of(SETTINGS, text).folder
     except BincountError:
         return
     assert is_inside(folder)
