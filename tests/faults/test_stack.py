@@ -11,15 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from bincount.learn.tune import tune
-from bincount.local.airflow_api import FINISHED, AirflowApi, ask
+from bincount.local.airflow_api import FINAL_STATES, AirflowApi, read_url
 from bincount.local.stack import USER, Ports, Stack
 from bincount.local.supervisor import Supervisor
 from bincount.tracking import runs
 from tests.learn.featured import open_prepared_run
-from tests.learn.test_tune import trials_of
-from tests.local.test_up import Checkout
+from tests.local.checkout import Checkout
 from tests.processes import free_ports, is_running, wait_until
 from tests.stores import make_settings
 
@@ -107,6 +107,14 @@ class Airflow:
         return {task.name: task.state for task in self.api.tasks(run)}
 
 
+def trial_states(settings, run_id):
+    """MLflow's status of each trial of a search."""
+    client = MlflowClient(settings.tracking_uri)
+    experiment = client.get_run(run_id).info.experiment_id
+    trials = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    return [run.info.status for run in trials]
+
+
 def kill(supervisor, name):
     process = supervisor._running[name]
     os.kill(process.pid, signal.SIGKILL)
@@ -131,7 +139,7 @@ def test_the_scheduler_is_killed_and_two_runs_follow_one_another(tmp_path, monke
         (tmp_path / "go").touch()
 
         for run in (first, second):
-            wait_until(lambda run=run: airflow.api.run_state(run) in FINISHED, "the run ends", WAIT_S)
+            wait_until(lambda run=run: airflow.api.run_state(run) in FINAL_STATES, "the run ends", WAIT_S)
             assert airflow.api.run_state(run) == "success", airflow.states(run)
             assert airflow.states(run)["promote"] == "success"
         said = airflow.said()
@@ -177,7 +185,7 @@ def test_mlflow_is_killed_during_a_search_and_comes_back(tmp_path):
 
     def answers():
         try:
-            return bool(ask(f"{stack.mlflow_url}/health", timeout_s=2))
+            return bool(read_url(f"{stack.mlflow_url}/health", timeout_s=2))
         except OSError:
             return False
 
@@ -186,7 +194,7 @@ def test_mlflow_is_killed_during_a_search_and_comes_back(tmp_path):
         wait_until(answers, "MLflow answers", WAIT_S)
         undisturbed = tune(served, run_id=runs.open_run(served), features=prepared, **asked)
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as step:
-            wait_until(lambda: len(trials_of(settings, run_id)) == 2, "the second trial begins", WAIT_S)
+            wait_until(lambda: len(trial_states(settings, run_id)) == 2, "the second trial begins", WAIT_S)
             kill(supervisor, "mlflow")
             began = time.monotonic()
             _, told = step.communicate(timeout=120)
@@ -198,4 +206,4 @@ def test_mlflow_is_killed_during_a_search_and_comes_back(tmp_path):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         assert json.loads(done.stdout) == undisturbed
-    assert {status for status, *_ in trials_of(settings, run_id).values()} == {"FINISHED"}
+    assert set(trial_states(settings, run_id)) == {"FINISHED"}

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bincount.local.sample.render.render import SAMPLE_BINS, contact_sheet, render_bin, write_sample
 from PIL import Image
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -27,6 +26,7 @@ from bincount.dataset.metadata import parse_metadata
 from bincount.errors import ConfigError
 from bincount.local.embedded_s3 import list_objects
 from bincount.local.sample.plan import plan_bins
+from bincount.local.sample.render import SAMPLE_BINS, contact_sheet, render_bin, write_sample
 from tests.processes import wait_until
 
 

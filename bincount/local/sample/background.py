@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 _LABEL_COLOURS = ((196, 84, 62), (212, 132, 84), (60, 62, 110), (48, 92, 84), (108, 66, 118), (84, 138, 176))
 
 
-def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -> Image.Image:
+def render_background(rng: np.random.Generator, width: int, height: int, floor: int) -> Image.Image:
     """Draws an empty bin: back wall, side walls, floor and folds.
 
     Args:
@@ -43,7 +43,7 @@ def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -
     return Image.fromarray(np.clip(wall, 0, 255).astype(np.uint8))
 
 
-def draw_papers(photo: Image.Image, rng: np.random.Generator, floor: int) -> None:
+def draw_packing_paper(photo: Image.Image, rng: np.random.Generator, floor: int) -> None:
     """Draws what lies behind the items and is none: pale or dark packing paper."""
     draw = ImageDraw.Draw(photo)
     size = np.array([photo.width, floor])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from bincount.local.sample.background import draw_bands, draw_fabric, draw_front, draw_papers
+from bincount.local.sample.background import draw_bands, draw_front, draw_packing_paper, render_background
 from bincount.local.sample.items import KINDS, draw_item
 
 
@@ -76,10 +76,10 @@ def render(scene: Scene) -> bytes:
         min(1069, max(240, width * rng.choice([rng.uniform(0.6, 0.85), rng.uniform(1.1, 1.6)], p=[0.65, 0.35])))
     )
     floor = round(height * rng.uniform(0.84, 0.9))
-    photo = draw_fabric(rng, width, height, floor)
+    photo = render_background(rng, width, height, floor)
     places = _place(rng, scene.items, width, floor)
     label_px = np.round(_LABEL * max(width, height)).astype(int)
-    draw_papers(photo, rng, floor)
+    draw_packing_paper(photo, rng, floor)
     shade = rng.uniform(0.25, 0.8)
     for index in scene.shown:
         front = [places[other] for other in scene.shown if other > index]
