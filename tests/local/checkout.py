@@ -81,7 +81,7 @@ class Checkout:
         wait_until((self.root / "pids").exists, "the step starts", timeout_s=150)
         return [int(pid) for pid in (self.root / "pids").read_text().split()]
 
-    def parts(self) -> list[int]:
+    def components(self) -> list[int]:
         listed = json.loads((self.root / ".airflow" / "running.json").read_text())["sessions"]
         return [pid for session in listed for pid in session_members(session["pid"])]
 

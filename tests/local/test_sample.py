@@ -184,7 +184,7 @@ def test_a_finished_sample_stays_and_a_killed_one_starts_again(tmp_path: Path) -
 
 def test_never_replaces_a_folder_that_is_no_sample(tmp_path: Path) -> None:
     (tmp_path / "bin-images").mkdir()
-    with pytest.raises(ConfigError, match=r"must be a sample or absent, got another folder\. Name a new one"):
+    with pytest.raises(ConfigError, match=r"must be a sample or not exist, got another folder"):
         write_sample(tmp_path, bins=2)
     assert (tmp_path / "bin-images").is_dir()
 
