@@ -50,20 +50,19 @@ lock: setup  ## pin every dependency anew
 	$(BIN)/uv pip compile pyproject.toml --extra server --constraint requirements.lock --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --no-header --quiet --upgrade --output-file requirements-server.lock
 
-# The stack on a server (docs/server.md). These need Docker, Compose and any Python 3.11 or 3.12, but no .venv.
-export COMPOSE_HTTP_TIMEOUT ?= 300
-COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+# The stack on a server (docs/server.md). These need Docker with Compose 2 and any Python 3.11 or 3.12, but no .venv.
 
 secrets:  ## write random secrets to .env; those it has stay
 	@$(PYTHON) -m bincount.server.secrets
 
 server-up: secrets  ## build the image, start every service, wait until all are healthy; COMPOSE_PROFILES=sample adds bins
-	$(COMPOSE) build --quiet airflow-init
-	$(COMPOSE) up --detach
-	@$(PYTHON) -m bincount.server.wait
+	docker compose build --quiet airflow-init
+	docker compose up --detach --wait --wait-timeout 600
+	@docker compose ps --format 'table {{.Service}}\t{{.Status}}\t{{.Ports}}'
+	@echo "Airflow and MLflow: user admin, passwords AIRFLOW_ADMIN_PASSWORD and MLFLOW_ADMIN_PASSWORD of .env; model server: BINCOUNT_SERVING_TOKEN"
 
 server-down:  ## stop the services; data stay in their volumes
-	COMPOSE_PROFILES=sample $(COMPOSE) down --remove-orphans
+	COMPOSE_PROFILES=sample docker compose down --remove-orphans
 
 server-test: setup  ## the real file on a real engine, from nothing and back; an hour on two cores
 	$(BIN)/python -m pytest tests/server $(ARGS)

@@ -1,11 +1,11 @@
-"""Every benchmark in turn, and the page that tells what came out: `make bench`.
+"""Runs the benchmarks and writes docs/benchmarks.md: `make bench`.
 
     python -m benchmarks [--quick] [--only [NAME ...]]
 
-Each runs in a process of its own and writes `benchmarks/results/NAME.json`; docs/benchmarks.md is made of those files,
-so one can be run again on its own. With `--quick` both lie in `benchmarks/results/quick/` instead: a check that all of
-them work, whose figures mean little. One that fails is told, and the others go on. When this is stopped or killed, so
-is all that it has started; only a SIGKILL leaves temporary files behind.
+Each benchmark runs in a process of its own and writes `benchmarks/results/NAME.json`; docs/benchmarks.md is made from
+those files, so a single one can be repeated. `--quick` writes to `benchmarks/results/quick/` and checks that all work;
+its figures are not reliable. If one fails, it is named and the others still run. When this process is stopped or
+killed, so are all that it has started; only SIGKILL leaves temporary files behind.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from bincount.process.session_guard import kill_session, tie
 
 RESULTS = CHECKOUT / "benchmarks" / "results"
 QUESTIONS = {
-    "ingest": "How fast do bins come in, against what a user would do instead?",
-    "images": "How fast do photos become squares of pixels on one core, against other readers?",
-    "extraction": "How busy does extraction keep the network?",
-    "search": "How long does a search take on features computed once, against the network in every step?",
-    "serving": "How fast are photos counted over HTTP, against `mlflow models serve` and a bare loop?",
-    "reconcile": "How fast are records held against photos, against a loop of `model.predict` and pandas?",
+    "ingest": "How fast are bins ingested, compared with other tools?",
+    "images": "How fast are photos decoded and resized on one core, compared with other readers?",
+    "extraction": "How much of the network's speed does feature extraction reach?",
+    "search": "How long does a search on cached features take, compared with running the network in every step?",
+    "serving": "How fast are photos counted over HTTP, compared with `mlflow models serve` and a bare loop?",
+    "reconcile": "How fast are records compared with photos, compared with a loop of `model.predict` and pandas?",
     "orchestration": "What does Airflow add to a task?",
     "growth": "How do time and memory grow with the number of bins?",
-    "gpu": "What does a GPU make of extraction and fine-tuning?",
+    "gpu": "How fast are extraction and fine-tuning on a GPU?",
 }
 
 
 def run(names: list[str], results: Path, *, quick: bool) -> list[str]:
-    """Runs benchmarks one after the other; gives the names of those that failed."""
+    """Runs benchmarks one after the other; returns the names of those that failed."""
     failed = []
     for name in names:
         flags = [f"--json={results / name}.json", *(["--quick"] if quick else [])]
@@ -51,7 +51,7 @@ def run(names: list[str], results: Path, *, quick: bool) -> list[str]:
 
 
 def run_alone(command: list[str]) -> int:
-    """Runs a process to its end, or to ours, and leaves nothing of it behind; gives its exit status."""
+    """Runs a process that ends with this one and leaves no process or file; returns its exit status."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as place:
         env = os.environ | {"TMPDIR": place}
         with subprocess.Popen(tie(command), cwd=CHECKOUT, env=env, start_new_session=True) as process:
@@ -62,13 +62,12 @@ def run_alone(command: list[str]) -> int:
 
 
 def page_of(results: Path) -> str:
-    """docs/benchmarks.md, from the results at hand."""
+    """The text of docs/benchmarks.md, from a folder of results."""
     lines = [
         "# Benchmarks",
         "",
-        "Made by `make bench`: do not edit, run it again. Each answer stands before what it is made of; medians, and",
-        "their range over repeats. Every figure that was measured is in `benchmarks/results/`. What was tried and",
-        "failed is in the [log](log.md).",
+        "Written by `make bench`; do not edit. Results first, then the figures behind them: medians, and ranges over",
+        "repeats. All figures are in `benchmarks/results/`; failed experiments are in the [log](log.md).",
     ]
     for name, question in QUESTIONS.items():
         path = results / f"{name}.json"
@@ -91,9 +90,9 @@ def page_of(results: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few minutes for all; figures mean little")
+    parser.add_argument("--quick", action="store_true", help="a few minutes for all; figures are not reliable")
     parser.add_argument("--only", nargs="*", choices=QUESTIONS, default=list(QUESTIONS), metavar="NAME",
-                        help="these alone; without a name, only the page")  # fmt: skip
+                        help="only these; without a name, only the page")  # fmt: skip
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     results = RESULTS / "quick" if options.quick else RESULTS

@@ -1,4 +1,4 @@
-"""What every benchmark shares: timed processes, medians with their range, the machine, and where results go."""
+"""Shared by all benchmarks: timed processes, medians with ranges, facts of the machine, and files of results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-# The nearest folder `shared` on the way up.
+# The nearest folder `shared` in a parent folder.
 SHARED = next(
     (found for parent in CHECKOUT.parents if (found := parent / "shared" / "abid-224").is_dir()),
     Path("../shared/abid-224"),
@@ -31,7 +31,7 @@ SMALL, ORIGINALS = SHARED / "abid-224", SHARED / "abid"
 
 @dataclass(frozen=True)
 class Spent:
-    """What some work took: seconds by the clock and of processors, and the greatest memory of its process."""
+    """Wall-clock seconds, processor seconds, and peak memory of the process."""
 
     wall_s: float
     cpu_s: float
@@ -40,7 +40,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A figure that answers the benchmark's question, its median and range over repeats."""
+    """A result of a benchmark: median and range over repeats."""
 
     what: str
     median: float
@@ -54,7 +54,7 @@ class Ratio:
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Ours divided by theirs, repeat by repeat, so that what both suffered cancels out."""
+    """Quotients of ours and theirs in the same repeat, so that the machine's load cancels out."""
     return [mine / other for mine, other in zip(ours, theirs, strict=True)]
 
 
@@ -65,7 +65,7 @@ def spread(values: Sequence[float], shape: str = ",.1f") -> str:
 
 
 def timed(work: Callable[[], object]) -> Spent:
-    """Runs something in this process."""
+    """Calls a function, and returns its times."""
     wall_s, cpu_s = time.monotonic(), time.process_time()
     work()
     return Spent(time.monotonic() - wall_s, time.process_time() - cpu_s)
@@ -74,26 +74,26 @@ def timed(work: Callable[[], object]) -> Spent:
 def run_process(
     command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> tuple[Spent, str]:
-    """Runs a process to its end: what it took, with all that it had waited for, and what it printed.
+    """Runs a process to its end; returns its times, those of its children included, and its output.
 
     Raises:
-        SystemExit: If it fails; with the end of what it said.
+        SystemExit: If it fails; the message has the end of its stderr.
     """
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
         began = time.monotonic()
-        with subprocess.Popen(command, env=env, cwd=cwd, stdout=said, stderr=complained) as process:
+        with subprocess.Popen(command, env=env, cwd=cwd, stdout=stdout, stderr=stderr) as process:
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         wall_s = time.monotonic() - began
-        said.seek(0)
-        complained.seek(0)
+        stdout.seek(0)
+        stderr.seek(0)
         if process.returncode:
-            raise SystemExit(f"{command}: exit {process.returncode}.\n{complained.read()[-3000:]}")
-        return Spent(wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024), said.read()
+            raise SystemExit(f"{command}: exit {process.returncode}.\n{stderr.read()[-3000:]}")
+        return Spent(wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024), stdout.read()
 
 
 def machine() -> dict[str, Any]:
-    """Where and when something is measured."""
+    """Date, commit, processor, memory, GPU and load of this machine."""
     processor = next(
         (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown"
     )
@@ -104,20 +104,20 @@ def machine() -> dict[str, Any]:
         "processor": processor,
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(memory_kb / 2**20),
-        "gpu": _said("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
+        "gpu": _stdout_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 1),
     }
 
 
 def parser_of(doc: str | None, source: Path | None = None) -> argparse.ArgumentParser:
-    """A benchmark's flags, with those that all have; one that needs bins names where they are by default."""
+    """The flags that all benchmarks have; with `source`, also the folder of bins."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="to see that it works; its figures mean little")
-    parser.add_argument("--json", type=Path, help="where to write all that was measured")
+    parser.add_argument("--quick", action="store_true", help="a short run that checks that it works")
+    parser.add_argument("--json", type=Path, help="file for all results")
     if source:
-        what = "folder of bins (default: real ones beside the checkout; where there are none, as many rendered ones)"
-        parser.add_argument("--source", type=Path, default=source, help=what)
+        help_text = "folder of bins (default: real ones beside the checkout if there are any, else rendered ones)"
+        parser.add_argument("--source", type=Path, default=source, help=help_text)
     return parser
 
 
@@ -126,17 +126,17 @@ def bins_at(source: Path, number: int, here: dict) -> Iterator[Path]:
     """A folder of bins in the bucket's layout.
 
     Args:
-        source: Where they are asked for.
-        number: How many are needed.
-        here: What `machine` said; notes if they are rendered.
+        source: The folder named by `--source`.
+        number: Number of bins needed.
+        here: The facts of `machine`; receives `rendered` if the bins are rendered.
 
     Raises:
-        SystemExit: If a folder that was named holds none.
+        SystemExit: If a folder other than the defaults has no bins.
     """
     if (source / "bin-images").is_dir():
         yield source.resolve()
     elif source not in (SMALL, ORIGINALS):
-        raise SystemExit(f"{source}: no bins there, nothing measured. Name a folder with --source.")
+        raise SystemExit(f"{source}: must hold bins, got none. Name a folder with --source.")
     else:
         drawn = min(4999, number * 6 // 5)  # one in nine has a count that is not among 1 to 5
         print(f"  no real bins at {source}: rendering {drawn:,} ...", flush=True)
@@ -149,14 +149,14 @@ def bins_at(source: Path, number: int, here: dict) -> Iterator[Path]:
 
 
 def publish(options: argparse.Namespace, ratios: Sequence[Ratio], report: str, measured: object, here: dict) -> None:
-    """Prints what came out, ratios first, and writes it where `--json` says.
+    """Prints the results, ratios first, and writes them to the file of `--json`.
 
     Args:
-        options: What `parser_of` reads.
-        ratios: The answer.
-        report: What it is made of, in Markdown.
-        measured: Every figure, JSON-ready.
-        here: What `machine` said before the first measurement.
+        options: The flags of `parser_of`.
+        ratios: The results.
+        report: The figures behind them, in Markdown.
+        measured: All figures, JSON-ready.
+        here: The facts of `machine` before the first measurement.
     """
     print(f"\n{table_of(ratios)}\n\n{report}" if ratios else report, flush=True)
     if options.json:
@@ -166,7 +166,7 @@ def publish(options: argparse.Namespace, ratios: Sequence[Ratio], report: str, m
 
 
 def table_of(ratios: Sequence[Ratio]) -> str:
-    """The answer as a table."""
+    """A Markdown table of results."""
     lines = ["| | median | range | goal |", "|---|---|---|---|"]
     for ratio in ratios:
         shape = ",.0f" if abs(ratio.median) >= 100 else ".2f" if abs(ratio.median) >= 1 else ".3f"
@@ -181,14 +181,16 @@ def _lines(path: str) -> list[str]:
 
 
 def _commit() -> str:
-    """Short hash of the checkout's commit, marked where the code is another; results do not count."""
+    """Short hash of the checkout's commit, marked "-dirty" if files other than results differ."""
     git = ("git", "-C", str(CHECKOUT))
-    changed = _said(*git, "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results", ":!docs/benchmarks.md")
-    return f"{_said(*git, 'rev-parse', '--short', 'HEAD') or 'unknown'}{'-dirty' if changed else ''}"
+    changed = _stdout_of(
+        *git, "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results", ":!docs/benchmarks.md"
+    )
+    return f"{_stdout_of(*git, 'rev-parse', '--short', 'HEAD') or 'unknown'}{'-dirty' if changed else ''}"
 
 
-def _said(*command: str) -> str | None:
-    """What a command prints, None where there is none or it fails."""
+def _stdout_of(*command: str) -> str | None:
+    """A command's output; None if it does not exist or fails."""
     if not shutil.which(command[0]):
         return None
     done = subprocess.run(command, capture_output=True, text=True, check=False)

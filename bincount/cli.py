@@ -396,14 +396,14 @@ def _run_chain(args: argparse.Namespace) -> None:
 def _doctor(args: argparse.Namespace) -> int:
     """Prints the findings; 0 if all that is needed is there, else 1."""
     if args.server:
-        from bincount.server.doctor import server_findings
+        from bincount.server.doctor import check_server
 
-        findings = server_findings()
+        findings = check_server()
     else:
-        from bincount.local.doctor import machine_findings
+        from bincount.local.doctor import check_machine
 
         ports = {name: getattr(args, f"{name}_port") for name in PORT_FLAGS}
-        findings = machine_findings(Settings.from_env(), ports)
+        findings = check_machine(Settings.from_env(), ports)
     _print_answer(lambda: [asdict(finding) for finding in findings])
     return 0 if all(finding.ok or not finding.needed for finding in findings) else 1
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: figures are what they say, and the page is made of the results at hand."""
+"""The code that benchmarks share: times, ratios, projections and the page of results."""
 
 import argparse
 import importlib.util
@@ -35,16 +35,16 @@ def test_exponents_and_projections():
     assert exponent_of({100: 1.0, 200: 4.0}) == pytest.approx(2)
     assert projected(linear, 3200) == pytest.approx(32)
     assert projected({bins: 5.0 + seconds for bins, seconds in linear.items()}, 3200) == pytest.approx(37)
-    assert projected({100: 3.0, 400: 2.0}, 800) == 2  # noise is not projected to less than nothing
+    assert projected({100: 3.0, 400: 2.0}, 800) == 2  # noise does not give negative projections
     assert grows_steadily({100: 5.0, 400: 8.0, 1600: 22.0})
     assert not grows_steadily({100: 5.0, 400: 4.0, 1600: 22.0})
-    assert not grows_steadily({100: 5.0, 400: 8.0, 1600: 8.1}), "full, and then it stays"
+    assert not grows_steadily({100: 5.0, 400: 8.0, 1600: 8.1}), "it stops growing"
 
 
-def test_a_process_is_timed_with_its_memory_and_a_failing_one_is_told():
+def test_a_process_is_timed_with_its_memory_and_a_failure_is_reported():
     code = "block = b'x' * 80_000_000; print(len(block))"
-    spent, said = run_process([sys.executable, "-c", code])
-    assert said == "80000000\n"
+    spent, output = run_process([sys.executable, "-c", code])
+    assert output == "80000000\n"
     assert spent.peak_mb > 80
     assert spent.cpu_s > 0
     assert 0 < spent.wall_s < 60
@@ -88,7 +88,7 @@ def test_bins_are_those_named_or_rendered_where_the_usual_ones_are_missing(tmp_p
     with bins_at(tmp_path / "mine", 5, here) as found:
         assert found == (tmp_path / "mine").resolve()
     assert not here
-    with pytest.raises(SystemExit, match="no bins there"), bins_at(tmp_path / "typo", 5, here):
+    with pytest.raises(SystemExit, match="must hold bins, got none"), bins_at(tmp_path / "typo", 5, here):
         pass
     monkeypatch.setattr(benchmarks.measure, "SMALL", tmp_path / "absent")
     with bins_at(tmp_path / "absent", 5, here) as found:

@@ -1,4 +1,4 @@
-"""`bincount doctor`: what is missing on this machine, and what to do about it."""
+"""`bincount doctor`: checks whether this machine has what `bincount up` and a training need."""
 
 from __future__ import annotations
 
@@ -24,100 +24,16 @@ _WEIGHTS = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 _WEIGHTS_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{_WEIGHTS}"
 
 
-def machine_findings(settings: Settings, ports: Mapping[str, int]) -> list[Finding]:
-    """Looks at whatever `bincount up` and a training need of this machine.
-
-    Args:
-        settings: Where the workspace is.
-        ports: Those that `bincount up` would use, by the names of `stack.PORT_FLAGS`.
-    """
-    checks: list[Callable[[], Finding]] = [
-        check_python,
-        lambda: check_disk(settings.workspace),
-        *(lambda name=name, port=port: check_port(name, port) for name, port in ports.items()),
-        check_weights,
-        check_gpu,
-        check_bucket,
-    ]
-    with ThreadPoolExecutor() as pool:  # two of them may wait for 20 seconds
-        return list(pool.map(lambda check: check(), checks))
-
-
-def check_python() -> Finding:
-    """Whether this Python on this system is supported."""
-    system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
-    ok = (3, 11) <= sys.version_info < (3, 13) and sys.platform == "linux" and platform.machine() == "x86_64"
-    do = "" if ok else "Use Python 3.11 or 3.12 on Linux x86-64; elsewhere TensorFlow or the supervisor may not run."
-    return Finding("python", ok, True, system, do)
-
-
-def check_disk(workspace: Path) -> Finding:
-    """Whether there is room where the workspace is."""
-    place = next(folder for folder in (workspace, *workspace.parents) if folder.exists())
-    free_gb = shutil.disk_usage(place).free / 1e9
-    ok = free_gb >= NEEDED_GB
-    do = "" if ok else f"Free {NEEDED_GB} GB (`bincount clean` shows what may go), or move BINCOUNT_WORKSPACE."
-    return Finding("disk", ok, True, f"{free_gb:.1f} GB free", do)
-
-
-def check_port(name: str, port: int) -> Finding:
-    """Whether a port can be listened on."""
-    ok = is_free(port)
-    do = "" if ok else f"Stop what uses it, or choose another: --{name}-port {port + 10}."
-    return Finding(f"{name}-port", ok, True, f"{port} is {'free' if ok else 'taken'}", do)
-
-
-def check_weights() -> Finding:
-    """Whether ImageNet weights are here or can be fetched."""
-    if (Path.home() / ".keras" / "models" / _WEIGHTS).is_file():
-        return Finding("weights", True, False, "ImageNet weights of ResNet50 are in Keras' cache")
-    problem = _problem_of(_WEIGHTS_URL)
-    do = "Training goes on with random weights; to have better ones give --weights a file or connect this machine."
-    return Finding("weights", not problem, False, problem or "can be fetched", do if problem else "")
-
-
-def check_gpu() -> Finding:
-    """Whether the driver sees a GPU; TensorFlow is not asked, which takes long."""
-    do = "Training runs on the CPU, which is fine for some thousand bins; for more, install the extra `gpu`."
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return Finding("gpu", False, False, "no nvidia-smi", do)
-    try:
-        asked = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        seen = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError) as error:
-        return Finding("gpu", False, False, f"nvidia-smi failed: {error}", do)
-    return Finding("gpu", bool(seen), False, seen or "none", "" if seen else do)
-
-
-def check_bucket() -> Finding:
-    """Whether Amazon's bucket of bins answers."""
-    problem = _problem_of(_BUCKET)
-    do = "Use the sample bins or a folder: `bincount up --source sample`."
-    return Finding("bucket", not problem, False, problem or "s3://aft-vbi-pds answers", do if problem else "")
-
-
-def _problem_of(url: str) -> str:
-    """Why an address gives nothing within 20 seconds, "" if it does."""
-    began = time.monotonic()
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310  # addresses of this module
-            answer.read(1)
-    except OSError as error:
-        return f"no answer after {time.monotonic() - began:.0f} s: {error}"
-    return ""
-
-
 @dataclass(frozen=True)
-class Finding:
-    """What one check found.
+class CheckResult:
+    """The result of one check.
 
     Attributes:
-        check: What was looked at.
-        ok: Whether it is as it should be.
-        needed: Whether the chain cannot run without it.
-        found: What is there.
-        do: What to do about it, "" where nothing is to be done.
+        check: Name of the check.
+        ok: Whether it passed.
+        needed: Whether the chain cannot run if it failed.
+        found: The state that it found.
+        do: What to do about a failure; "" if it passed.
     """
 
     check: str
@@ -125,3 +41,87 @@ class Finding:
     needed: bool
     found: str
     do: str = ""
+
+
+def check_machine(settings: Settings, ports: Mapping[str, int]) -> list[CheckResult]:
+    """Runs all checks of this machine.
+
+    Args:
+        settings: Where the workspace is.
+        ports: The ports of `bincount up`, by the names of `stack.PORT_FLAGS`.
+    """
+    checks: list[Callable[[], CheckResult]] = [
+        check_python,
+        lambda: check_disk(settings.workspace),
+        *(lambda name=name, port=port: check_port(name, port) for name, port in ports.items()),
+        check_weights,
+        check_gpu,
+        check_bucket,
+    ]
+    with ThreadPoolExecutor() as pool:  # two of them may take 20 s
+        return list(pool.map(lambda check: check(), checks))
+
+
+def check_python() -> CheckResult:
+    """Whether this Python on this system is supported."""
+    system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    ok = (3, 11) <= sys.version_info < (3, 13) and sys.platform == "linux" and platform.machine() == "x86_64"
+    do = "" if ok else "Use Python 3.11 or 3.12 on Linux x86-64; elsewhere TensorFlow or the supervisor may fail."
+    return CheckResult("python", ok, True, system, do)
+
+
+def check_disk(workspace: Path) -> CheckResult:
+    """Whether the workspace's disk has free space."""
+    existing = next(folder for folder in (workspace, *workspace.parents) if folder.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    ok = free_gb >= NEEDED_GB
+    do = "" if ok else f"Free {NEEDED_GB} GB (`bincount clean` lists what is not needed), or move BINCOUNT_WORKSPACE."
+    return CheckResult("disk", ok, True, f"{free_gb:.1f} GB free", do)
+
+
+def check_port(name: str, port: int) -> CheckResult:
+    """Whether a port is free."""
+    ok = is_free(port)
+    do = "" if ok else f"Stop the process that uses it, or choose another: --{name}-port {port + 10}."
+    return CheckResult(f"{name}-port", ok, True, f"{port} is {'free' if ok else 'taken'}", do)
+
+
+def check_weights() -> CheckResult:
+    """Whether ImageNet weights are in Keras' cache or can be downloaded."""
+    if (Path.home() / ".keras" / "models" / _WEIGHTS).is_file():
+        return CheckResult("weights", True, False, "ImageNet weights of ResNet50 are in Keras' cache")
+    problem = _problem_of(_WEIGHTS_URL)
+    do = "Training uses random weights; for ImageNet's, connect this machine or name a file with --weights."
+    return CheckResult("weights", not problem, False, problem or "can be downloaded", do if problem else "")
+
+
+def check_gpu() -> CheckResult:
+    """Whether the driver lists a GPU; TensorFlow, which takes long to import, is not used."""
+    do = "Training runs on the CPU, which is fine for some thousand bins; for more, install the extra `gpu`."
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return CheckResult("gpu", False, False, "no nvidia-smi", do)
+    try:
+        query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        gpus = subprocess.run(query, capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        return CheckResult("gpu", False, False, f"nvidia-smi failed: {error}", do)
+    return CheckResult("gpu", bool(gpus), False, gpus or "none", "" if gpus else do)
+
+
+def check_bucket() -> CheckResult:
+    """Whether Amazon's bucket of bins can be reached."""
+    problem = _problem_of(_BUCKET)
+    do = "Use the sample bins or a folder: `bincount up --source sample`."
+    return CheckResult("bucket", not problem, False, problem or "s3://aft-vbi-pds answers", do if problem else "")
+
+
+def _problem_of(url: str) -> str:
+    """Why an address does not answer within 20 s; "" if it does."""
+    began = time.monotonic()
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310  # addresses of this module
+            answer.read(1)
+    except OSError as error:
+        return f"no answer after {time.monotonic() - began:.0f} s: {error}"
+    return ""

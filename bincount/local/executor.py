@@ -1,4 +1,4 @@
-"""Airflow's local executor without its log server, which listens on all addresses."""
+"""Airflow's LocalExecutor without its log server, which listens on all addresses."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from airflow.executors.local_executor import LocalExecutor
 
 
 class DiskLogExecutor(LocalExecutor):
-    """Runs tasks on this machine, whose logs the API server reads from the disk.
+    """Runs tasks on this machine; the API server reads their logs from the disk.
 
-    Of a running task Airflow asks a log server too, and shows an error where
-    there is none; an executor that has logs of its own keeps it from asking.
+    For a running task Airflow also asks a log server, and shows an error if there
+    is none, unless the executor returns a log itself.
     """
 
     serve_logs = False
 
     def get_task_log(self, ti: Any, try_number: int) -> tuple[list[str], list[str]]:
-        """Says where the log is, and adds nothing to it."""
-        return ["the file above, as far as it is written"], []
+        """A line that refers to the file, and no log."""
+        return ["the file above, as far as it has been written"], []

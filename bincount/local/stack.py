@@ -1,8 +1,8 @@
-"""Which processes make up the one-machine stack, and how each is started.
+"""The components of the one-machine stack: their commands, environment, ports and secrets.
 
-Everything listens on 127.0.0.1. Airflow's API server, DAG processor and
-scheduler run as parts of their own and not as `airflow standalone`, which
-listens on all addresses, leaves workers behind and starts more than is needed.
+All listen on 127.0.0.1. Airflow's API server, DAG processor and scheduler are
+components of their own, since `airflow standalone` listens on all addresses,
+leaves processes behind and starts more than is needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bincount.errors import ConfigError
-from bincount.local.supervisor import Part
+from bincount.local.supervisor import Component
 from bincount.settings import CHECKOUT
 
 HOST = "127.0.0.1"
@@ -28,7 +28,7 @@ USER = "admin"
 
 @dataclass(frozen=True)
 class Ports:
-    """A port on 127.0.0.1 for each part that listens; the flags' defaults."""
+    """The port of each component on 127.0.0.1; the defaults are those of the flags."""
 
     airflow: int = 8080
     mlflow: int = 5000
@@ -37,26 +37,26 @@ class Ports:
 
 
 PORT_FLAGS = {"airflow": "Airflow's", "mlflow": "MLflow's", "model": "the model server's", "bucket": "the bucket's"}
-"""Whose port each flag `--<name>-port` sets."""
+"""The components that have a flag `--<name>-port`, for help texts."""
 
 
 def add_port_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds a flag for each port."""
-    for name, whose in PORT_FLAGS.items():
+    for name, owner in PORT_FLAGS.items():
         port = getattr(Ports(), name)
-        what = f"{whose} port on {HOST} (default: {port})"
-        parser.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT", help=what)
+        help_text = f"{owner} port on {HOST} (default: {port})"
+        parser.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT", help=help_text)
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The parts of one checkout's stack.
+    """The components of one checkout's stack.
 
     Attributes:
-        ports: Where they listen.
+        ports: Their ports.
         home: Airflow's home: database, logs, secrets.
-        mlruns: MLflow's database and artifacts.
-        workspace: Where the steps keep their data.
+        mlruns: Folder of MLflow's database and artifacts.
+        workspace: Folder of the steps' data.
     """
 
     ports: Ports
@@ -84,44 +84,46 @@ class Stack:
         """The embedded S3 server."""
         return f"http://{HOST}:{self.ports.bucket}"
 
-    def sample(self, folder: Path) -> Part:
+    def sample(self, folder: Path) -> Component:
         """The rendering of the sample bins; it ends by itself."""
-        return Part("sample", [sys.executable, "-m", "bincount.local.sample.render", f"--folder={folder}"], self._env())
+        return Component(
+            "sample", [sys.executable, "-m", "bincount.local.sample.render", f"--folder={folder}"], self._env()
+        )
 
-    def bucket(self, folder: Path, name: str) -> Part:
+    def bucket(self, folder: Path, name: str) -> Component:
         """The embedded S3 server of a folder in the bucket's layout."""
         flags = [f"--folder={folder}", f"--port={self.ports.bucket}", f"--bucket={name}"]
-        return Part("bucket", [sys.executable, "-m", "bincount.local.embedded_s3", *flags], self._env())
+        return Component("bucket", [sys.executable, "-m", "bincount.local.embedded_s3", *flags], self._env())
 
-    def mlflow(self) -> Part:
-        """MLflow's tracking server, on sqlite and a folder."""
+    def mlflow(self) -> Component:
+        """MLflow's tracking server, with SQLite and a folder of artifacts."""
         flags = [
             f"--host={HOST}",
             f"--port={self.ports.mlflow}",
             "--workers=1",
             f"--backend-store-uri=sqlite:///{self.mlruns / 'mlflow.db'}",
-            # Not through the server: what is written with it must be readable without it.
+            # Not through the server, so that artifacts can be read without it.
             f"--default-artifact-root={self.mlruns / 'artifacts'}",
             "--no-serve-artifacts",
         ]
-        # Its job runner is for judging language models: four processes that would idle here.
+        # Its job runner evaluates language models; its four processes would idle here.
         env = self._env() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        return Part("mlflow", [sys.executable, "-m", "mlflow", "server", *flags], env)
+        return Component("mlflow", [sys.executable, "-m", "mlflow", "server", *flags], env)
 
-    def model_server(self) -> Part:
-        """The model server, which follows the champion."""
+    def model_server(self) -> Component:
+        """The model server, which serves the champion."""
         env = self._env() | {"MLFLOW_TRACKING_URI": self.mlflow_url}
-        return Part("model-server", [sys.executable, "-m", "bincount", "serve", f"--port={self.ports.model}"], env)
+        return Component("model-server", [sys.executable, "-m", "bincount", "serve", f"--port={self.ports.model}"], env)
 
-    def airflow(self, *command: str, buckets: Mapping[str, str]) -> Part:
+    def airflow(self, *command: str, buckets: Mapping[str, str]) -> Component:
         """One of Airflow's own processes, such as its scheduler."""
-        return Part(command[0], [sys.executable, "-m", "airflow", *command], self.airflow_env(buckets))
+        return Component(command[0], [sys.executable, "-m", "airflow", *command], self.airflow_env(buckets))
 
     def airflow_env(self, buckets: Mapping[str, str]) -> dict[str, str]:
-        """What Airflow's processes, and so the tasks' steps, find in their environment.
+        """The environment variables of Airflow's processes, and so of the tasks' steps.
 
         Args:
-            buckets: Endpoint by name of the buckets that are not on AWS.
+            buckets: Endpoint by name of each bucket that is not on AWS.
         """
         secret = self._secrets()
         settings = {
@@ -129,8 +131,8 @@ class Stack:
             "CORE__LOAD_EXAMPLES": "False",
             "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "CORE__EXECUTOR": "bincount.local.executor.DiskLogExecutor",
-            "CORE__PARALLELISM": "2",  # so many workers are forked at once and idle beside the chain
-            "CORE__HOSTNAME_CALLABLE": "platform.node",  # the default asks the DNS, which may not answer
+            "CORE__PARALLELISM": "2",  # as many workers are forked at the start, idle or not
+            "CORE__HOSTNAME_CALLABLE": "platform.node",  # the default needs DNS
             "CORE__FERNET_KEY": secret["fernet"],
             "CORE__EXECUTION_API_SERVER_URL": f"{self.airflow_url}/execution/",
             "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
@@ -146,8 +148,8 @@ class Stack:
             "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
             "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
             "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
-            "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",  # how soon a task learns that it was marked failed or cleared
-            # A training step may leave little of two cores to the API server; that is no reason to kill it.
+            "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",  # s until a task that was marked failed or cleared is stopped
+            # Training can slow the API server down on two cores; the task must not be killed for that.
             "WORKERS__EXECUTION_API_TIMEOUT": "60",
             "WORKERS__MAX_FAILED_HEARTBEATS": "20",
             "LOGGING__COLORED_CONSOLE_LOG": "False",
@@ -162,23 +164,23 @@ class Stack:
         }
 
     def password(self) -> str:
-        """The password of Airflow's one user, made up on first use."""
-        return _kept(self._passwords, lambda: {USER: secrets.token_urlsafe(12)})[USER]
+        """The password of Airflow's one user, generated on first use."""
+        return _read_or_create(self._passwords, lambda: {USER: secrets.token_urlsafe(12)})[USER]
 
     @property
     def _passwords(self) -> Path:
         return self.home / "passwords.json"
 
     def _secrets(self) -> dict[str, str]:
-        def make() -> dict[str, str]:
+        def generate() -> dict[str, str]:
             fernet = base64.urlsafe_b64encode(os.urandom(32)).decode()
             return {"fernet": fernet, "api": secrets.token_urlsafe(64), "jwt": secrets.token_urlsafe(64)}
 
-        return _kept(self.home / "secrets.json", make)
+        return _read_or_create(self.home / "secrets.json", generate)
 
     def _env(self) -> dict[str, str]:
         return {
-            "PYTHONPATH": str(CHECKOUT),  # Airflow's tasks run this checkout, whatever is installed
+            "PYTHONPATH": str(CHECKOUT),  # tasks run this checkout, whatever is installed
             "PYTHONUNBUFFERED": "1",
             **{name: ",".join(filter(None, (os.environ.get(name), HOST))) for name in ("no_proxy", "NO_PROXY")},
             "BINCOUNT_WORKSPACE": str(self.workspace),
@@ -187,19 +189,19 @@ class Stack:
         }
 
 
-def _kept(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str]:
-    """What a private file holds; written on first use."""
+def _read_or_create(path: Path, generate: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """The content of a JSON file of mode 0600, generated if there is none."""
     if not path.exists():
         beside = path.with_name(f"{path.name}.new")
         beside.unlink(missing_ok=True)
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(make(), file)
+            json.dump(generate(), file)
         beside.replace(path)
     return json.loads(path.read_text())
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on a port of 127.0.0.1."""
+    """Whether a port of 127.0.0.1 is free."""
     try:
         socket.create_server((HOST, port)).close()
     except OSError:
@@ -208,21 +210,19 @@ def is_free(port: int) -> bool:
 
 
 def check_ports(flags: Mapping[str, int]) -> None:
-    """Makes sure that every port can be listened on, before anything is started.
+    """Checks that all ports are different and free.
 
     Args:
         flags: Port by the flag that sets it.
 
     Raises:
-        ConfigError: If one is out of range, named twice or taken; the message names the flag.
+        ConfigError: If one is out of range, used twice or taken; the message names the flag.
     """
     for flag, port in flags.items():
         if not 1 <= port <= 65_535:
-            raise ConfigError(f"{flag}: must be a port from 1 to 65535, got {port}. Choose another.")
+            raise ConfigError(f"{flag}: must be a port from 1 to 65535, got {port}.")
         if list(flags.values()).count(port) > 1:
             twice = " and ".join(name for name, other in flags.items() if other == port)
-            raise ConfigError(f"{twice}: must differ, got {port} for each. Choose others.")
+            raise ConfigError(f"{twice}: must differ, got {port} for each.")
         if not is_free(port):
-            raise ConfigError(
-                f"{flag}: must be a free port of {HOST}, got {port}, which is taken. Choose another with {flag}."
-            )
+            raise ConfigError(f"{flag}: must be a free port of {HOST}, got {port}, which is taken.")

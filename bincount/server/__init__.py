@@ -1,1 +1,1 @@
-"""The stack on a server, around docker-compose.yml: secrets, health, what `bincount doctor --server` looks at."""
+"""The stack on a server, around docker-compose.yml: secrets, health checks, backup, `bincount doctor --server`."""

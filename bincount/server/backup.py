@@ -20,24 +20,23 @@ from bincount.server.engine import Engine
 from bincount.server.secrets import CHECKOUT, read_env
 
 DATABASES = {"airflow": "airflow", "mlflow": "mlflow", "mlflow_auth": "mlflow"}
-"""Each database and the user it belongs to."""
+"""Each database and its owner."""
 
 FOLDERS = {"artifacts": ("mlflow", "/srv/artifacts"), "workspace": ("scheduler", "/srv/workspace")}
-"""Each volume, and the service and the place where it is mounted."""
+"""Each volume, and a service and the path where it is mounted."""
 
 _CONTENTS = "contents.json"
 
 
 def back_up(engine: Engine, folder: Path) -> dict[str, int]:
-    """Writes a backup of a running stack; nothing is stopped.
+    """Writes a backup of a running stack without stopping it.
 
-    The databases come first: what they name of artifacts and workspace was
-    there before they named it, and neither is ever changed. What is written
-    meanwhile is in the next backup.
+    The databases are dumped first: every artifact and file that they name was
+    written before and is never changed.
 
     Args:
         engine: The stack.
-        folder: A folder that is absent; holds secrets, so its owner alone can read it.
+        folder: A folder that does not exist; only its owner can read it, since it holds the secrets.
 
     Returns:
         Bytes by file.
@@ -47,7 +46,7 @@ def back_up(engine: Engine, folder: Path) -> dict[str, int]:
         StoreError: If the stack does not answer.
     """
     if folder.exists():
-        raise ConfigError(f"backup: must be a new folder, got {str(folder)!r}. Name another.")
+        raise ConfigError(f"backup: must be a new folder, got {str(folder)!r}.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
@@ -72,21 +71,20 @@ def restore(engine: Engine, folder: Path) -> None:
     """Fills the empty volumes of a stack that does not run from a backup; `make server-up` then starts it.
 
     Raises:
-        ConfigError: If something is there already: containers, other secrets.
-        DataError: If a file of the backup is missing or is not as it was written.
-        StoreError: If the engine or a database refuses.
+        ConfigError: If there are containers, tables or other secrets already.
+        DataError: If a file of the backup is missing or changed.
+        StoreError: If the engine or a database fails.
     """
-    _check(folder)
-    wrote = _restore_secrets(engine, folder / "env")  # first, since Compose reads nothing without them
+    _check_digests(folder)
+    wrote = _restore_secrets(engine, folder / "env")  # first, since Compose needs them
     if engine.services():
         if wrote:
             engine.env_file.unlink()
         raise ConfigError(
-            "restore: must find no stack here, got containers. "
-            "To replace what is here, back it up, then remove it with its volumes: docker compose down --volumes."
+            "restore: this stack must have no containers, got some. "
+            "To replace it, back it up, then remove it with its volumes: docker compose down --volumes."
         )
-    engine.compose("up", "-d", "postgres")
-    engine.wait_ready(["postgres"])
+    engine.start("postgres")
     postgres = engine.service("postgres").container
     for name, owner in DATABASES.items():
         _restore_database(engine, postgres, folder / f"{name}.dump", name, owner)
@@ -95,25 +93,25 @@ def restore(engine: Engine, folder: Path) -> None:
 
 
 def _restore_volume(engine: Engine, archive: Path, service: str, place: str) -> None:
-    """Into the volume of a container that only waits: Compose 1.29 makes none whose dependencies have not ended."""
-    waiting = f"bincount-restore-{os.getpid()}"
-    engine.compose("run", "--detach", "--no-deps", "--name", waiting, service, "sleep", "infinity")
+    """Extracts an archive into the volume of a container that only sleeps, without its dependencies."""
+    sleeping = f"bincount-restore-{os.getpid()}"
+    engine.compose("run", "--detach", "--no-deps", "--name", sleeping, service, "sleep", "infinity")
     try:
         with archive.open("rb") as file:
             into = ["tar", "--extract", "--file=-", f"--directory={Path(place).parent}", "--no-overwrite-dir"]
-            engine.docker("exec", "--interactive", waiting, *into, stdin=file)
+            engine.docker("exec", "--interactive", sleeping, *into, stdin=file)
     finally:
-        engine.docker("rm", "--force", waiting)
+        engine.docker("rm", "--force", sleeping)
 
 
 def _restore_database(engine: Engine, postgres: str, dump: Path, name: str, owner: str) -> None:
     count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-    asked = ["exec", postgres, "psql", "--username=postgres", f"--dbname={name}", "--tuples-only", f"--command={count}"]
-    tables = int(engine.docker(*asked))
+    query = ["exec", postgres, "psql", "--username=postgres", f"--dbname={name}", "--tuples-only", f"--command={count}"]
+    tables = int(engine.docker(*query))
     if tables:
         raise ConfigError(
             f"restore: the database {name} must be empty, got {tables} tables. "
-            "Back up what is here, then remove it: docker compose down --volumes."
+            "Back it up, then remove it: docker compose down --volumes."
         )
     flags = ["--username=postgres", f"--dbname={name}", "--no-owner", f"--role={owner}", "--no-privileges"]
     with dump.open("rb") as file:
@@ -122,12 +120,12 @@ def _restore_database(engine: Engine, postgres: str, dump: Path, name: str, owne
 
 
 def _restore_secrets(engine: Engine, backed_up: Path) -> bool:
-    """Whether they were absent and are now there."""
+    """Writes the secrets unless they are there; returns whether it wrote them."""
     here = engine.env_file
     if here.exists() and read_env(here.read_text()) != read_env(backed_up.read_text()):
         raise ConfigError(
-            f"restore: {here.name} must be absent or that of the backup, got another. Its databases know the backup's "
-            f"secrets only: move {here.name} away."
+            f"restore: {here.name} must be absent or that of the backup, got another. Move it away: "
+            "the restored databases accept only the backup's secrets."
         )
     absent = not here.exists()
     if absent:
@@ -136,16 +134,16 @@ def _restore_secrets(engine: Engine, backed_up: Path) -> bool:
     return absent
 
 
-def _check(folder: Path) -> None:
+def _check_digests(folder: Path) -> None:
     try:
         contents = json.loads((folder / _CONTENTS).read_bytes())
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: must be a backup with its {_CONTENTS}, got {error}. Name a whole one.") from error
+        raise DataError(f"{folder}: must be a complete backup with {_CONTENTS}, got {error}.") from error
     needed = {*(f"{name}.dump" for name in DATABASES), *(f"{name}.tar" for name in FOLDERS), "env"}
     for name in sorted(needed | set(contents)):
         path = folder / name
         if not path.is_file() or _digest_of(path) != contents.get(name):
-            raise DataError(f"{path}: must be as it was written, got another or none. Take another backup.")
+            raise DataError(f"{path}: must be as it was written, got a changed or missing file. Use another backup.")
 
 
 def _digest_of(path: Path) -> str:
@@ -162,15 +160,13 @@ def main() -> None:
     try:
         if args.restore:
             if args.folder is None:
-                raise ConfigError("restore: must name a backup, got none. Say make restore FROM=backups/...")
+                raise ConfigError("restore: must name a backup, got none. Run make restore FROM=backups/...")
             restore(Engine(), args.folder)
             print("restored; make server-up starts it")
             return
         folder = args.folder or CHECKOUT / "backups" / f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H%M%SZ}"
         sizes = back_up(Engine(), folder)
-        print(
-            f"{folder}: {sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} files. It holds the secrets: keep it safe."
-        )
+        print(f"{folder}: {sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} files. Keep it private, it holds secrets.")
     except BincountError as error:
         sys.exit(str(error))
 

@@ -1,4 +1,4 @@
-"""`bincount doctor --server`: whether the stack of docker-compose.yml is closed to whom it should be, and runs."""
+"""`bincount doctor --server`: checks that the stack is healthy and refuses access without a login."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bincount.errors import BincountError
-from bincount.local.doctor import Finding
+from bincount.local.doctor import CheckResult
 from bincount.server.engine import Engine, engine_problem
 from bincount.server.secrets import NAMES, read_env
 
@@ -20,42 +20,42 @@ _AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def server_findings(engine: Engine | None = None) -> list[Finding]:
-    """Looks at the secrets, at the file as Compose understands it, and at what runs.
+def check_server(engine: Engine | None = None) -> list[CheckResult]:
+    """Checks the secrets, the configuration as Compose reads it, and the running services.
 
     Args:
-        engine: The stack; the checkout's own where None.
+        engine: The stack; that of this checkout if None.
     """
     engine = engine or Engine()
     secrets = check_secrets(engine.env_file)
     problem = engine_problem()
     if problem:
-        return [*secrets, Finding("engine", False, True, problem, "Install Docker and Compose, and start the engine.")]
-    found = [*secrets, Finding("engine", True, True, "a Docker engine and Compose answer")]
+        return [*secrets, CheckResult("engine", False, True, problem, "Install Docker with Compose 2, and start it.")]
+    results = [*secrets, CheckResult("engine", True, True, "a Docker engine and Compose answer")]
     if not engine.env_file.exists():
-        return found
+        return results
     try:
         import yaml
 
         services = yaml.safe_load(engine.compose("config"))["services"]
-        return [*found, *check_file(services), *check_running(engine, services)]
+        return [*results, *check_config(services), *check_running(engine, services)]
     except BincountError as error:
-        return [*found, Finding("compose", False, True, str(error), "Mend .env or the file that it names.")]
+        return [*results, CheckResult("compose", False, True, str(error), "Correct .env or the file that it names.")]
 
 
-def check_secrets(path: Path) -> list[Finding]:
-    """Whether every secret is there, long, its own, and nobody else's to read."""
+def check_secrets(path: Path) -> list[CheckResult]:
+    """Whether every secret is set, long, unique, and readable by its owner only."""
     if not path.exists():
-        return [Finding("secrets", False, True, f"no {path.name}", "Run make secrets.")]
+        return [CheckResult("secrets", False, True, f"no {path.name}", "Run make secrets.")]
     values = {name: value for name, value in read_env(path.read_text()).items() if name in NAMES}
     weak = [name for name in NAMES if len(values.get(name, "")) < _SHORTEST]
-    twice = sorted(name for name, value in values.items() if list(values.values()).count(value) > 1)
+    equal = sorted(name for name, value in values.items() if list(values.values()).count(value) > 1)
     mode = stat.S_IMODE(path.stat().st_mode)
     do = "Run make secrets for those that are missing; replace the others with `openssl rand -hex 32`."
     return [
-        Finding("secrets", not weak, True, f"missing or short: {', '.join(weak) or 'none'}", do if weak else ""),
-        Finding("secrets-differ", not twice, True, f"the same: {', '.join(twice) or 'none'}", do if twice else ""),
-        Finding(
+        CheckResult("secrets", not weak, True, f"missing or short: {', '.join(weak) or 'none'}", do if weak else ""),
+        CheckResult("secrets-differ", not equal, True, f"the same: {', '.join(equal) or 'none'}", do if equal else ""),
+        CheckResult(
             "secrets-private",
             not mode & 0o077,
             True,
@@ -65,11 +65,11 @@ def check_secrets(path: Path) -> list[Finding]:
     ]
 
 
-def check_file(services: Mapping[str, Any]) -> list[Finding]:
-    """Whether the file, as Compose reads it with its settings, leaves anything open.
+def check_config(services: Mapping[str, Any]) -> list[CheckResult]:
+    """Whether the configuration, as Compose reads it, leaves anything open.
 
     Args:
-        services: What `docker compose config` says under that name.
+        services: The services of `docker compose config`.
     """
     env = {name: service.get("environment") or {} for name, service in services.items()}
     parts = [env[name] for name in env if name in _AIRFLOW_PARTS or name.startswith("worker")]
@@ -82,7 +82,7 @@ def check_file(services: Mapping[str, Any]) -> list[Finding]:
     limits = sorted(name for name, service in services.items() if not service.get("mem_limit"))
     open_to = sorted({address for service in services.values() for address in _open_addresses(service)})
     return [
-        Finding(
+        CheckResult(
             "loopback",
             not open_to,
             False,
@@ -92,58 +92,57 @@ def check_file(services: Mapping[str, Any]) -> list[Finding]:
         _rule("airflow-jwt", len(jwt) == 1 and None not in jwt, f"{len(jwt)} JWT secrets in {len(parts)} parts"),
         _rule("airflow-users", not simple, f"auth manager {', '.join(sorted(manager))}"),
         _rule("mlflow-login", "mlflow.sh" in script, f"started by {script}"),
-        _rule("mlflow-hosts", bool(hosts) and "*" not in hosts.split(","), f"answers for {hosts or 'any host'}"),
-        _rule("model-token", bool(token), "asks for a token" if token else "asks for nothing"),
+        _rule("mlflow-hosts", bool(hosts) and "*" not in hosts.split(","), f"answers under {hosts or 'any host name'}"),
+        _rule("model-token", bool(token), "requires a token" if token else "requires no token"),
         _rule("memory", not limits, f"without a limit: {', '.join(limits) or 'none'}"),
     ]
 
 
-def check_running(engine: Engine, services: Mapping[str, Any]) -> list[Finding]:
-    """Whether what runs is healthy and refuses whoever has no login; one finding where nothing runs."""
+def check_running(engine: Engine, services: Mapping[str, Any]) -> list[CheckResult]:
+    """Whether the running services are healthy and refuse requests without a login; one result if nothing runs."""
     running = engine.services()
     if not running:
-        return [Finding("running", False, False, "nothing", "make server-up starts it.")]
-    late = [f"{one.name} ({one.state}, {one.health})" for one in running if not one.ready]
-    do = "See its log: docker compose logs SERVICE." if late else ""
-    found = [Finding("running", not late, True, f"not healthy: {', '.join(late) or 'none'}", do)]
-    asked = {
+        return [CheckResult("running", False, False, "nothing", "make server-up starts it.")]
+    unhealthy = [f"{each.name} ({each.state}, {each.health})" for each in running if not each.ready]
+    do = "See its log: docker compose logs SERVICE." if unhealthy else ""
+    results = [CheckResult("running", not unhealthy, True, f"not healthy: {', '.join(unhealthy) or 'none'}", do)]
+    requests = {
         "airflow-refuses": ("api-server", 8080, "/api/v2/dags", {}, 401),
         "mlflow-refuses": ("mlflow", 5000, "/api/2.0/mlflow/registered-models/search", {}, 401),
         "mlflow-refuses-hosts": ("mlflow", 5000, "/", {"Host": "evil.example"}, 403),
         "model-refuses": ("model-server", 5001, "/invocations", {}, 401),
     }
-    for check, (service, port, path, headers, wanted) in asked.items():
+    for check, (service, port, path, headers, expected) in requests.items():
         url = address_of(services[service], port) + path
         status = _status(url, headers, b"{}" if path == "/invocations" else None)
-        found.append(_rule(check, status == wanted, f"{path} without a login: {status or 'no answer'}"))
-    return found
+        results.append(_rule(check, status == expected, f"{path} without a login: {status or 'no answer'}"))
+    return results
 
 
 def address_of(service: Mapping[str, Any], port: int) -> str:
-    """Where a service's port is reached from this machine.
+    """The address of a service's port on this machine.
 
     Args:
-        service: As `docker compose config` gives it.
+        service: A service of `docker compose config`.
         port: The port in its container.
+
+    Raises:
+        LookupError: If the port is not published.
     """
     for entry in service.get("ports", ()):
-        host, published, target = _port(entry)
-        if target == port:
-            return f"http://{host if host not in ('', '0.0.0.0', '::') else '127.0.0.1'}:{published}"  # noqa: S104
+        if entry["target"] == port:
+            host = _host_of(entry)
+            return f"http://{'127.0.0.1' if host in ('', '0.0.0.0', '::') else host}:{entry['published']}"  # noqa: S104
     raise LookupError(f"port {port} is not published")
 
 
 def _open_addresses(service: Mapping[str, Any]) -> list[str]:
-    hosts = [_port(entry)[0] for entry in service.get("ports", ())]
+    hosts = [_host_of(entry) for entry in service.get("ports", ())]
     return [host or "all addresses" for host in hosts if not host or not ipaddress.ip_address(host).is_loopback]
 
 
-def _port(entry: str | Mapping[str, Any]) -> tuple[str, int, int]:
-    """Host, published and container's port: Compose 2 gives an object, 1.29 "127.0.0.1:8080:8080/tcp"."""
-    if isinstance(entry, Mapping):
-        return str(entry.get("host_ip") or ""), int(entry["published"]), int(entry["target"])
-    host, published, target = ("", *entry.split("/")[0].rsplit(":", 2))[-3:]
-    return host, int(published), int(target)
+def _host_of(port: Mapping[str, Any]) -> str:
+    return str(port.get("host_ip") or "")
 
 
 def _status(url: str, headers: Mapping[str, str], body: bytes | None) -> int | None:
@@ -156,5 +155,7 @@ def _status(url: str, headers: Mapping[str, str], body: bytes | None) -> int | N
         return None
 
 
-def _rule(check: str, ok: bool, found: str) -> Finding:
-    return Finding(check, ok, True, found, "" if ok else "Take what docker-compose.yml says; docs/server.md says why.")
+def _rule(check: str, ok: bool, found: str) -> CheckResult:
+    return CheckResult(
+        check, ok, True, found, "" if ok else "Restore the setting of docker-compose.yml; see docs/server.md."
+    )

@@ -1,4 +1,4 @@
-"""The stack of docker-compose.yml on a Docker engine, asked through `docker compose` or Compose 1.29."""
+"""The stack of docker-compose.yml on a Docker engine, controlled through `docker compose`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,25 +15,26 @@ from bincount.errors import ConfigError, StoreError
 from bincount.server.secrets import CHECKOUT, ENV_FILE
 
 _LOG_LINES = 30
-_READY_S = 600  # most seconds until all services are healthy; on two busy cores the first start takes 150
+START_TIMEOUT_S = 600  # until all services are healthy; the first start takes 150 s on two busy cores
 
 
 def engine_problem() -> str:
-    """Why no stack can run here, "" where one can."""
+    """Why no stack can run here; "" if one can."""
     docker = shutil.which("docker")
     if docker is None:
         return "no docker on this machine"
     if subprocess.run([docker, "info"], capture_output=True, check=False).returncode:
         return "no Docker engine answers"
-    return "" if compose_command() else "neither `docker compose` nor docker-compose is installed"
+    return "" if has_compose() else "`docker compose` (Compose 2) is not installed"
 
 
-def compose_command() -> list[str]:
-    """Compose as this machine has it, empty if it has none."""
-    docker, alone = shutil.which("docker"), shutil.which("docker-compose")
-    if docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0:
-        return [docker, "compose"]
-    return [alone] if alone else []
+def has_compose() -> bool:
+    """Whether this machine has Compose 2, which needs no engine to read its files."""
+    docker = shutil.which("docker")
+    return (
+        docker is not None
+        and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
+    )
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Service:
     """A container of the stack.
 
     Attributes:
-        name: Of its service, such as "scheduler".
-        container: Its id.
-        state: Docker's word: running, exited, restarting ...
+        name: Name of its service, such as "scheduler".
+        container: Id of the container.
+        state: running, exited, restarting ...
         health: healthy, unhealthy or starting; "" without a health check.
-        exit_code: Of its last end.
+        exit_code: Exit code of its last end.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether it does what it is there for, or has done it."""
+        """Whether it is healthy, or has exited successfully."""
         return self.health == "healthy" if self.state == "running" else self.state == "exited" and self.exit_code == 0
 
 
@@ -67,8 +67,8 @@ class Engine:
 
     Attributes:
         env_file: Secrets and settings.
-        project: Compose's name for it, by which containers and volumes are told from others'; its default if empty.
-        environ: What Compose finds in its environment besides, such as COMPOSE_FILE.
+        project: Compose's project name; the folder's name if empty.
+        environ: Further environment variables of Compose, such as COMPOSE_FILE.
     """
 
     env_file: Path = ENV_FILE
@@ -76,29 +76,29 @@ class Engine:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def compose(self, *arguments: str, timeout_s: float = 3600) -> str:
-        """Runs Compose and gives what it printed on stdout.
+        """Runs Compose and returns its stdout.
 
         Raises:
-            StoreError: If it ends with an error, or not in time.
+            StoreError: If it fails or does not end in time.
         """
-        command = [*compose_command(), "--project-directory", str(CHECKOUT), "--env-file", str(self.env_file)]
+        command = ["docker", "compose", "--project-directory", str(CHECKOUT), "--env-file", str(self.env_file)]
         return self._run([*command, *arguments], timeout_s=timeout_s)
 
     def docker(self, *arguments: str, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> str:
-        """Runs docker; with `stdout` its output goes there and nothing is given back.
+        """Runs docker and returns its stdout, or writes it to the file `stdout`.
 
         Raises:
-            StoreError: If it ends with an error.
+            StoreError: If it fails.
         """
         return self._run(["docker", *arguments], stdin=stdin, stdout=stdout)
 
     def services(self) -> list[Service]:
         """The containers of the stack, running or not."""
         ids = self.compose("ps", "--all", "--quiet").split()
-        # One that Compose replaces meanwhile is named on stderr; the others are still told.
-        told = self._run(["docker", "inspect", *ids], check=False) if ids else ""
-        found = [_service(entry) for entry in json.loads(told or "[]")]
-        return sorted(found, key=lambda service: service.name)
+        # It fails for a container that Compose has replaced meanwhile, and still prints the others.
+        entries = self._run(["docker", "inspect", *ids], check=False) if ids else ""
+        services = [_service(entry) for entry in json.loads(entries or "[]")]
+        return sorted(services, key=lambda service: service.name)
 
     def service(self, name: str) -> Service:
         """The one container of a service.
@@ -111,44 +111,30 @@ class Engine:
                 return service
         raise ConfigError(f"{name}: must have a container, got none. Run make server-up.")
 
-    def wait_ready(self, wanted: Sequence[str] = ()) -> float:
-        """Waits until services are healthy or have done their work.
-
-        Args:
-            wanted: Their names; all if empty.
-
-        Returns:
-            The seconds it took.
+    def start(self, *services: str) -> None:
+        """Starts services, all if none is named, and waits until they are healthy or have exited successfully.
 
         Raises:
             StoreError: If one is not ready in time; the message holds its last log lines.
         """
-        began = time.monotonic()
-        while True:
-            late = [one for one in self.services() if (not wanted or one.name in wanted) and not one.ready]
-            took = time.monotonic() - began
-            if not late:
-                return took
-            if took > _READY_S:
-                told = "\n".join(self.log_of(one) for one in late)
-                names = ", ".join(f"{one.name} ({one.state}, {one.health})" for one in late)
-                raise StoreError(f"server: all services must be healthy within {_READY_S} s, got {names}.\n{told}")
-            time.sleep(2)
+        try:
+            self.compose("up", "--detach", "--wait", f"--wait-timeout={START_TIMEOUT_S}", *services)
+        except StoreError as error:
+            logs = "\n".join(self._log_of(service) for service in self.services() if not service.ready)
+            raise StoreError(f"{error}\n{logs}") from error
 
-    def log_of(self, service: Service) -> str:
-        """The last lines that a service has logged."""
+    def _log_of(self, service: Service) -> str:
         command = ["docker", "logs", "--tail", str(_LOG_LINES), service.container]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return f"--- {service.name}\n{done.stdout}{done.stderr}"
+        return f"--- {service.name} ({service.state}, {service.health})\n{done.stdout}{done.stderr}"
 
     def _run(self, command: Sequence[str], *, check: bool = True, timeout_s: float = 3600, **files: Any) -> str:
         named = {"COMPOSE_PROJECT_NAME": self.project} if self.project else {}
-        patient = {"COMPOSE_HTTP_TIMEOUT": "300"}  # Compose 1.29 gives up after a minute what takes a busy engine two
         output = files.pop("stdout", None) or subprocess.PIPE
         try:
             done = subprocess.run(
                 command,
-                env={**patient, **os.environ, **named, **self.environ},
+                env={**os.environ, **named, **self.environ},
                 cwd=CHECKOUT,
                 stdout=output,
                 stderr=subprocess.PIPE,
@@ -157,10 +143,10 @@ class Engine:
                 **files,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise StoreError(f"{command[0]}: must run and end, got {error}. See whether the engine answers.") from error
+            raise StoreError(f"{command[0]}: must run and end, got {error}.") from error
         if check and done.returncode:
-            said = done.stderr.decode(errors="replace").strip()[-2000:]
-            raise StoreError(f"{' '.join(command[:2])} ... {' '.join(command[-3:])}: must succeed, got {said}")
+            message = done.stderr.decode(errors="replace").strip()[-2000:]
+            raise StoreError(f"{' '.join(command[:2])} ... {' '.join(command[-3:])}: must succeed, got {message}")
         return (done.stdout or b"").decode(errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""A container's health check: asks an address, and what it says of itself.
+"""A container's health check over HTTP; `airflow jobs check` would cost 5 s of a processor each time.
 
 python -m bincount.server.probe URL [PATH.TO.A.KEY=VALUE]
 """
@@ -10,29 +10,29 @@ import sys
 import urllib.request
 
 _TIMEOUT_S = 8
-# A proxy of the environment does not know the other containers.
+# Without a proxy of the environment, which cannot reach the other containers.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def probe(url: str, expected: str = "") -> str:
-    """What is wrong at an address, "" if nothing is.
+    """Why a service is unhealthy; "" if it is healthy.
 
     Args:
-        url: What is asked.
-        expected: What its JSON must hold, such as "scheduler.status=healthy"; nothing if empty.
+        url: Address to ask.
+        expected: Value that its JSON must have, such as "scheduler.status=healthy"; not read if empty.
     """
     try:
         with _opener.open(url, timeout=_TIMEOUT_S) as answer:
-            said = answer.read()
+            body = answer.read()
         if not expected:
             return ""
-        path, _, value = expected.partition("=")
-        found = json.loads(said)
+        path, _, wanted = expected.partition("=")
+        value = json.loads(body)
         for key in path.split("."):
-            found = found[key]
+            value = value[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{url}: {error!r}"
-    return "" if found == value else f"{url}: {path} must be {value!r}, got {found!r}"
+    return "" if value == wanted else f"{url}: {path} must be {wanted!r}, got {value!r}"
 
 
 if __name__ == "__main__":

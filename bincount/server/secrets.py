@@ -1,4 +1,4 @@
-"""`make secrets`: random secrets in .env, which Compose reads; standard library only, so that a server needs no more.
+"""`make secrets`: writes random secrets to .env, which Compose reads; needs the standard library only.
 
 python -m bincount.server.secrets [FILE]
 """
@@ -21,22 +21,22 @@ NAMES = {
     "AIRFLOW_DB_PASSWORD": "Airflow's user of PostgreSQL",
     "MLFLOW_DB_PASSWORD": "MLflow's user of PostgreSQL",
     "AIRFLOW_ADMIN_PASSWORD": "Airflow's UI, user admin",
-    FERNET: "what Airflow encrypts connections with",
-    "AIRFLOW_API_SECRET_KEY": "what Airflow's parts sign requests for logs with",
-    "AIRFLOW_JWT_SECRET": "what Airflow's API server signs logins and tasks' tokens with",
+    FERNET: "key with which Airflow encrypts connections",
+    "AIRFLOW_API_SECRET_KEY": "key with which Airflow signs requests for logs",
+    "AIRFLOW_JWT_SECRET": "key with which Airflow's API server signs tokens of users and tasks",
     "MLFLOW_ADMIN_PASSWORD": "MLflow's UI and API, user admin",
-    "MLFLOW_FLASK_SECRET_KEY": "what MLflow signs its forms with",
-    "BINCOUNT_SERVING_TOKEN": "what clients of the model server send",
+    "MLFLOW_FLASK_SECRET_KEY": "key with which MLflow signs its forms",
+    "BINCOUNT_SERVING_TOKEN": "token that clients of the model server send",
     "REDIS_PASSWORD": "the queue of docker-compose.celery.yml",
 }
-"""Each secret and what it opens."""
+"""Each secret and what it protects."""
 
 
 def write_secrets(path: Path) -> list[str]:
-    """Adds the secrets that a file does not have yet; what it has stays as it is.
+    """Adds the secrets that a file lacks; its other lines stay as they are.
 
     Args:
-        path: The file, made readable and writable for its owner alone.
+        path: The file; its mode becomes 0600.
 
     Returns:
         The names of those added.
@@ -65,12 +65,12 @@ def read_env(text: str) -> dict[str, str]:
 
 
 def _random(name: str) -> str:
-    # Letters and digits only: they stand in addresses and in shell lines.
+    # Letters and digits only, since they are used in URLs and shell commands.
     return base64.urlsafe_b64encode(os.urandom(32)).decode() if name == FERNET else secrets.token_hex(32)
 
 
 def main() -> None:
-    """Writes the file and says what was added, never a value."""
+    """Writes the file and prints how many secrets were added."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else ENV_FILE
     added = write_secrets(path)
     print(f"{path.name}: {f'wrote {len(added)} secrets' if added else 'has all secrets, nothing changed'}")

@@ -8,7 +8,7 @@ import pytest
 from bincount.local.supervisor import Supervisor
 from bincount.registry.promotion import promote
 from bincount.tracking.client import door
-from tests.dags.test_promotion_in_airflow import Stacked
+from tests.dags.airflow_stack import AirflowStack
 from tests.reconcile.reconciled import registered
 from tests.reconcile.test_reconcile import FILES
 from tests.reconcile.test_tracked_reconcile import darkened, write_like_learned
@@ -22,7 +22,7 @@ pytestmark = [
 DAG = "reconcile_inventory"
 
 
-class Reconciling(Stacked):
+class ReconcileStack(AirflowStack):
     """The stack with a bucket of photos that are darker than those the models learned from."""
 
     def __init__(self, place):
@@ -42,55 +42,55 @@ class Reconciling(Stacked):
         self.wait(self.api(DAG).has_dag)
 
     def published(self, asset):
-        """What was said with each event of an asset."""
-        events = self.api(DAG)._call("GET", "/api/v2/assets/events?limit=100")["asset_events"]
+        """The extra of each event of an asset."""
+        events = self.api(DAG).call("GET", "/api/v2/assets/events?limit=100")["asset_events"]
         return [event["extra"] for event in events if event["name"] == asset]
 
     def runs(self):
-        """The DAG's runs by how they came about."""
-        found = self.api(DAG)._call("GET", f"/api/v2/dags/{DAG}/dagRuns?limit=100")["dag_runs"]
+        """A run of the DAG for each run type."""
+        found = self.api(DAG).call("GET", f"/api/v2/dags/{DAG}/dagRuns?limit=100")["dag_runs"]
         return {run["run_type"]: run["dag_run_id"] for run in found}
 
 
 def test_a_person_and_a_new_champion_start_it(tmp_path):
-    stacked = Reconciling(tmp_path)
-    settings = stacked.settings
+    stack = ReconcileStack(tmp_path)
+    settings = stack.settings
     first, second = (registered(settings, sharpness=4.0, seed=seed).rpartition("/")[2] for seed in (1, 2))
     for version in (first, second):
         promote(settings, model_version=version, force=True, reason="tests")
     (tmp_path / "data" / "records").mkdir()
     (tmp_path / "data" / "records" / "stock.csv").write_text("id,recorded\n30000,1\n30001,2\n30002,9\n")
-    with Supervisor(stacked.stack.home) as supervisor:
-        stacked.start(supervisor)
-        api = stacked.api(DAG)
+    with Supervisor(stack.stack.home) as supervisor:
+        stack.start(supervisor)
+        api = stack.api(DAG)
 
         run = api.trigger({"records": "stock.csv", "error_rate": 0.1, "blind": True})
-        assert stacked.end_of(DAG, run) == ("success", {"reconcile": "success", "report_drift": "skipped"})
-        by_hand = api.answer_of(run, "reconcile")
+        assert stack.end_of(DAG, run) == ("success", {"reconcile": "success", "report_drift": "skipped"})
+        by_hand = api.result_of(run, "reconcile")
         assert (by_hand["bins"], by_hand["judged"], by_hand["error_rate"], by_hand["blind"]) == (3, 2, 0.1, True)
         assert by_hand["model_version"] == second
-        assert stacked.published("bincount_drift") == []
+        assert stack.published("bincount_drift") == []
 
         # Another champion, as soon as the model server answers with it.
-        back = stacked.api("rollback_bin_counter").trigger({"reason": "tests"})
-        assert stacked.end_of("rollback_bin_counter", back)[0] == "success"
-        run = stacked.wait(lambda: stacked.runs().get("asset_triggered"))
-        assert stacked.end_of(DAG, run) == ("success", {"reconcile": "success", "report_drift": "success"})
-        answer = api.answer_of(run, "reconcile")
+        back = stack.api("rollback_bin_counter").trigger({"reason": "tests"})
+        assert stack.end_of("rollback_bin_counter", back)[0] == "success"
+        run = stack.wait(lambda: stack.runs().get("asset_triggered"))
+        assert stack.end_of(DAG, run) == ("success", {"reconcile": "success", "report_drift": "success"})
+        answer = api.result_of(run, "reconcile")
         assert (answer["bins"], answer["to_count"], answer["model_version"]) == (40, 3, first)
-        (extra,) = stacked.published("bincount_drift")
+        (extra,) = stack.published("bincount_drift")
         assert extra["run_id"] == answer["run_id"]
         assert "brightness" in extra["facts"]
 
         with door(settings, "tests") as client:
             kept = {each.path for each in client.list_artifacts(answer["run_id"], "reconcile")}
         assert kept == {f"reconcile/{name}" for name in FILES}
-        stacked.wait(lambda: "brightness" in stacked.told.read_text())
+        stack.wait(lambda: "brightness" in stack.messages.read_text())
         (task,) = [task for task in api.tasks(run) if task.name == "reconcile"]
-        log = "\n".join(api.log_of(run, task))
+        log = "\n".join(api.log_lines(run, task))
         assert f"/#/runs/{answer['run_id']}" in log
         assert answer["says"] in log
 
         # A version that is not there: one sentence, no retry.
         failed = api.trigger({"model": "models:/bincount/99"})
-        assert stacked.end_of(DAG, failed)[0] == "failed"
+        assert stack.end_of(DAG, failed)[0] == "failed"

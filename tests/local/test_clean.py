@@ -11,7 +11,7 @@ from bincount.counts import Counts
 from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.errors import StoreError
 from bincount.local import clean as module
-from bincount.local.clean import clean, find_items
+from bincount.local.clean import clean, find_entries
 from bincount.settings import Settings
 
 OLD = time.time() - 3 * 86_400
@@ -68,9 +68,9 @@ def write(path, text):
 
 def loose_of(checkout, days=1.0):
     root, settings, runs = checkout
-    items = find_items(settings, home=root / ".airflow", mlruns=root / "mlruns", days=days)
+    items = find_entries(settings, home=root / ".airflow", mlruns=root / "mlruns", days=days)
     names = {run_id: name for name, run_id in runs.items()}
-    return sorted(names.get(item.path.name, item.path.name) for item in items if not item.kept)
+    return sorted(names.get(item.path.name, item.path.name) for item in items if not item.needed_for)
 
 
 LOOSE = ["cut.jsonl.damaged", "deleted", "ended", "features-deleted", "features-ended"]

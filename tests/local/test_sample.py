@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bincount.local.sample.render.render import SAMPLE_BINS, contact_sheet, render_bin, write_sample
 from PIL import Image
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -27,6 +26,7 @@ from bincount.dataset.metadata import parse_metadata
 from bincount.errors import ConfigError
 from bincount.local.embedded_s3 import list_objects
 from bincount.local.sample.plan import plan_bins
+from bincount.local.sample.render import SAMPLE_BINS, contact_sheet, render_bin, write_sample
 from tests.processes import wait_until
 
 
@@ -184,7 +184,7 @@ def test_a_finished_sample_stays_and_a_killed_one_starts_again(tmp_path: Path) -
 
 def test_never_replaces_a_folder_that_is_no_sample(tmp_path: Path) -> None:
     (tmp_path / "bin-images").mkdir()
-    with pytest.raises(ConfigError, match=r"must be a sample or absent, got another folder\. Name a new one"):
+    with pytest.raises(ConfigError, match=r"must be a sample or not exist, got another folder"):
         write_sample(tmp_path, bins=2)
     assert (tmp_path / "bin-images").is_dir()
 

@@ -13,7 +13,7 @@ import pytest
 
 from bincount.errors import ConfigError, StoreError
 from bincount.local.stack import Ports, Stack, check_ports
-from bincount.local.supervisor import Part, Supervisor
+from bincount.local.supervisor import Component, Supervisor
 from tests.processes import is_running, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +33,8 @@ time.sleep(600)
 """
 
 
-def stubborn(tmp_path: Path, name: str = "stubborn") -> Part:
-    return Part(name, [sys.executable, "-c", STUBBORN, str(tmp_path / name)])
+def stubborn(tmp_path: Path, name: str = "stubborn") -> Component:
+    return Component(name, [sys.executable, "-c", STUBBORN, str(tmp_path / name)])
 
 
 def pids_of(tmp_path: Path, name: str = "stubborn") -> list[int]:
@@ -45,7 +45,7 @@ def pids_of(tmp_path: Path, name: str = "stubborn") -> list[int]:
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr("bincount.local.supervisor.STOP_S", 0.5)
+    monkeypatch.setattr("bincount.local.supervisor.STOP_TIMEOUT_S", 0.5)
 
 
 @pytest.mark.usefixtures("quick")
@@ -75,23 +75,23 @@ def test_one_part_can_be_ended_and_started_again(tmp_path):
 @pytest.mark.usefixtures("quick")
 def test_a_part_that_ends_is_an_error_with_the_end_of_its_log(tmp_path):
     with Supervisor(tmp_path / "home") as supervisor:
-        supervisor.start(Part("brief", [sys.executable, "-c", "print('out of paper'); raise SystemExit(7)"]))
+        supervisor.start(Component("brief", [sys.executable, "-c", "print('out of paper'); raise SystemExit(7)"]))
 
-        wait_until(lambda: supervisor.log_of("brief").read_text() == "out of paper\n", "it says so")
+        wait_until(lambda: supervisor.log_path("brief").read_text() == "out of paper\n", "it says so")
         time.sleep(0.2)
         with pytest.raises(StoreError, match=r"(?s)brief: must keep running, got exit code 7\..*out of paper"):
             supervisor.check()
         with pytest.raises(StoreError, match=r"brief: must succeed, got exit code 7\."):
-            supervisor.run(Part("brief", [sys.executable, "-c", "raise SystemExit(7)"]))
+            supervisor.run(Component("brief", [sys.executable, "-c", "raise SystemExit(7)"]))
 
 
 SUPERVISOR = """
 import sys, time
 from pathlib import Path
-from bincount.local.supervisor import Part, Supervisor
+from bincount.local.supervisor import Component, Supervisor
 home = Path(sys.argv[1])
 with Supervisor(home) as supervisor:
-    supervisor.start(Part("stubborn", [sys.executable, "-c", sys.argv[2], str(home.parent / "stubborn")]))
+    supervisor.start(Component("stubborn", [sys.executable, "-c", sys.argv[2], str(home.parent / "stubborn")]))
     time.sleep(600)
 """
 
@@ -101,7 +101,7 @@ def start_supervisor(tmp_path: Path) -> subprocess.Popen:
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
-def test_parts_end_when_the_supervisor_is_killed(tmp_path):
+def test_components_end_when_the_supervisor_is_killed(tmp_path):
     supervisor = start_supervisor(tmp_path)
     try:
         pids = pids_of(tmp_path)
@@ -109,7 +109,7 @@ def test_parts_end_when_the_supervisor_is_killed(tmp_path):
     finally:
         supervisor.kill()
         supervisor.wait()
-    wait_until(lambda: not any(map(is_running, pids)), "the parts end", timeout_s=3)
+    wait_until(lambda: not any(map(is_running, pids)), "the components end", timeout_s=3)
     with Supervisor(tmp_path / "home"):
         pass  # and the next one starts as if nothing had happened
 
@@ -124,7 +124,7 @@ def test_leftovers_are_ended_when_the_guards_were_killed_too(tmp_path):
     supervisor.kill()
     supervisor.wait()
     time.sleep(0.2)
-    assert all(map(is_running, pids)), "nobody was left to end the parts"
+    assert all(map(is_running, pids)), "nobody was left to end the components"
     with Supervisor(tmp_path / "home"):
         assert not any(map(is_running, pids))
 
@@ -136,7 +136,7 @@ def session_of(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("change", [{"boot": "another"}, {"started": 1}])
-def test_a_stranger_with_a_listed_number_is_left_alone(tmp_path, change):
+def test_a_process_that_reuses_a_listed_id_is_not_killed(tmp_path, change):
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     home = tmp_path / "home"
     home.mkdir()
@@ -157,7 +157,7 @@ def test_a_stranger_with_a_listed_number_is_left_alone(tmp_path, change):
 def test_a_second_supervisor_is_refused(tmp_path):
     with (
         Supervisor(tmp_path / "home"),
-        pytest.raises(ConfigError, match=rf"one `bincount up` at a time, got process {os.getpid()}\."),
+        pytest.raises(ConfigError, match=rf"only one `bincount up` may run at a time, got process {os.getpid()}\."),
     ):
         Supervisor(tmp_path / "home").__enter__()
     with Supervisor(tmp_path / "home"):

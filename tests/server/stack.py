@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bincount.client import Client
-from bincount.local.airflow_api import FINISHED, AirflowApi, ask
+from bincount.local.airflow_api import FINAL_STATES, AirflowApi, read_url
 from bincount.server.engine import Engine
 from bincount.server.secrets import read_env, write_secrets
 from tests.processes import free_ports, wait_until
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 DAG = "train_bin_counter"
 QUICK = {"source": "s3://bins", "limit": 200, "image_px": 64, "weights": "none", "trials": 1, "max_epochs": 2}
-"""A run of a minute; what it learns is of no use."""
+"""A run of a minute, whose model is of no use."""
 
 
 class Server:
@@ -46,10 +46,9 @@ class Server:
         return f"http://127.0.0.1:{self._ports[part + '_PORT']}"
 
     def up(self) -> float:
-        """Starts everything and gives the seconds until all was healthy."""
+        """Starts everything and returns the seconds until all was healthy."""
         began = time.monotonic()
-        self.engine.compose("up", "--detach", timeout_s=1800)
-        self.engine.wait_ready()
+        self.engine.start()
         return time.monotonic() - began
 
     def wipe(self) -> None:
@@ -66,7 +65,7 @@ class Server:
     def model(self) -> dict:
         token = {"Authorization": f"Bearer {self.secrets['BINCOUNT_SERVING_TOKEN']}"}
         request = urllib.request.Request(self.url("MODEL") + "/model", headers=token)  # noqa: S310
-        return json.loads(ask(request, timeout_s=10))
+        return json.loads(read_url(request, timeout_s=10))
 
     def photo(self) -> bytes:
         """One of the sample's photos, as the bucket holds it."""
@@ -81,7 +80,7 @@ class Server:
         return self.airflow.trigger({"source": "s3://bins", **params})
 
     def follow(self, run: str, timeout_s: float = 1800) -> str:
-        """Waits for a run's end; whoever answers badly in between is asked again."""
+        """Waits until a run has ended, also if a service does not answer in between."""
         until = time.monotonic() + timeout_s
         state = "unknown"
         while time.monotonic() < until:
@@ -89,7 +88,7 @@ class Server:
                 state = self.airflow.run_state(run)
             except Exception as error:  # a service was killed on purpose
                 state = repr(error)
-            if state in FINISHED:
+            if state in FINAL_STATES:
                 return state
             time.sleep(2)
         raise AssertionError(f"run {run} did not end within {timeout_s} s: {state}")
@@ -97,9 +96,9 @@ class Server:
     def explain(self, run: str) -> str:
         """The states of a run's tasks and the end of each failed one's log."""
         tasks = self.airflow.tasks(run)
-        told = [f"{task.label}: {task.state}, attempt {task.attempt}" for task in tasks]
-        failed = [line for task in tasks if task.state == "failed" for line in self.airflow.log_of(run, task)[-25:]]
-        return "\n".join(told + failed)
+        states = [f"{task.label}: {task.state}, attempt {task.attempt}" for task in tasks]
+        failed = [line for task in tasks if task.state == "failed" for line in self.airflow.log_lines(run, task)[-25:]]
+        return "\n".join(states + failed)
 
 
 @contextmanager
@@ -123,8 +122,8 @@ def status(url: str, **headers: str) -> int:
             return None
 
     try:
-        asked = urllib.request.Request(url, headers=headers)  # noqa: S310
-        with urllib.request.build_opener(urllib.request.ProxyHandler({}), Stay).open(asked, timeout=20) as answer:
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310
+        with urllib.request.build_opener(urllib.request.ProxyHandler({}), Stay).open(request, timeout=20) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code

@@ -1,15 +1,14 @@
 """The Compose files as Compose reads them: parsed, closed, complete; no engine is needed."""
 
-import shutil
-
 import pytest
 import yaml
 
-from bincount.server.doctor import address_of, check_file
-from bincount.server.engine import Engine, compose_command
+from bincount.config import read_endpoints
+from bincount.server.doctor import address_of, check_config
+from bincount.server.engine import Engine, has_compose
 from bincount.server.secrets import write_secrets
 
-pytestmark = pytest.mark.skipif(not compose_command(), reason="no Compose on this machine: its files were not read")
+pytestmark = pytest.mark.skipif(not has_compose(), reason="Compose 2 is not installed: its files were not read")
 CELERY = "docker-compose.yml:docker-compose.celery.yml"
 OVERLAYS = [
     "docker-compose.yml",
@@ -31,7 +30,7 @@ def services_of(folder, files="docker-compose.yml", **settings):
 @pytest.mark.parametrize("files", OVERLAYS)
 def test_every_set_of_files_is_closed(tmp_path, files):
     services = services_of(tmp_path, files)
-    assert not [finding for finding in check_file(services) if not finding.ok]
+    assert not [result for result in check_config(services) if not result.ok]
     for name, service in services.items():
         assert service["mem_limit"], name
         assert service["logging"]["options"], name
@@ -42,14 +41,7 @@ def test_every_set_of_files_is_closed(tmp_path, files):
 def test_a_worker_has_all_that_the_scheduler_has(tmp_path):
     services = services_of(tmp_path, CELERY)
     scheduler, worker = services["scheduler"]["environment"], services["worker"]["environment"]
-    # What concerns the scheduler itself, the API server or the DAG processor, and no task.
-    only = ("API__", "CORE__DAGS_ARE", "CORE__PARALLELISM", "DAG_PROCESSOR__", "SCHEDULER__")
-    differing = {
-        name
-        for name in {*scheduler, *worker}
-        if scheduler.get(name) != worker.get(name) and not name.removeprefix("AIRFLOW__").startswith(only)
-    }
-    assert differing == {"BROKER_URL"}
+    assert {name for name in {*scheduler, *worker} if scheduler.get(name) != worker.get(name)} == {"BROKER_URL"}
     assert services["worker-gpu"]["environment"] == worker
 
 
@@ -60,11 +52,27 @@ def test_what_an_operator_writes_as_json_arrives(tmp_path):
         assert services[name]["environment"]["AIRFLOW__BINCOUNT__RECONCILE_INVENTORY"] == form
 
 
+@pytest.mark.parametrize(
+    ("settings", "buckets"),
+    [
+        ({}, {"bins": "http://bucket:9000"}),
+        (
+            {"BINCOUNT_BUCKETS": '\'{"bins": "http://a:1", "stock": "http://b:2"}\''},
+            {"bins": "http://a:1", "stock": "http://b:2"},
+        ),
+    ],
+)
+def test_every_service_of_the_chain_reads_the_same_buckets(tmp_path, settings, buckets):
+    services = services_of(tmp_path, CELERY, **settings)
+    for name in ("scheduler", "api-server", "model-server", "worker", "worker-gpu"):
+        assert read_endpoints(services[name]["environment"]["BINCOUNT_BUCKETS"], "BINCOUNT_BUCKETS") == buckets
+
+
 def test_listening_for_others_is_seen(tmp_path):
     services = services_of(tmp_path, BINCOUNT_BIND="10.0.0.1")
-    (finding,) = [finding for finding in check_file(services) if not finding.ok]
-    assert (finding.check, finding.needed) == ("loopback", False)
-    assert "10.0.0.1" in finding.found
+    (result,) = [result for result in check_config(services) if not result.ok]
+    assert (result.check, result.needed) == ("loopback", False)
+    assert "10.0.0.1" in result.found
 
 
 @pytest.mark.parametrize(
@@ -79,14 +87,18 @@ def test_listening_for_others_is_seen(tmp_path):
 def test_what_was_opened_is_seen(tmp_path, service, name, value, check):
     services = services_of(tmp_path)
     services[service]["environment"][name] = value
-    assert [finding.check for finding in check_file(services) if not finding.ok] == [check]
+    assert [result.check for result in check_config(services) if not result.ok] == [check]
 
 
 @pytest.mark.parametrize(
-    "port", ["127.0.0.1:8081:8080/tcp", {"host_ip": "127.0.0.1", "published": "8081", "target": 8080}]
+    ("host", "address"),
+    [("10.0.0.1", "http://10.0.0.1:8081"), ("0.0.0.0", "http://127.0.0.1:8081")],  # noqa: S104
 )
-def test_an_address_is_read_from_either_compose(port):
-    assert address_of({"ports": [port]}, 8080) == "http://127.0.0.1:8081"
+def test_the_address_of_a_published_port_is_found(tmp_path, host, address):
+    services = services_of(tmp_path, BINCOUNT_BIND=host, AIRFLOW_PORT=8081)
+    assert address_of(services["api-server"], 8080) == address
+    with pytest.raises(LookupError, match="port 1 is not published"):
+        address_of(services["api-server"], 1)
 
 
 def test_without_secrets_nothing_starts(tmp_path):
@@ -94,7 +106,3 @@ def test_without_secrets_nothing_starts(tmp_path):
     engine = Engine(tmp_path / "env", "bincount-read")
     with pytest.raises(Exception, match="make secrets"):
         engine.compose("config")
-
-
-def test_compose_is_what_make_takes():
-    assert compose_command()[0] in {shutil.which("docker"), shutil.which("docker-compose")}

@@ -39,7 +39,7 @@ def test_a_run_outlives_a_killed_service(server, service, during):
     server.engine.docker("kill", container)
     time.sleep(5)
     server.engine.docker("start", container)  # docker kill counts as told to stop: the restart policy leaves it
-    server.engine.wait_ready()
+    server.up()
     healthy_s = time.monotonic() - began
     ended = server.follow(run)
     tried = [f"{task.label} {task.attempt}" for task in server.airflow.tasks(run) if task.attempt > 1]

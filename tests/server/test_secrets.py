@@ -16,7 +16,7 @@ def test_secrets_are_long_all_different_and_private(tmp_path):
     assert len(set(values.values())) == len(NAMES)
     assert min(map(len, values.values())) >= 44
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert all(finding.ok for finding in check_secrets(path))
+    assert all(result.ok for result in check_secrets(path))
 
 
 def test_what_is_there_stays(tmp_path):
@@ -50,15 +50,15 @@ def test_the_doctor_sees_bad_secrets(tmp_path, spoil, check):
     path = tmp_path / ".env"
     write_secrets(path)
     spoil(path)
-    wrong = [finding for finding in check_secrets(path) if not finding.ok]
-    assert [finding.check for finding in wrong] == [check]
-    assert all(finding.do for finding in wrong)
+    wrong = [result for result in check_secrets(path) if not result.ok]
+    assert [result.check for result in wrong] == [check]
+    assert all(result.do for result in wrong)
 
 
 def test_the_doctor_sees_that_there_are_none(tmp_path):
-    (finding,) = check_secrets(tmp_path / ".env")
-    assert not finding.ok
-    assert "make secrets" in finding.do
+    (result,) = check_secrets(tmp_path / ".env")
+    assert not result.ok
+    assert "make secrets" in result.do
 
 
 def read_of(path, name):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from bincount.server.backup import back_up, restore
-from bincount.server.doctor import server_findings
+from bincount.server.doctor import check_server
 from tests.server.stack import started, status
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("_engine")]
@@ -42,7 +42,7 @@ def test_all_services_are_healthy(server):
 
 
 def test_doctor_finds_nothing(server):
-    wrong = [finding for finding in server_findings(server.engine) if not finding.ok]
+    wrong = [result for result in check_server(server.engine) if not result.ok]
     assert not wrong
 
 
@@ -88,9 +88,9 @@ def test_every_database_is_on_postgres_and_closed_to_the_other(server):
 
 
 def test_the_chain_is_green_and_serves_a_champion(server, run):
-    promoted = server.airflow.answer_of(run, "promote")
+    promoted = server.airflow.result_of(run, "promote")
     assert promoted["promoted"] is True, promoted
-    assert server.airflow.answer_of(run, "verify_serving")["verified"] > 0
+    assert server.airflow.result_of(run, "verify_serving")["verified"] > 0
     assert server.model()["version"] == promoted["model_version"]
     with server.client() as client:
         (answer,) = client.count([server.photo()])
@@ -99,7 +99,7 @@ def test_the_chain_is_green_and_serves_a_champion(server, run):
 
 def test_a_tasks_log_and_its_way_to_mlflow_are_seen(server, run):
     tasks = {task.name: task for task in server.airflow.tasks(run)}
-    lines = "\n".join(server.airflow.log_of(run, tasks["train"]))
+    lines = "\n".join(server.airflow.log_lines(run, tasks["train"]))
     assert "$ " in lines
     assert "MLflow run: http://localhost:5000/#/runs/" in lines
 

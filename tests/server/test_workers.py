@@ -104,7 +104,7 @@ def features_of(server):
 
 def manifest_of(server, run):
     wait_until(lambda: states_of(server, run, "ingest") == ["success"], "the ingest is green", 1200)
-    return server.airflow.answer_of(run, "ingest")["manifest"]
+    return server.airflow.result_of(run, "ingest")["manifest"]
 
 
 def states_of(server, run, name):

@@ -1,1 +1,1 @@
-"""Renders sample bins."""
+"""Sample bins: drawn from a seed, in the layout of the bucket."""

@@ -1,4 +1,4 @@
-"""The sample bin itself: yellow fabric, a printed label, elastic bands or a cable across."""
+"""The sample bin without items: yellow fabric, packing paper, bands, front edge and label."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from PIL import Image, ImageDraw, ImageFilter
 _LABEL_COLOURS = ((196, 84, 62), (212, 132, 84), (60, 62, 110), (48, 92, 84), (108, 66, 118), (84, 138, 176))
 
 
-def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -> Image.Image:
-    """Draws an empty bin: back wall, side walls, floor and folds.
+def render_background(rng: np.random.Generator, width: int, height: int, floor: int) -> Image.Image:
+    """Renders an empty bin: back wall, side walls, floor and folds.
 
     Args:
-        rng: The bin's own generator.
+        rng: Random generator of the bin.
         width: Width in px.
         height: Height in px.
         floor: Row where the front edge begins.
 
     Returns:
-        RGB picture.
+        RGB image.
     """
     yellow = np.array([208, 182, 104], np.float32) * rng.uniform(0.6, 1.05) + rng.uniform(-14, 14, 3).astype(np.float32)
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
@@ -35,7 +35,7 @@ def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -
     )
     light = light * (1 + rng.uniform(0.05, 0.25) * (np.asarray(coarse, np.float32) / 255 - 0.5))
     wall = light[..., None] * yellow
-    # The pod's pale frame beside the bin, unevenly lit: so pale pixels are always there.
+    # The pod's pale, unevenly lit frame beside the bin, so that every photo has pale pixels.
     post = round(rng.uniform(0.05, 0.2) * width)
     side = np.s_[:, :post] if rng.random() < 0.5 else np.s_[:, width - post :]
     tone = rng.uniform(90, 235) + rng.uniform(-50, 50) * y + np.linspace(0, rng.uniform(-50, 50), post)[None, :]
@@ -43,8 +43,8 @@ def draw_fabric(rng: np.random.Generator, width: int, height: int, floor: int) -
     return Image.fromarray(np.clip(wall, 0, 255).astype(np.uint8))
 
 
-def draw_papers(photo: Image.Image, rng: np.random.Generator, floor: int) -> None:
-    """Draws what lies behind the items and is none: pale or dark packing paper."""
+def draw_packing_paper(photo: Image.Image, rng: np.random.Generator, floor: int) -> None:
+    """Draws pale or dark packing paper, which is not counted, behind the items."""
     draw = ImageDraw.Draw(photo)
     size = np.array([photo.width, floor])
     for _ in range(rng.integers(1, 3)):
@@ -57,7 +57,7 @@ def draw_papers(photo: Image.Image, rng: np.random.Generator, floor: int) -> Non
 
 
 def draw_bands(photo: Image.Image, rng: np.random.Generator, floor: int) -> None:
-    """Draws what holds the items back: two or three bands of clear threads, or a steel cable."""
+    """Draws two or three bands of clear threads, or a steel cable, across the items."""
     width, height = photo.size
     threads = Image.new("L", photo.size, 0)
     draw = ImageDraw.Draw(threads)
@@ -103,7 +103,7 @@ def draw_front(photo: Image.Image, rng: np.random.Generator, floor: int) -> None
     label = _label(rng, round(0.28 * min(width, height)))
     label = label.rotate(rng.uniform(-3, 3), Image.Resampling.BICUBIC, expand=True)
     photo.paste(label, (round(middle - label.width / 2), round((floor + sag + height) / 2 - label.height * 0.4)), label)
-    if rng.random() < 0.5:  # the edge of the bin above, its label cut off
+    if rng.random() < 0.5:  # the front edge of the bin above with its label
         draw.rectangle((0, 0, width, 0.05 * height), fill=yellow)
         above = _label(rng, round(0.28 * min(width, height)))
         photo.paste(above, (round(middle - above.width / 2), round(0.03 * height - above.height)), above)
@@ -121,7 +121,7 @@ def _label(rng: np.random.Generator, width: int) -> Image.Image:
         font_size=0.62 * height,
     )
     cells = np.where(rng.random((9, 9)) < 0.5, 40, 226).astype(np.uint8)
-    for corner in (np.s_[:3, :3], np.s_[:3, -3:], np.s_[-3:, :3]):  # the finders of a QR code
+    for corner in (np.s_[:3, :3], np.s_[:3, -3:], np.s_[-3:, :3]):  # a QR code's finder patterns
         cells[corner] = 40
     side = round(0.72 * height)
     label.paste(

@@ -1,4 +1,4 @@
-"""What lies in a sample bin: boxes, books, bottles, tubes, discs and bags, drawn from nothing."""
+"""The items of a sample bin: boxes, books, bottles, tubes, discs and bags."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import colorsys
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-# Width over height that each kind is drawn with.
+# Range of width / height by kind.
 KINDS: dict[str, tuple[float, float]] = {
     "box": (0.7, 1.6),
     "book": (0.65, 0.85),
@@ -16,7 +16,7 @@ KINDS: dict[str, tuple[float, float]] = {
     "disc": (1.0, 1.0),
     "bag": (0.7, 1.5),
 }
-_FINE = 2  # items are drawn this much larger and reduced, for smooth edges
+_SUPERSAMPLING = 2  # items are drawn this much larger and reduced, for smooth edges
 
 _CONTRAST = 165  # of a label's bars against its paper, of 255
 
@@ -30,19 +30,19 @@ def draw_item(
 
     Args:
         kind: One of `KINDS`.
-        look: Seed of colour and print: the same product looks the same.
+        look: Seed of colour and print; the same for all items of a product.
         size_px: Width and height.
         label_px: Width and height of its barcode label.
-        at: Where the label's middle is, as shares of the item's width and height.
+        at: Centre of the label, as fractions of the item's width and height.
 
     Returns:
-        RGBA picture of `size_px`.
+        RGBA image of `size_px`.
     """
     rng = np.random.default_rng(look)
-    width, height = size_px[0] * _FINE, size_px[1] * _FINE
+    width, height = size_px[0] * _SUPERSAMPLING, size_px[1] * _SUPERSAMPLING
     base = _colour(rng)
     face = Image.new("RGB", (width, height), base)
-    label = _label(rng, (label_px[0] * _FINE, label_px[1] * _FINE), base)
+    label = _label(rng, (label_px[0] * _SUPERSAMPLING, label_px[1] * _SUPERSAMPLING), base)
     _print_on(face, rng, base, label.width)
     if kind == "bag":
         _crumple(face, rng)
@@ -50,20 +50,20 @@ def draw_item(
     _SHAPES[kind](ImageDraw.Draw(shape), ImageDraw.Draw(face), width, height, base)
     face.paste(label, (round(at[0] * width - label.width / 2), round(at[1] * height - label.height / 2)))
     item = _shade(face, round_sides=kind in ("bottle", "tube"))
-    # A worn, darker rim all round is what tells one item from the next.
+    # A darker rim separates an item from its neighbours.
     ImageDraw.Draw(shape).rectangle((0, 0, width - 1, height - 1), outline=0, width=2)
     rim = shape.filter(ImageFilter.BoxBlur(2)).point(lambda value: 255 * (value > 240))
     worn = rng.uniform(0.45, 0.65)
     item = Image.composite(item, item.point(lambda value: value * worn), rim)
     item.putalpha(shape)
-    return item.reduce(_FINE)
+    return item.reduce(_SUPERSAMPLING)
 
 
 def _label(rng: np.random.Generator, size_px: tuple[int, int], base: Colour) -> Image.Image:
     """Draws a barcode label: dark bars on pale paper above a line of digits.
 
-    All have one contrast and each the tone of its item, so that their bars tell of
-    how many they are, and no tone in the photo does.
+    All have the same contrast and the tone of their item, so that the number of
+    labels cannot be derived from the photo's tones.
     """
     width, height = size_px
     middle = np.clip(0.55 * np.array(base) + rng.uniform(30, 110), _CONTRAST / 2, 255 - _CONTRAST / 2)
@@ -83,7 +83,7 @@ def _label(rng: np.random.Generator, size_px: tuple[int, int], base: Colour) -> 
 
 
 def _colour(rng: np.random.Generator) -> Colour:
-    # A fifth each of white, dark and cardboard; the others coloured.
+    # 20 % white, 20 % dark, 20 % cardboard, 40 % coloured.
     drawn = rng.random()
     if drawn < 0.2:
         hue, saturation, value = rng.random(), 0.05 * rng.random(), rng.uniform(0.72, 0.9)
@@ -97,10 +97,10 @@ def _colour(rng: np.random.Generator) -> Colour:
 
 
 def _print_on(face: Image.Image, rng: np.random.Generator, base: Colour, unit: float) -> None:
-    """Prints colour fields and lines of small print: as dense on a large item as on a small one.
+    """Prints colour fields and lines of small print, with the same density on items of all sizes.
 
-    So neither the colours nor the print in a bin tell how many items share its area.
-    `unit` is the width of a barcode label in px.
+    So the count cannot be derived from the amount of colour or print. `unit` is the
+    width of a barcode label in px.
     """
     draw = ImageDraw.Draw(face)
     width, height = face.size
@@ -110,7 +110,7 @@ def _print_on(face: Image.Image, rng: np.random.Generator, base: Colour, unit: f
         w, h = rng.uniform(0.4, 1.3, 2) * unit
         box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
         (draw.ellipse if rng.random() < 0.3 else draw.rectangle)(box, fill=_colour(rng))
-    # Print is fainter than a label: a third ink, the rest the colour under it.
+    # Fainter than a label: one third ink, two thirds the colour below.
     ink = tuple((of_ink + 2 * of_base) // 3 for of_ink, of_base in zip(_colour(rng), base, strict=True))
     for _ in range(rng.poisson(0.5 * labels)):
         size = rng.choice([0.05, 0.07, 0.16]) * unit
@@ -122,7 +122,7 @@ def _print_on(face: Image.Image, rng: np.random.Generator, base: Colour, unit: f
 
 
 def _crumple(face: Image.Image, rng: np.random.Generator) -> None:
-    """Lays the bright and dark folds of a plastic bag over the face."""
+    """Draws the bright and dark folds of a plastic bag on the face."""
     folds = Image.new("L", face.size, 128)
     draw = ImageDraw.Draw(folds)
     for _ in range(14):

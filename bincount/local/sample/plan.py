@@ -1,4 +1,4 @@
-"""What lies in each bin of the sample, before any is rendered."""
+"""The contents of the sample bins: products, counts and metadata, drawn before rendering."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bincount.local.sample.items import KINDS
 from bincount.local.sample.scene import Scene
 
 _MOST_BINS = 99_999 // BLOCK
-# Like the real counts (facts: 0 is rare, 3 the most frequent, a tail), flatter within 1..5.
+# Frequencies of the counts 0 to 8: like the real ones (0 rare, 3 the mode, a tail), flatter from 1 to 5.
 _COUNTS = (0.03, 0.18, 0.17, 0.19, 0.19, 0.17, 0.04, 0.02, 0.01)
-# Of the real runs of neighbouring ids that share a product, this share is 1, 2 and 3 long.
+# Fractions of the real runs of neighbouring ids with common products that have length 1, 2 and 3.
 _RUNS = (0.42, 0.53, 0.05)
 
 
@@ -28,7 +28,7 @@ class SampleBin:
     Attributes:
         id: Its id, zero-padded to five digits.
         scene: What its photo shows.
-        products: What lies in it, an entry per item.
+        products: The product of each item.
     """
 
     id: str
@@ -37,7 +37,7 @@ class SampleBin:
 
 
 def plan_bins(bins: int, *, seed: int) -> list[SampleBin]:
-    """Draws what lies in each bin; a shorter plan is the beginning of a longer one.
+    """Draws the contents of each bin; a shorter plan is a prefix of a longer one.
 
     As in the real bucket, neighbouring ids often show one bin before and after one
     item moved: about 70 % of the ids have such a sibling beside them.
@@ -56,7 +56,7 @@ def plan_bins(bins: int, *, seed: int) -> list[SampleBin]:
     planned: list[SampleBin] = []
     run = 0
     while len(planned) < bins:
-        # A block a run: parts are drawn by blocks, and those of a small sample should come near their shares.
+        # One run a block of ids: the split is by blocks, and a small sample should come near its fractions.
         planned.extend(_plan_run(np.random.default_rng([seed, run]), first=BLOCK * run + 1))
         run += 1
     return planned[:bins]
@@ -64,13 +64,13 @@ def plan_bins(bins: int, *, seed: int) -> list[SampleBin]:
 
 def _plan_run(rng: np.random.Generator, *, first: int) -> list[SampleBin]:
     count = int(rng.choice(len(_COUNTS), p=_COUNTS))
-    # An empty bin shares no product with any other, so it stays alone.
+    # An empty bin has no product in common with another, so its run has length 1.
     photos = 1 + int(rng.choice(len(_RUNS), p=_RUNS)) if count else 1
-    products: list[Product] = []  # all that ever lie in the bin
+    products: list[Product] = []  # in any photo of the run
 
     def add() -> int:
-        again = products and rng.random() < 0.5  # several of one product
-        products.append(products[rng.integers(len(products))] if again else draw_product(rng))
+        repeat = products and rng.random() < 0.5  # several items of one product
+        products.append(products[rng.integers(len(products))] if repeat else draw_product(rng))
         return len(products) - 1
 
     shown = {add() for _ in range(count)}
@@ -79,10 +79,10 @@ def _plan_run(rng: np.random.Generator, *, first: int) -> list[SampleBin]:
         taken = len(shown) > 1 and rng.random() < 0.5
         if taken:
             shown.remove(int(rng.choice(sorted(shown))))
-        if not taken or rng.random() < 0.1:  # now and then one goes and another comes
+        if not taken or rng.random() < 0.1:  # in some photos one item is replaced
             shown.add(add())
         shots.append(frozenset(shown))
-    depth = rng.permutation(len(products))  # what is added need not be in front
+    depth = rng.permutation(len(products))  # an added item may lie behind others
     items = tuple((products[index].kind, products[index].look) for index in np.argsort(depth))
     bin_seed = int(rng.integers(2**63))
     return [
@@ -118,10 +118,10 @@ _LETTERS = np.array(list("ABCDEFGHJKLMNPQRSTUVWXYZ0123456789"))
 
 @dataclass(frozen=True)
 class Product:
-    """One product that was never sold.
+    """An invented product.
 
     Attributes:
-        sku: The key that the books know it by.
+        sku: Its key in the inventory records.
         kind: Its shape, one of `items.KINDS`.
         look: Seed of its colour and print.
     """
@@ -132,18 +132,18 @@ class Product:
 
 
 def draw_product(rng: np.random.Generator) -> Product:
-    """Draws a product; its key tells it from all others, as an ASIN does."""
+    """Draws a product with a key like an ASIN."""
     kind = list(KINDS)[rng.integers(len(KINDS))]
     sku = "B0" + "".join(rng.choice(_LETTERS, 8))
     return Product(sku, kind, int(rng.integers(2**63)))
 
 
 def metadata_of(products: Iterable[Product]) -> bytes:
-    """Writes the metadata of a bin that holds these products, one entry per item.
+    """The metadata of a bin with these products, one entry per item.
 
     Returns:
-        UTF-8 JSON with `BIN_FCSKU_DATA` and `EXPECTED_QUANTITY`, which is the sum
-        of the quantities in it, formatted as in the bucket.
+        UTF-8 JSON as in the bucket: `BIN_FCSKU_DATA`, and `EXPECTED_QUANTITY`, the sum of
+        its quantities.
     """
     quantities = Counter(products)
     data = {product.sku: _entry_of(product, quantity) for product, quantity in quantities.items()}
@@ -156,7 +156,7 @@ def _entry_of(product: Product, quantity: int) -> dict[str, object]:
     noun = _NOUNS[product.kind][rng.integers(len(_NOUNS[product.kind]))]
     name = f"{_BRANDS[rng.integers(len(_BRANDS))]} {_WORDS[rng.integers(len(_WORDS))]} {noun}"
     length, width, height = (round(side * rng.uniform(0.6, 1.5), 1) for side in _INCHES[product.kind])
-    # The real books lack a weight in 1 of 40 products.
+    # 1 of 40 real products has no weight.
     pounds = None if rng.random() < 0.025 else {"unit": "pounds", "value": round(rng.uniform(0.05, 4), 2)}
     return {
         "asin": product.sku,

@@ -1,4 +1,4 @@
-"""Bins that bincount renders itself: the whole chain on a machine that has none.
+"""Writes rendered sample bins, for machines without a bucket.
 
 python -m bincount.local.sample.render --folder DIR       a folder in the bucket's layout
 python -m bincount.local.sample.render --sheet OUT.jpg    a contact sheet of some bins with their counts
@@ -24,7 +24,7 @@ from bincount.local.sample.scene import render
 from bincount.settings import Settings
 
 SAMPLE_BINS = 1000
-VERSION = 2  # of what is rendered: raise it when pixels or records change, so that old folders are made anew
+VERSION = 2  # raise it when pixels or records change, so that old folders are rendered again
 _COLUMNS, _CELL_PX = 6, 220  # of a contact sheet
 
 
@@ -34,40 +34,39 @@ def render_bin(planned: SampleBin) -> tuple[bytes, bytes]:
 
 
 def write_sample(folder: Path, *, bins: int = SAMPLE_BINS, seed: int = 0, workers: int | None = None) -> None:
-    """Writes a sample in the bucket's layout: all of it, or nothing under this name.
+    """Writes a sample in the bucket's layout, completely or not at all.
 
-    A folder that holds the same sample is left as it is; another sample in it is
-    replaced.
+    A folder with the same sample is not changed; another sample is replaced.
 
     Args:
-        folder: Gets `bin-images/<id>.jpg`, `metadata/<id>.json` and `sample.json`,
-            which says what was rendered.
-        bins: How many bins.
-        seed: Seed of all of them; the same gives the same bytes.
-        workers: Processes; as many as there are CPU cores where None.
+        folder: Receives `bin-images/<id>.jpg`, `metadata/<id>.json` and `sample.json`
+            with number, seed and version.
+        bins: Number of bins.
+        seed: The same seed gives the same bytes.
+        workers: Number of processes; that of the CPU cores if None.
 
     Raises:
-        ConfigError: If `folder` exists and is no sample, or `bins` or `seed` is out of range.
+        ConfigError: If `folder` exists and is not a sample, or `bins` or `seed` is out of range.
     """
-    made_of = {"bins": bins, "seed": seed, "version": VERSION}
+    identity = {"bins": bins, "seed": seed, "version": VERSION}
     note = folder / "sample.json"
-    if note.is_file() and json.loads(note.read_bytes()) == made_of:
+    if note.is_file() and json.loads(note.read_bytes()) == identity:
         return
     if folder.exists() and not note.is_file():
-        raise ConfigError(f"{folder}: must be a sample or absent, got another folder. Name a new one.")
+        raise ConfigError(f"{folder}: must be a sample or not exist, got another folder.")
     planned = plan_bins(bins, seed=seed)
     beside = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)  # of a rendering that was killed
+    shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed
     for part in ("bin-images", "metadata"):
         (beside / part).mkdir(parents=True)
     workers = min(workers or os.cpu_count() or 1, bins)
-    # Spawned, since the caller may hold threads, which a fork would break.
+    # Spawned, since a fork breaks if the caller has threads.
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         rendered = pool.imap(render_bin, planned, chunksize=4)
         for entry, (photo, metadata) in zip(planned, rendered, strict=True):
             (beside / "bin-images" / f"{entry.id}.jpg").write_bytes(photo)
             (beside / "metadata" / f"{entry.id}.json").write_bytes(metadata)
-    (beside / "sample.json").write_text(json.dumps(made_of))
+    (beside / "sample.json").write_text(json.dumps(identity))
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
 

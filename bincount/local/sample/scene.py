@@ -1,4 +1,4 @@
-"""One photo of a sample bin: items behind one another, bands across, an imperfect camera."""
+"""The photo of a sample bin: items that occlude each other, bands, and camera effects."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from bincount.local.sample.background import draw_bands, draw_fabric, draw_front, draw_papers
+from bincount.local.sample.background import draw_bands, draw_front, draw_packing_paper, render_background
 from bincount.local.sample.items import KINDS, draw_item
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything a photo shows; the same scene gives the same bytes.
+    """The content of a photo; the same scene renders to the same bytes.
 
     Attributes:
-        bin_seed: Seed of the bin and of where things lie: photos of one bin share it.
-        shot_seed: Seed of the camera and of the light.
-        items: What lies in the bin in any of its photos, from back to front: each
-            one's kind, of `items.KINDS`, and its look, the seed of its colour and print.
-        shown: Which of them this photo shows, as indices rising.
+        bin_seed: Seed of the bin and the items' positions, the same for all photos of a bin.
+        shot_seed: Seed of camera and light.
+        items: All items of the bin's photos, from back to front: kind, one of `items.KINDS`,
+            and look, the seed of colour and print.
+        shown: Indices of the items that this photo shows, ascending.
     """
 
     bin_seed: int
@@ -33,21 +33,21 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class _Place:
-    x: float  # middle, px
+class _Position:
+    x: float  # centre, px
     y: float
     w: float
     h: float
     angle: float  # radians, anticlockwise
 
-    def points(self, shares: np.ndarray) -> np.ndarray:
-        """Where on the photo the points (n, 2) are that are given as shares of its width and height."""
-        u, v = (shares[:, 0] - 0.5) * self.w, (shares[:, 1] - 0.5) * self.h
+    def points(self, fractions: np.ndarray) -> np.ndarray:
+        """The photo's coordinates of points (n, 2) given as fractions of the item's width and height."""
+        u, v = (fractions[:, 0] - 0.5) * self.w, (fractions[:, 1] - 0.5) * self.h
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         return np.stack([self.x + u * cos + v * sin, self.y - u * sin + v * cos], 1)
 
     def covers(self, points: np.ndarray) -> np.ndarray:
-        """Which of the points (n, 2) on the photo lie on it."""
+        """Which of the photo's points (n, 2) the item covers."""
         dx, dy = points[:, 0] - self.x, points[:, 1] - self.y
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         u, v = dx * cos - dy * sin, dx * sin + dy * cos
@@ -55,17 +55,16 @@ class _Place:
         return inside
 
 
-_SHARES = np.stack(np.meshgrid(np.linspace(0, 1, 7), np.linspace(0, 1, 7)), -1).reshape(-1, 2)
-_LABEL = np.array([0.17, 0.094])  # a barcode label's width and height, of the photo's long side
+_GRID = np.stack(np.meshgrid(np.linspace(0, 1, 7), np.linspace(0, 1, 7)), -1).reshape(-1, 2)
+_LABEL = np.array([0.17, 0.094])  # width and height of a barcode label, as fractions of the photo's long side
 
 
 def render(scene: Scene) -> bytes:
-    """Draws a scene and encodes it as a camera would.
+    """Renders a scene as a JPEG.
 
-    What a photo's size, bytes or colours could tell of the count is drawn without
-    regard to it: the fabric, the items' area taken together, print, light, tint,
-    blur, noise, JPEG quality. What does tell it is that each item has its outline
-    and a barcode label, the labels being of one size.
+    Size, bytes and colours of a photo do not depend on the count: fabric, the items'
+    total area, print, light, tint, blur, noise and JPEG quality are drawn without
+    it. Only the items' outlines and their barcode labels of equal size show it.
 
     Returns:
         A JPEG, 315 to 785 px wide, portrait or landscape.
@@ -76,26 +75,28 @@ def render(scene: Scene) -> bytes:
         min(1069, max(240, width * rng.choice([rng.uniform(0.6, 0.85), rng.uniform(1.1, 1.6)], p=[0.65, 0.35])))
     )
     floor = round(height * rng.uniform(0.84, 0.9))
-    photo = draw_fabric(rng, width, height, floor)
-    places = _place(rng, scene.items, width, floor)
+    photo = render_background(rng, width, height, floor)
+    positions = _positions_of(rng, scene.items, width, floor)
     label_px = np.round(_LABEL * max(width, height)).astype(int)
-    draw_papers(photo, rng, floor)
+    draw_packing_paper(photo, rng, floor)
     shade = rng.uniform(0.25, 0.8)
     for index in scene.shown:
-        front = [places[other] for other in scene.shown if other > index]
-        _draw(photo, scene.items[index], places[index], front, label_px, shade)
+        front = [positions[other] for other in scene.shown if other > index]
+        _draw(photo, scene.items[index], positions[index], front, label_px, shade)
     draw_bands(photo, rng, floor)
     draw_front(photo, rng, floor)
     return _shoot(photo, np.random.default_rng(scene.shot_seed))
 
 
-def _place(rng: np.random.Generator, items: Sequence[tuple[str, int]], width: int, floor: int) -> list[_Place]:
-    """Lets the items find room, those behind first and higher: of many places, the least crowded."""
-    # All items together take an area that does not depend on how many they are. The
-    # 0.3 is for photos of this bin that lack an item, which are those of small counts.
+def _positions_of(
+    rng: np.random.Generator, items: Sequence[tuple[str, int]], width: int, floor: int
+) -> list[_Position]:
+    """Positions of the items, from back to front: each the least occluded of 24 candidates."""
+    # The items' total area does not depend on their number. The 0.3 corrects for photos of
+    # the run that lack an item, which have small counts.
     filled = rng.uniform(0.26, 0.56) * width * floor / (len(items) - 0.3)
     depth = [1.0] if len(items) == 1 else np.linspace(0.55, 1, len(items))  # 1: at the front
-    places: list[_Place] = []
+    positions: list[_Position] = []
     for (kind, _), near in zip(items, depth, strict=True):
         aspect, area = rng.uniform(*KINDS[kind]), filled * rng.lognormal(0, 0.2)
         w, h = math.sqrt(area * aspect), math.sqrt(area / aspect)
@@ -105,16 +106,16 @@ def _place(rng: np.random.Generator, items: Sequence[tuple[str, int]], width: in
         for _ in range(24):
             lift = rng.random() ** 2 * (1.15 - near) * max(0, floor - h)
             x = rng.uniform(0.48 * w, max(0.5 * w, width - 0.48 * w))
-            tried = _Place(x, floor - h / 2 - lift, w, h, rng.normal(0, 0.12))
-            crowd = sum(_overlap(tried, other) for other in places)
+            tried = _Position(x, floor - h / 2 - lift, w, h, rng.normal(0, 0.12))
+            crowd = sum(_overlap(tried, other) for other in positions)
             if crowd < least:
                 best, least = tried, crowd
         assert best is not None
-        places.append(best)
-    return places
+        positions.append(best)
+    return positions
 
 
-def _overlap(one: _Place, other: _Place) -> float:
+def _overlap(one: _Position, other: _Position) -> float:
     across = min(one.x + one.w / 2, other.x + other.w / 2) - max(one.x - one.w / 2, other.x - other.w / 2)
     down = min(one.y + one.h / 2, other.y + other.h / 2) - max(one.y - one.h / 2, other.y - other.h / 2)
     return max(0, across) * max(0, down) / min(one.w * one.h, other.w * other.h)
@@ -123,28 +124,28 @@ def _overlap(one: _Place, other: _Place) -> float:
 def _draw(
     photo: Image.Image,
     item: tuple[str, int],
-    place: _Place,
-    front: Sequence[_Place],
+    position: _Position,
+    front: Sequence[_Position],
     label_px: np.ndarray,
     shade: float,
 ) -> None:
     kind, look = item
-    size = np.array([place.w, place.h])
+    size = np.array([position.w, position.h])
     label_px = np.round(label_px * min(1, *(0.86 * size / label_px))).astype(int)
-    # Stowers turn the label to the front: where least of it is hidden.
+    # The label is where it is occluded least, as stowers turn it to the front.
     half = label_px / size / 2
-    middles = half + _SHARES * (1 - 2 * half)
+    middles = half + _GRID * (1 - 2 * half)
     hidden = []
     for middle in middles:
-        points = place.points(middle + (_SHARES - 0.5) * 2 * half)
+        points = position.points(middle + (_GRID - 0.5) * 2 * half)
         covered = (points < 0).any(1) | (points >= photo.size).any(1)
         for other in front:
             covered |= other.covers(points)
         hidden.append(covered.mean() + 0.1 * abs(middle - 0.5).sum())
     u, v = middles[int(np.argmin(hidden))]
-    drawn = draw_item(kind, look, (round(place.w), round(place.h)), (int(label_px[0]), int(label_px[1])), (u, v))
-    drawn = drawn.rotate(math.degrees(place.angle), Image.Resampling.BILINEAR, expand=True)
-    corner = round(place.x - drawn.width / 2), round(place.y - drawn.height / 2)
+    drawn = draw_item(kind, look, (round(position.w), round(position.h)), (int(label_px[0]), int(label_px[1])), (u, v))
+    drawn = drawn.rotate(math.degrees(position.angle), Image.Resampling.BILINEAR, expand=True)
+    corner = round(position.x - drawn.width / 2), round(position.y - drawn.height / 2)
     reach = max(3, round(0.012 * max(photo.size)))
     shadow = Image.new("L", (drawn.width + 4 * reach, drawn.height + 4 * reach))
     shadow.paste(drawn.getchannel("A").point(lambda alpha: alpha * shade), (2 * reach, 2 * reach))
@@ -153,7 +154,7 @@ def _draw(
 
 
 def _shoot(photo: Image.Image, rng: np.random.Generator) -> bytes:
-    """Takes the photo: a slightly moved, blurred, tinted, noisy view, encoded at some quality."""
+    """Applies shift, blur, tint and noise, and encodes at a random quality."""
     scale = max(photo.size) / 600
     left, top = rng.uniform(0, 0.03, 2) * photo.size
     seen = (left, top, left + 0.97 * photo.width, top + 0.97 * photo.height)
@@ -161,7 +162,7 @@ def _shoot(photo: Image.Image, rng: np.random.Generator) -> bytes:
     if rng.random() < 0.1:  # the pod was still moving
         photo = photo.filter(ImageFilter.BoxBlur((rng.uniform(0.5, 1.8) * scale, 0.3)))
     photo = photo.filter(ImageFilter.BoxBlur(rng.uniform(0.2, 1.2) * scale))
-    # Light shifts all tones and hardly scales them: scaling would change every edge.
+    # Light mostly shifts tones; scaling them would change the contrast of all edges.
     gain, tint = 0.84 * rng.uniform(0.9, 1.08), np.array([28, 25, 20]) + rng.uniform(-32, 32) + rng.uniform(-13, 13, 3)
     toned = photo.point([int(min(255, max(0, gain * tone + shift))) for shift in tint for tone in range(256)])
     noise = rng.uniform(0.5, 5) * scale * rng.standard_normal((photo.height, photo.width, 1), np.float32)
