@@ -124,7 +124,7 @@ class AirflowStack:
     def passing_version(self, seed, against):
         """A version that the gate accepts instead of a champion."""
         version, _ = register_version(self.settings, seed=seed)
-        decision = new_decision(self.settings, against, agreed=True, reason=f"Promoted: {seed} reasons.")
+        decision = new_decision(self.settings, against, outcome="accepted", reason=f"Promoted: {seed} reasons.")
         write_decision(self.settings, version, decision, "Gate", decision.reason)
         return version
 
