@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 from notices import tell
-from step_tasks import ALIKE, run_step
+from step_tasks import ALIKE, form_values, run_step
 from unattended import CHAMPION
 
 PARAMS = {
@@ -35,8 +35,7 @@ PARAMS = {
 def rollback() -> dict[str, Any]:
     """Makes the previous version the champion, and the champion the previous one."""
     context = get_current_context()
-    asked = {name: context["params"][name] for name in PARAMS}
-    answer = run_step("rollback", {}, actor=context["dag_run"].triggering_user_name, **asked)
+    answer = run_step("rollback", {}, actor=context["dag_run"].triggering_user_name, **form_values())
     tell(f"version {answer['model_version']} is champion again: {answer['reason']}", context)
     return answer
 

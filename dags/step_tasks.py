@@ -72,8 +72,23 @@ def run_step(verb: str, so_far: dict[str, Any], **params: Any) -> dict[str, Any]
 
 def params_of(schema: type) -> dict[str, Any]:
     """The form's values of those settings that a schema has too."""
-    params = get_current_context()["params"]
-    return {each.name: params[each.name] for each in settings_of(schema) if each.name in params}
+    form = form_values()
+    return {each.name: form[each.name] for each in settings_of(schema) if each.name in form}
+
+
+def form_values() -> dict[str, Any]:
+    """Every value of the form.
+
+    Raises:
+        AirflowFailException: If the run was triggered with a key that is no field: Airflow ignores it, and the
+            field's default would act.
+    """
+    context = get_current_context()
+    form = dict(context["params"])
+    if unknown := sorted(set(context["dag_run"].conf or {}) - set(form)):
+        fields = ", ".join(form)
+        raise AirflowFailException(f"form: must name fields of the form, got {unknown[0]!r}. There are {fields}.")
+    return form
 
 
 def link(answer: dict[str, Any]) -> str | None:

@@ -23,6 +23,7 @@ def commands() -> list[str]:
 
 
 # Every command of the README and of docs/whole-bucket.md: the test that runs what it runs, or the reason why none does.
+PROMOTE_BY_HAND = '.venv/bin/bincount promote 3 --force --reason "its test bins were recorded wrong"'
 CHECKED = {
     "make up": "tests/test_end_to_end.py",
     "make test": "is what runs this test",
@@ -56,7 +57,7 @@ CHECKED = {
     ".venv/bin/bincount outcomes import counts.csv --worklist worklist": "tests/outcomes/test_import_outcomes.py",
     ".venv/bin/bincount serve --port 5001": "tests/serving/test_follower.py",
     ".venv/bin/bincount promote 3": "tests/registry/test_promotion.py",
-    '.venv/bin/bincount promote 3 --force --reason "its test bins were recorded wrong"': "tests/registry/test_promotion.py",
+    PROMOTE_BY_HAND: "tests/registry/test_promotion.py",
     '.venv/bin/bincount reject 3 --reason "it saw no empty bins"': "tests/registry/test_promotion.py",
     '.venv/bin/bincount rollback --reason "it counts tape as items"': "tests/registry/test_promotion.py",
     ".venv/bin/bincount history": "tests/registry/test_promotion.py",
