@@ -538,6 +538,24 @@ class ApprovalConfig(Schema):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class AirflowConfig(Schema):
+    """What operators set for the DAGs, in section `[bincount]` of Airflow's configuration."""
+
+    train_bin_counter: str = setting(
+        "{}",
+        help="values for the form of `train_bin_counter`; with a `source` it also runs on drift: "
+        '`{"source": "s3://stock", "limit": 20000}`',
+    )
+    reconcile_inventory: str = setting(
+        "{}",
+        help="values for the form of `reconcile_inventory`, and `cron` (UTC); with a `source` it also runs on a new "
+        'champion: `{"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *"}`',
+    )
+    notifiers: str = setting("[]", help="Airflow notifiers, each with its class and arguments (`dags/notices.py`)")
+    extract_queue: str = setting("gpu", help="the Celery queue of the task `extract`")
+
+
 @dataclass(frozen=True)
 class GateLimits(Schema):
     """What a model must reach to become champion."""

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from bincount.config import (
+    AirflowConfig,
     ApprovalConfig,
     BinsConfig,
     DriftLimits,
@@ -51,11 +52,18 @@ def page() -> str:
     """The whole page as Markdown; a setting that several schemas share is listed once."""
     parts = [
         "# Settings",
-        "This page is written by `python docs/write_settings.py` from `bincount/config.py` and `bincount/settings.py`. A flag "
-        "of the command line is the name with dashes (`image_px`: `--image-px`); a form of a DAG has the name as it is.",
+        "This page is written by `python docs/write_settings.py` from `bincount/config.py` and `bincount/settings.py`. "
+        "On the command line a setting is its name with dashes (`image_px`: `--image-px`), in a DAG's form its name.",
         "## Environment",
         "Operators set these for every process.",
         _table(("variable", "meaning"), [(f"`{env}`", text) for env, text in _environment()]),
+        "## Airflow",
+        "Operators set these in section `[bincount]` of Airflow's configuration, or as `AIRFLOW__BINCOUNT__` and the name in "
+        "capitals. All but the queue are JSON.",
+        _table(
+            ("setting", "default", "meaning"),
+            [(f"`{each.name}`", _default(each), each.help) for each in settings_of(AirflowConfig)],
+        ),
     ]
     listed: set[str] = set()
     for title, schema, where in SECTIONS:
