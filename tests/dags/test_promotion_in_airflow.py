@@ -29,7 +29,7 @@ pytestmark = [
 # The end of train_bin_counter, for versions that are registered already.
 PROMOTE = """
 from airflow.sdk import Param, dag, get_current_context, task
-from notices import run_failed
+from notices import notify_failure
 from promotion import APPROVAL, promotion_of
 
 @task
