@@ -107,9 +107,8 @@ def promote(so_far: dict[str, Any]) -> dict[str, Any]:
     answer = run_step("promote", so_far, model_version=version, actor=actor, reason=reason, expected_champion=expected)
     if answer["promoted"]:
         by = f", by {actor}" if actor else ""
-        notify(
-            f"version {version} is champion instead of {so_far['against']}{by}: {reason or answer['reason']}", context
-        )
+        why = reason or answer["reason"]
+        notify(f"version {version} is champion instead of {so_far['against']}{by}: {why}", context)
     return answer
 
 

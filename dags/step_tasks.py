@@ -84,11 +84,12 @@ def form_values() -> dict[str, Any]:
             field's default would act.
     """
     context = get_current_context()
-    form = dict(context["params"])
-    if unknown := sorted(set(context["dag_run"].conf or {}) - set(form)):
-        fields = ", ".join(form)
-        raise AirflowFailException(f"form: must name fields of the form, got {unknown[0]!r}. There are {fields}.")
-    return form
+    fields = list(context["dag"].params)  # `params` holds unknown keys of the run's conf too
+    if unknown := sorted(set(context["dag_run"].conf or {}) - set(fields)):
+        raise AirflowFailException(
+            f"form: must name fields of the form, got {unknown[0]!r}. There are {', '.join(fields)}."
+        )
+    return dict(context["params"])
 
 
 def link(answer: dict[str, Any]) -> str | None:

@@ -58,8 +58,8 @@ def page() -> str:
         "Operators set these for every process.",
         _table(("variable", "meaning"), [(f"`{env}`", text) for env, text in _environment()]),
         "## Airflow",
-        "Operators set these in section `[bincount]` of Airflow's configuration, or as `AIRFLOW__BINCOUNT__` and the name "
-        "in capitals. All but the queue are JSON.",
+        "Operators set these in section `[bincount]` of Airflow's configuration, or as `AIRFLOW__BINCOUNT__` and the "
+        "name in capitals. All but the queue are JSON.",
         _table(
             ("setting", "default", "meaning"),
             [(f"`{each.name}`", _default(each), each.help) for each in settings_of(AirflowConfig)],
