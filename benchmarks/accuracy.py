@@ -21,8 +21,8 @@ import numpy as np
 from bincount.dataset.groups import block_of
 from bincount.dataset.manifest import Manifest, Record
 from bincount.dataset.split import LEARNED, SHARES
-from bincount.evaluate.detection_metrics import judge_variance
-from bincount.evaluate.evaluation import judge, truth_of
+from bincount.evaluate.detection_metrics import detection_metrics
+from bincount.evaluate.evaluation import evaluate_predictions, truth_of
 from bincount.mismatch.calibration import prior_of
 from bincount.settings import Settings
 from bincount.tracking import runs
@@ -91,13 +91,15 @@ def pool(manifest: Manifest, folds: list[dict]) -> dict:
     probabilities = np.concatenate([fold["probabilities"] for fold in folds])
     covered = np.concatenate([fold["covered"] for fold in folds])
     truth = truth_of(records, manifest.counts)
-    judged = judge(probabilities, records, manifest.counts)
-    variance = judge_variance(
+    judged = evaluate_predictions(probabilities, records, manifest.counts)
+    variance = detection_metrics(
         probabilities, records, manifest.counts, prior_of(truth, manifest.counts), error_rate=PLANTED
     )
     return {
         **{name: judged[name] for name in ("metrics", "intervals", "baselines", "per_count")},
-        "folds": [judge(fold["probabilities"], fold["records"], manifest.counts)["metrics"] for fold in folds],
+        "folds": [
+            evaluate_predictions(fold["probabilities"], fold["records"], manifest.counts)["metrics"] for fold in folds
+        ],
         "coverage": {
             "all": float(covered.mean()),
             **{name: float(covered[truth == index].mean()) for index, name in enumerate(manifest.counts.names)},

@@ -28,7 +28,7 @@ from bincount.config import (
     settings_of,
 )
 from bincount.errors import BincountError
-from bincount.files import writing
+from bincount.files import explain_disk_errors
 from bincount.local.clean import add_clean_arguments, clean
 from bincount.local.stack import PORT_FLAGS, add_port_arguments
 from bincount.local.up import up
@@ -420,7 +420,7 @@ def _options(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 def _print_answer(work: Callable[[], object]) -> None:
     """Prints what `work` returns as JSON, and nothing that libraries say on the way: stdout is for the answer."""
-    with redirect_stdout(sys.stderr), writing(Settings.from_env().workspace):
+    with redirect_stdout(sys.stderr), explain_disk_errors(Settings.from_env().workspace):
         answer = work()
     json.dump(answer, sys.stdout, indent=2, ensure_ascii=False)
     print()

@@ -3,10 +3,10 @@
 import numpy as np
 
 from bincount.counts import Counts
-from bincount.mismatch.likelihood import Counted, tempered
-from bincount.mismatch.posterior import errors_of, variance_of
-from bincount.outcomes.outcome_store import Kept, Outcome
-from bincount.outcomes.worklist_reader import Listed, Origin
+from bincount.mismatch.likelihood import CountedBins, tempered
+from bincount.mismatch.posterior import errors_of, record_posterior
+from bincount.outcomes.outcome_store import Outcome, StoredOutcomes
+from bincount.outcomes.worklist_reader import ListedRecord, WorklistOrigin
 
 FIVE = Counts.parse("1-5")
 
@@ -30,14 +30,14 @@ def simulate(seed, *, bins, rate, sureness=1.0):
     for index in range(5):
         photo[there == index] = rng.choice(np.flatnonzero(shows == index), size=int((there == index).sum()))
     said = tempered(shown[photo], 1 / sureness).round(6)
-    return Counted(said, recorded + 1, there + 1, FIVE, prior)
+    return CountedBins(said, recorded + 1, there + 1, FIVE, prior)
 
 
 def chosen(bins, how, count):
     """The worst bins of a list, or bins drawn at random."""
     if how == "random":
         return bins.part(np.random.default_rng(1).choice(len(bins), count, replace=False))
-    variance = variance_of(bins.probabilities, bins.recorded, bins.counts, bins.prior)
+    variance = record_posterior(bins.probabilities, bins.recorded, bins.counts, bins.prior)
     return bins.part(np.argsort(-variance.probability)[:count])
 
 
@@ -45,12 +45,14 @@ def kept_rows(seed, worklist="w", bins=400, sureness=1.0, learned=False, version
     """Outcomes of bins drawn at random, by a model that is surer than it should be."""
     made = simulate(seed, bins=bins, rate=0.1, sureness=sureness)
     told = {"source": "s3://b", "manifest": "m", "counts": "1-5", **about}
-    origin = Origin(
+    origin = WorklistOrigin(
         worklist=worklist, model_version=version, prior=tuple(made.prior.tolist()), is_source=learned, **told
     )
     rows = []
     for row in range(bins):
         bin_id = f"{20_000 + 20 * row}"
-        listed = Listed(bin_id, row + 1, int(made.recorded[row]), tuple(made.probabilities[row].tolist()), learned)
-        rows.append(Kept(listed, Outcome(bin_id, "2026-11-20T00:00:00+00:00", int(made.counted[row]))))
+        listed = ListedRecord(
+            bin_id, row + 1, int(made.recorded[row]), tuple(made.probabilities[row].tolist()), learned
+        )
+        rows.append(StoredOutcomes(listed, Outcome(bin_id, "2026-11-20T00:00:00+00:00", int(made.counted[row]))))
     return origin, rows

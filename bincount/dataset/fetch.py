@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bincount.config import FetchConfig
-from bincount.dataset.job import Request, Work, check_rejected, check_room, find_finished
+from bincount.dataset.job import IngestJob, IngestRequest, check_rejected, check_room, find_finished
 from bincount.dataset.journal import open_entries, read_entry
 from bincount.dataset.manifest import Shard
 from bincount.dataset.partition import Partition
 from bincount.dataset.photo_check import size_of_photo
-from bincount.dataset.plan import Plan, Planned, PlannedShard
-from bincount.dataset.rejection import BadObject, Rejected
-from bincount.dataset.shards import Packed, ShardIndex, drop_shard, encode_example, frame, is_whole
+from bincount.dataset.plan import Plan, PlannedBin, PlannedShard
+from bincount.dataset.rejection import InvalidObject, Rejection
+from bincount.dataset.shards import PackedPhoto, ShardIndex, drop_shard, encode_example, frame, is_whole
 from bincount.files import set_aside
-from bincount.progress import Progress
+from bincount.progress import ProgressLog
 from bincount.settings import Settings
-from bincount.store.interface import Fetched, Store
+from bincount.store.interface import FetchedObject, Store
 from bincount.store.open_store import open_store
 
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def fetch(
         StoreError: If the source does not answer; finished shards are kept.
     """
     within, part = FetchConfig(**bounds), Partition.parse(share)
-    work = Work.of(settings, plan)
+    work = IngestJob.of(settings, plan)
     asked = work.read_request()
     with work.doing(f"fetch {part.number} of {part.of}"):
         if find_finished(settings, plan, within.max_rejected):
@@ -64,7 +64,7 @@ def fetch(
 def write_shards(
     store: Store,
     settings: Settings,
-    request: Request,
+    request: IngestRequest,
     bounds: FetchConfig,
     share: Partition,
 ) -> int:
@@ -78,7 +78,7 @@ def write_shards(
         DataError: If so many photos are faulty that nothing can be published.
         StoreError: If the store does not answer; finished shards are kept.
     """
-    work = Work.of(settings, request.name)
+    work = IngestJob.of(settings, request.name)
     plan, doubted = Plan.read(work.plan), work.doubt.exists()
     mine = share.pick(plan.shards)
     missing = {shard.key: shard for shard in mine if not _is_finished(store, settings, shard.key, doubted)}
@@ -96,7 +96,7 @@ def write_shards(
     judged = sum(shard.bins for shard in plan.shards) + sum(one.is_fault for one in rejected)
     with ExitStack() as stack:
         entries = stack.enter_context(open_entries(work.journal))
-        progress = stack.enter_context(Progress("photos", photos))
+        progress = stack.enter_context(ProgressLog("photos", photos))
         # One stream over all shards: the requests for the next are under way while this one is finished.
         answers = stack.enter_context(closing(store.fetch(keys, workers=bounds.workers)))
         for key, bins in _bins_of(plan, missing):
@@ -111,7 +111,7 @@ def write_shards(
     return len(missing)
 
 
-def _bins_of(plan: Plan, missing: Mapping[str, PlannedShard]) -> Iterator[tuple[str, list[Planned]]]:
+def _bins_of(plan: Plan, missing: Mapping[str, PlannedShard]) -> Iterator[tuple[str, list[PlannedBin]]]:
     """Key and bins of each missing shard, in order."""
     return ((shard.key, bins) for shard, bins in zip(plan.shards, plan.bins(), strict=True) if shard.key in missing)
 
@@ -128,44 +128,49 @@ def _is_finished(store: Store, settings: Settings, key: str, doubted: bool) -> b
     return False
 
 
-def _is_mended(store: Store, rejected: list[Rejected]) -> bool:
+def _is_mended(store: Store, rejected: list[Rejection]) -> bool:
     """Whether one of the photos that were set aside is sound by now."""
     keys = [f"bin-images/{one.id}.jpg" for one in rejected]
     answers = store.fetch(keys, workers=8)
-    return any(not isinstance(_judge(one.id, answer), Rejected) for one, answer in zip(rejected, answers, strict=True))
+    return any(not isinstance(_judge(one.id, answer), Rejection) for one, answer in zip(rejected, answers, strict=True))
 
 
 def _write_shard(
-    path: Path, key: str, bins: list[Planned], answers: Iterator[Fetched], entries: BinaryIO, progress: Progress
+    path: Path,
+    key: str,
+    bins: list[PlannedBin],
+    answers: Iterator[FetchedObject],
+    entries: BinaryIO,
+    progress: ProgressLog,
 ) -> ShardIndex:
-    packed: list[Packed] = []
-    rejected: list[Rejected] = []
+    packed: list[PackedPhoto] = []
+    rejected: list[Rejection] = []
     with path.open("wb", buffering=0) as file, closing(HashedFile(file)) as out:
         # The bins come first in zip: it must not take an answer that belongs to the next shard.
         for planned, answer in zip(bins, answers, strict=False):
             found = _judge(planned.id, answer)
-            progress.step(len(answer.data or b""), isinstance(found, Rejected))
-            if isinstance(found, Rejected):
+            progress.step(len(answer.data or b""), isinstance(found, Rejection))
+            if isinstance(found, Rejection):
                 rejected.append(found)
                 continue
             photo = answer.data or b""
-            packed.append(Packed(planned.id, *found, len(photo), answer.etag, out.size_bytes))
+            packed.append(PackedPhoto(planned.id, *found, len(photo), answer.etag, out.size_bytes))
             out.append(_frame(planned, photo, read_entry(entries, planned.place)))
         digest = out.finish()
     return ShardIndex(Shard(f"{key}.tfrecord", digest, out.size_bytes), packed, rejected)
 
 
-def _judge(bin_id: str, answer: Fetched) -> tuple[int, int] | Rejected:
+def _judge(bin_id: str, answer: FetchedObject) -> tuple[int, int] | Rejection:
     """The photo's width and height, or why it is set aside."""
     if answer.data is None:
-        return Rejected(bin_id, f"photo is {answer.problem}")
+        return Rejection(bin_id, f"photo is {answer.problem}")
     try:
         return size_of_photo(bin_id, answer.data)
-    except BadObject as error:
-        return Rejected(bin_id, error.reason, str(error))
+    except InvalidObject as error:
+        return Rejection(bin_id, error.reason, str(error))
 
 
-def _frame(planned: Planned, photo: bytes, metadata: bytes) -> bytes:
+def _frame(planned: PlannedBin, photo: bytes, metadata: bytes) -> bytes:
     return frame(encode_example(bin_id=planned.id, recorded=planned.recorded, image=photo, metadata=metadata))
 
 

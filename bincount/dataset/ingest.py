@@ -11,15 +11,15 @@ from bincount.config import IngestConfig
 from bincount.counts import Counts
 from bincount.dataset.data_card import card_of
 from bincount.dataset.fetch import fetch
-from bincount.dataset.job import Request, Work, check_rejected, find_finished
+from bincount.dataset.job import IngestJob, IngestRequest, check_rejected, find_finished
 from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.dataset.placement import check_parts
-from bincount.dataset.plan import Plan, Planned, plan
-from bincount.dataset.rejection import Rejected, table_of
+from bincount.dataset.plan import Plan, PlannedBin, plan
+from bincount.dataset.rejection import Rejection, table_of
 from bincount.dataset.shards import ShardIndex
 from bincount.dataset.split import SHARES, check_disjoint
 from bincount.errors import StoreError
-from bincount.files import write_json, write_whole
+from bincount.files import write_atomically, write_json
 from bincount.settings import Settings
 from bincount.store.open_store import open_store
 
@@ -98,7 +98,7 @@ def join(settings: Settings, request: str, max_rejected: float) -> dict[str, Any
         DataError: If too many bins are faulty or a part is empty; nothing is published.
         StoreError: If a shard is not finished yet.
     """
-    work = Work.of(settings, request)
+    work = IngestJob.of(settings, request)
     with work.doing("join"):
         done = find_finished(settings, request, max_rejected)
         if done is not None:
@@ -107,7 +107,7 @@ def join(settings: Settings, request: str, max_rejected: float) -> dict[str, Any
         return _publish(settings, work, max_rejected)
 
 
-def _publish(settings: Settings, work: Work, max_rejected: float) -> dict[str, Any]:
+def _publish(settings: Settings, work: IngestJob, max_rejected: float) -> dict[str, Any]:
     manifest, rejected = _gather(settings, work.read_request(), Plan.read(work.plan))
     faulty = sum(one.is_fault for one in rejected)
     check_rejected(rejected, len(manifest.records) + faulty, max_rejected)
@@ -115,7 +115,7 @@ def _publish(settings: Settings, work: Work, max_rejected: float) -> dict[str, A
     check_disjoint(manifest.records)
     settings.manifests.mkdir(parents=True, exist_ok=True)
     digest = manifest.digest
-    write_whole(settings.manifests / f"{digest}.rejected.csv", [table_of(rejected).encode()])
+    write_atomically(settings.manifests / f"{digest}.rejected.csv", [table_of(rejected).encode()])
     write_json(settings.manifests / f"{digest}.card.json", card_of(manifest, rejected))
     manifest.write(settings.manifests)
     counted = Counter(record.part for record in manifest.records)
@@ -133,7 +133,7 @@ def _publish(settings: Settings, work: Work, max_rejected: float) -> dict[str, A
     return summary
 
 
-def _gather(settings: Settings, request: Request, plan: Plan) -> tuple[Manifest, list[Rejected]]:
+def _gather(settings: Settings, request: IngestRequest, plan: Plan) -> tuple[Manifest, list[Rejection]]:
     shards: list[Shard] = []
     records: list[Record] = []
     rejected = list(plan.rejected)
@@ -148,7 +148,7 @@ def _gather(settings: Settings, request: Request, plan: Plan) -> tuple[Manifest,
     return Manifest(request.source, Counts.parse(request.counts), shards, records), rejected
 
 
-def _records(bins: list[Planned], index: ShardIndex, number: int) -> list[Record]:
+def _records(bins: list[PlannedBin], index: ShardIndex, number: int) -> list[Record]:
     places = {one.id: one for one in bins}
     return [
         Record(

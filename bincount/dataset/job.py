@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from bincount.dataset.manifest import Manifest
-from bincount.dataset.rejection import Rejected, count_reasons
+from bincount.dataset.rejection import Rejection, count_reasons
 from bincount.dataset.shards import is_whole
 from bincount.errors import ConfigError, DataError
-from bincount.files import digest_of, read_json, set_aside, write_json, writing
-from bincount.locks import alone
+from bincount.files import digest_of, explain_disk_errors, read_json, set_aside, write_json
+from bincount.locks import exclusive_lock
 from bincount.settings import Settings
 
 # Another number makes every shard and plan a new one.
@@ -22,7 +22,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Request:
+class IngestRequest:
     """What was asked for; the same question has the same name.
 
     How many bins may be faulty is no part of it: it decides whether the answer
@@ -49,13 +49,13 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Work:
+class IngestJob:
     """The folder of one request, where an ingest that was stopped goes on."""
 
     folder: Path
 
     @classmethod
-    def of(cls, settings: Settings, name: str) -> Work:
+    def of(cls, settings: Settings, name: str) -> IngestJob:
         """The folder of the request of that name.
 
         Raises:
@@ -85,12 +85,12 @@ class Work:
         """Exists after an attempt that found too many faulty bins: they may be mended by now."""
         return self.folder / "doubt"
 
-    def write_request(self, request: Request) -> None:
+    def write_request(self, request: IngestRequest) -> None:
         """Notes what was asked for, for the workers that fetch a share of it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "request.json", asdict(request))
 
-    def read_request(self) -> Request:
+    def read_request(self) -> IngestRequest:
         """Reads what was asked for.
 
         Raises:
@@ -99,7 +99,7 @@ class Work:
         found = read_json(self.folder / "request.json")
         if found is None:
             raise ConfigError(f"--plan: must be planned first, got {self.folder.name!r}. Run `bincount plan` before.")
-        return Request(**found)
+        return IngestRequest(**found)
 
     def read_done(self) -> dict[str, Any] | None:
         """The summary of the finished ingest, None where it is not finished."""
@@ -115,7 +115,7 @@ class Work:
             ConfigError: If the workspace cannot be written.
         """
         try:
-            with writing(self.folder.parents[1]), alone(self.folder / f"{what}.lock", what):
+            with explain_disk_errors(self.folder.parents[1]), exclusive_lock(self.folder / f"{what}.lock", what):
                 yield
         except DataError:
             self.doubt.touch()
@@ -126,7 +126,7 @@ class Work:
 _SPARE_BYTES = 200_000_000
 
 
-def check_rejected(rejected: Sequence[Rejected], bins: int, max_rejected: float) -> None:
+def check_rejected(rejected: Sequence[Rejection], bins: int, max_rejected: float) -> None:
     """Checks that few enough bins are faulty.
 
     Args:
@@ -177,7 +177,7 @@ def find_finished(settings: Settings, request: str, max_rejected: float) -> dict
     Raises:
         DataError: If more of its bins are faulty than are allowed this time.
     """
-    done = Work.of(settings, request).read_done()
+    done = IngestJob.of(settings, request).read_done()
     path = settings.manifests / f"{done['manifest']}.jsonl" if done else None
     if done is None or path is None or not path.is_file():
         return None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from bincount.dataset.rejection import BadObject
+from bincount.dataset.rejection import InvalidObject
 
 MOST_PIXELS = 25_000_000
 """Refused above this before a pixel is decoded, by steps and server alike; bins' photos have 0.8 million at most."""
@@ -67,8 +67,8 @@ def _check_frame(bin_id: str, frame: Frame) -> None:
         raise _bad(bin_id, "photo is damaged", "a broken frame header")
 
 
-def _bad(bin_id: str, reason: str, found: str) -> BadObject:
-    return BadObject(
+def _bad(bin_id: str, reason: str, found: str) -> InvalidObject:
+    return InvalidObject(
         reason,
         f"bin-images/{bin_id}.jpg: must be a whole JPEG of at most {MOST_PIXELS:,} pixels, got {found} ({reason}). "
         "Replace the file, or let ingest set it aside (it does by default).",

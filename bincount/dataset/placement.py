@@ -20,7 +20,7 @@ SHARD_BYTES = 100_000_000
 PHOTO_BYTES = 57_000
 
 
-class Place(NamedTuple):
+class BinPlace(NamedTuple):
     """Where a bin belongs: its group and its part."""
 
     group: str
@@ -37,7 +37,7 @@ def draw_order(ids: Iterable[str], seed: int) -> list[str]:
     return sorted(ids, key=lambda bin_id: hashlib.sha256(f"bincount/draw/{seed}/{bin_id}".encode()).digest())
 
 
-def place_bins(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tuple[dict[str, Place], list[str]]:
+def place_bins(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tuple[dict[str, BinPlace], list[str]]:
     """Gives every wanted bin its group and part, and sets siblings aside.
 
     Groups are judged on every bin whose metadata was read, wanted or not: two
@@ -52,7 +52,7 @@ def place_bins(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tu
     Returns:
         Place by id in `place_of` order, and the ids set aside in the same order.
     """
-    placed: dict[str, Place] = {}
+    placed: dict[str, BinPlace] = {}
     aside: list[str] = []
     part_of_group: dict[str, str] = {}
     wanted = wanted if isinstance(wanted, set | frozenset | dict) else set(wanted)
@@ -61,7 +61,7 @@ def place_bins(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tu
             continue
         part = part_of(bin_id)
         if part_of_group.setdefault(group, part) == part:
-            placed[bin_id] = Place(group, part)
+            placed[bin_id] = BinPlace(group, part)
         else:
             aside.append(bin_id)
     return placed, aside

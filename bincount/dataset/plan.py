@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 from bincount.config import FetchConfig, IngestConfig
 from bincount.counts import Counts
 from bincount.dataset.candidates import Candidates, find_candidates
-from bincount.dataset.job import FORMAT, Request, Work, check_rejected, find_finished
+from bincount.dataset.job import FORMAT, IngestJob, IngestRequest, check_rejected, find_finished
 from bincount.dataset.journal import Journal, open_entries, read_entry
 from bincount.dataset.manifest import Manifest
 from bincount.dataset.metadata import Metadata, parse_metadata
 from bincount.dataset.placement import check_parts, cut_shards, draw_order, place_bins
-from bincount.dataset.rejection import SIBLING, BadObject, Rejected
+from bincount.dataset.rejection import SIBLING, InvalidObject, Rejection
 from bincount.errors import ConfigError
-from bincount.files import digest_of, write_whole
-from bincount.progress import Progress
+from bincount.files import digest_of, write_atomically
+from bincount.progress import ProgressLog
 from bincount.settings import Settings
-from bincount.store.interface import Fetched, Store
+from bincount.store.interface import FetchedObject, Store
 from bincount.store.open_store import open_store
 
 _log = logging.getLogger(__name__)
@@ -51,14 +51,14 @@ def plan(settings: Settings, *, store: Store | None = None, **asked: Any) -> dic
     wanted = IngestConfig(**asked)
     store = store or open_store(wanted.source, settings)
     candidates = find_candidates(store, wanted.ids)
-    request = Request(
+    request = IngestRequest(
         source=store.source,
         candidates=candidates.digest,
         counts=str(Counts.parse(wanted.counts)),
         limit=wanted.limit,
         seed=None if wanted.limit is None else wanted.seed,
     )
-    with Work.of(settings, request.name).doing("plan"):
+    with IngestJob.of(settings, request.name).doing("plan"):
         if done := find_finished(settings, request.name, wanted.max_rejected):
             shards = len(Manifest.read(settings.manifests, done["manifest"]).shards)
         else:
@@ -66,7 +66,7 @@ def plan(settings: Settings, *, store: Store | None = None, **asked: Any) -> dic
         return {"plan": request.name, "shards": shards, "finished": done is not None}
 
 
-class Planned(NamedTuple):
+class PlannedBin(NamedTuple):
     """One bin to fetch: `place` is where its metadata is in the journal."""
 
     id: str
@@ -97,20 +97,22 @@ class Plan:
 
     path: Path
     shards: list[PlannedShard]
-    rejected: list[Rejected]
+    rejected: list[Rejection]
 
-    def bins(self) -> Iterator[list[Planned]]:
+    def bins(self) -> Iterator[list[PlannedBin]]:
         """The bins of one shard after the other."""
         with self.path.open("rb") as file:
             file.readline()
             for shard in self.shards:
-                yield [Planned(*json.loads(row)) for row in islice(file, shard.bins)]
+                yield [PlannedBin(*json.loads(row)) for row in islice(file, shard.bins)]
 
     @classmethod
-    def write(cls, path: Path, shards: list[PlannedShard], rejected: list[Rejected], bins: Iterable[Planned]) -> Plan:
+    def write(
+        cls, path: Path, shards: list[PlannedShard], rejected: list[Rejection], bins: Iterable[PlannedBin]
+    ) -> Plan:
         """Writes a plan whole or not at all; `bins` are those of all shards, in order."""
         head = {"shards": shards, "rejected": [astuple(one) for one in rejected]}
-        write_whole(path, (json.dumps(row).encode() + b"\n" for row in chain([head], bins)))
+        write_atomically(path, (json.dumps(row).encode() + b"\n" for row in chain([head], bins)))
         return cls(path, shards, rejected)
 
     @classmethod
@@ -125,17 +127,19 @@ class Plan:
         with path.open("rb") as file:
             head = json.loads(file.readline())
         shards = [PlannedShard(*row) for row in head["shards"]]
-        return cls(path, shards, [Rejected(*row) for row in head["rejected"]])
+        return cls(path, shards, [Rejection(*row) for row in head["rejected"]])
 
 
-def make_plan(store: Store, settings: Settings, request: Request, candidates: Candidates, bounds: FetchConfig) -> Plan:
+def make_plan(
+    store: Store, settings: Settings, request: IngestRequest, candidates: Candidates, bounds: FetchConfig
+) -> Plan:
     """Reads metadata and writes the plan, or finds the one that was written before.
 
     Raises:
         DataError: If too many bins are faulty or a part would be empty.
         StoreError: If the store does not answer; what was read is kept.
     """
-    work = Work.of(settings, request.name)
+    work = IngestJob.of(settings, request.name)
     if work.plan.is_file() and work.journal.is_file() and not work.doubt.exists():
         return Plan.read(work.plan)
     work.write_request(request)
@@ -144,7 +148,7 @@ def make_plan(store: Store, settings: Settings, request: Request, candidates: Ca
     check_rejected(read.rejected, len(read.wanted) + len(read.rejected), bounds.max_rejected)
     placed, siblings = place_bins(read.wanted, read.skus)
     check_parts({bin_id: place.part for bin_id, place in placed.items()})
-    rejected = [*read.rejected, *(Rejected(bin_id, SIBLING) for bin_id in siblings)]
+    rejected = [*read.rejected, *(Rejection(bin_id, SIBLING) for bin_id in siblings)]
     _log.info(
         "%s: %d of %d bins have a count of %s; %d faulty, %d siblings in another part",
         request.source,
@@ -155,7 +159,7 @@ def make_plan(store: Store, settings: Settings, request: Request, candidates: Ca
         len(siblings),
     )
     rows = (
-        Planned(bin_id, *place, read.wanted[bin_id], len(read.skus[bin_id]), journal.places[bin_id])
+        PlannedBin(bin_id, *place, read.wanted[bin_id], len(read.skus[bin_id]), journal.places[bin_id])
         for bin_id, place in placed.items()
     )
     shards = []
@@ -167,7 +171,7 @@ def make_plan(store: Store, settings: Settings, request: Request, candidates: Ca
 
 
 @dataclass
-class Read:
+class MetadataRead:
     """What reading metadata brought.
 
     Attributes:
@@ -178,12 +182,12 @@ class Read:
 
     skus: dict[str, tuple[str, ...]] = field(default_factory=dict)
     wanted: dict[str, int] = field(default_factory=dict)
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
 
 
 def read_metadata(
-    store: Store, request: Request, candidates: Candidates, journal: Journal, bounds: FetchConfig
-) -> Read:
+    store: Store, request: IngestRequest, candidates: Candidates, journal: Journal, bounds: FetchConfig
+) -> MetadataRead:
     """Reads the metadata of candidates until enough are wanted.
 
     With a limit, candidates are taken in an order drawn from the seed until so
@@ -200,15 +204,15 @@ def read_metadata(
         DataError: If so many are faulty that nothing could be published.
         StoreError: If the store does not answer.
     """
-    counts, read = Counts.parse(request.counts), Read()
+    counts, read = Counts.parse(request.counts), MetadataRead()
     ids = candidates.ids if request.limit is None else draw_order(candidates.ids, request.seed or 0)
     with (
-        Progress("metadata", len(ids)) as progress,
+        ProgressLog("metadata", len(ids)) as progress,
         closing(_read(store, ids, candidates, journal, bounds.workers)) as found,
     ):
         for bin_id, metadata, fetched_bytes in found:
-            progress.step(fetched_bytes, isinstance(metadata, Rejected))
-            if isinstance(metadata, Rejected):
+            progress.step(fetched_bytes, isinstance(metadata, Rejection))
+            if isinstance(metadata, Rejection):
                 read.rejected.append(metadata)
                 most = len(ids) if request.limit is None else request.limit + len(read.rejected)
                 check_rejected(read.rejected, most, bounds.max_rejected)
@@ -227,7 +231,7 @@ def read_metadata(
 
 def _read(
     store: Store, ids: Sequence[str], candidates: Candidates, journal: Journal, workers: int
-) -> Generator[tuple[str, Metadata | Rejected, int], None, None]:
+) -> Generator[tuple[str, Metadata | Rejection, int], None, None]:
     """Yields each id's metadata or why it is set aside, and the bytes that were fetched for it."""
     before = set(journal.places)
     asked = (f"metadata/{bin_id}.json" for bin_id in ids if bin_id not in before and bin_id not in candidates.halves)
@@ -236,24 +240,24 @@ def _read(
         answers = stack.enter_context(closing(store.fetch(asked, workers=workers)))
         for bin_id in ids:
             if bin_id in candidates.halves:
-                yield bin_id, Rejected(bin_id, candidates.halves[bin_id]), 0
+                yield bin_id, Rejection(bin_id, candidates.halves[bin_id]), 0
             elif bin_id in before:
                 yield bin_id, _parse(bin_id, read_entry(entries, journal.places[bin_id])), 0
             else:
                 yield bin_id, *_judge(bin_id, next(answers), journal)
 
 
-def _judge(bin_id: str, answer: Fetched, journal: Journal) -> tuple[Metadata | Rejected, int]:
+def _judge(bin_id: str, answer: FetchedObject, journal: Journal) -> tuple[Metadata | Rejection, int]:
     if answer.data is None:
-        return Rejected(bin_id, f"metadata is {answer.problem}"), 0
+        return Rejection(bin_id, f"metadata is {answer.problem}"), 0
     metadata = _parse(bin_id, answer.data)
     if isinstance(metadata, Metadata):
         journal.append(bin_id, answer.data)
     return metadata, len(answer.data)
 
 
-def _parse(bin_id: str, data: bytes) -> Metadata | Rejected:
+def _parse(bin_id: str, data: bytes) -> Metadata | Rejection:
     try:
         return parse_metadata(bin_id, data)
-    except BadObject as error:
-        return Rejected(bin_id, error.reason, str(error))
+    except InvalidObject as error:
+        return Rejection(bin_id, error.reason, str(error))

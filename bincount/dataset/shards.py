@@ -20,9 +20,9 @@ from typing import BinaryIO, NamedTuple
 import google_crc32c
 
 from bincount.dataset.manifest import Manifest, Record, Shard
-from bincount.dataset.rejection import Rejected
+from bincount.dataset.rejection import Rejection
 from bincount.errors import DataError
-from bincount.files import read_json, write_whole
+from bincount.files import read_json, write_atomically
 from bincount.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def _fields(data: bytes) -> list[tuple[int, bytes]]:
     return fields
 
 
-class Packed(NamedTuple):
+class PackedPhoto(NamedTuple):
     """One photo in a shard."""
 
     id: str
@@ -155,8 +155,8 @@ class ShardIndex:
     """
 
     shard: Shard
-    packed: list[Packed]
-    rejected: list[Rejected]
+    packed: list[PackedPhoto]
+    rejected: list[Rejection]
 
     def write(self, settings: Settings, key: str) -> None:
         """Writes it beside the shard of that key."""
@@ -165,7 +165,7 @@ class ShardIndex:
             "packed": self.packed,
             "rejected": [astuple(one) for one in self.rejected],
         }
-        write_whole(settings.shards / f"{key}.json", [json.dumps(document, separators=(",", ":")).encode()])
+        write_atomically(settings.shards / f"{key}.json", [json.dumps(document, separators=(",", ":")).encode()])
 
     @classmethod
     def read(cls, settings: Settings, key: str) -> ShardIndex | None:
@@ -173,8 +173,8 @@ class ShardIndex:
         document = read_json(settings.shards / f"{key}.json")
         if document is None:
             return None
-        packed = [Packed(*row) for row in document["packed"]]
-        return cls(Shard(**document["shard"]), packed, [Rejected(*row) for row in document["rejected"]])
+        packed = [PackedPhoto(*row) for row in document["packed"]]
+        return cls(Shard(**document["shard"]), packed, [Rejection(*row) for row in document["rejected"]])
 
 
 def is_whole(settings: Settings, shard: Shard) -> bool:

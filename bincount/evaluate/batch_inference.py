@@ -15,7 +15,7 @@ import numpy as np
 from bincount.dataset.manifest import Manifest, Record
 from bincount.dataset.shards import photos_of
 from bincount.errors import ConfigError
-from bincount.evaluate.drift_baseline import Reference
+from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.evaluate.evaluation import truth_of
 from bincount.settings import Settings
 
@@ -64,7 +64,7 @@ def predict_records(
 
 def observe_records(
     settings: Settings, manifest: Manifest, records: Sequence[Record], predictor: Predictor
-) -> tuple[np.ndarray, Reference]:
+) -> tuple[np.ndarray, DriftBaseline]:
     """What a model says of the photos of some records, and what later photos are to be held against.
 
     Args:
@@ -99,7 +99,7 @@ def observe_records(
         "brightness": rounded(brightness),
         "sharpness": rounded(sharpness),
     }
-    return probabilities, Reference.of(facts, np.concatenate(features) if features else None, counts)
+    return probabilities, DriftBaseline.of(facts, np.concatenate(features) if features else None, counts)
 
 
 def rounded(values: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bincount.dataset.manifest import Manifest
 from bincount.evaluate.batch_inference import predict_records
-from bincount.evaluate.evaluation import truth_of, unseen
+from bincount.evaluate.evaluation import truth_of, without_leakage
 from bincount.mismatch.calibration import Calibration
 from bincount.settings import Settings
 
@@ -38,7 +38,7 @@ def calibrate(settings: Settings, folder: Path, manifest: Manifest, predictor: P
     counts = predictor.counts
     train = manifest.part("train")
     learned = {record.group for record in [*train, *manifest.part("validation")]}
-    records = unseen(manifest.part("calibration"), learned)
+    records = without_leakage(manifest.part("calibration"), learned)
     probabilities = np.zeros((0, len(counts)))
     if records:
         probabilities = predict_records(settings, manifest, records, predictor)

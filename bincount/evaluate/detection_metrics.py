@@ -11,7 +11,7 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.dataset.manifest import Record
 from bincount.evaluate.bootstrap import interval
-from bincount.mismatch.posterior import ERROR_RATE, variance_of
+from bincount.mismatch.posterior import ERROR_RATE, record_posterior
 
 SHARES = (0.01, 0.02, 0.05, 0.10, 0.20)
 """Of all bins: how many are counted."""
@@ -47,7 +47,7 @@ class _Planted:
     weight: np.ndarray
 
 
-def judge_variance(
+def detection_metrics(
     probabilities: np.ndarray,
     records: Sequence[Record],
     counts: Counts,
@@ -78,7 +78,7 @@ def judge_variance(
         planted = _plant(kind, records, counts, error_rate)
         if planted is None:
             continue
-        variance = variance_of(probabilities[planted.row], planted.recorded, counts, prior, error_rate=error_rate)
+        variance = record_posterior(probabilities[planted.row], planted.recorded, counts, prior, error_rate=error_rate)
         seen, blind = variance.probability, _blind(planted, counts)
         answer["kinds"][kind] = {
             "bins": len(np.unique(planted.row)),
@@ -90,8 +90,8 @@ def judge_variance(
     return answer
 
 
-def headline_of(judged: dict) -> dict[str, float]:
-    """A few flat figures of what `judge_variance` gave, to follow from run to run."""
+def headline_metrics(judged: dict) -> dict[str, float]:
+    """A few flat figures of what `detection_metrics` gave, to follow from run to run."""
     flat = {}
     for kind, row in judged["kinds"].items():
         flat[f"variance_auroc_{kind}"] = row["model"]["auroc"]

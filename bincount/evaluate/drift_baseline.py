@@ -12,7 +12,7 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.errors import DataError
 from bincount.evaluate.drift import FACTS, Histogram
-from bincount.files import write_whole
+from bincount.files import write_atomically
 
 FILE = "reference.json"
 _FORMAT = "bincount-reference-1"
@@ -21,7 +21,7 @@ _NOTHING = 1e-8
 
 
 @dataclass(frozen=True)
-class Reference:
+class DriftBaseline:
     """The facts of `drift.FACTS` as they were, and what features are measured from.
 
     Attributes:
@@ -35,7 +35,7 @@ class Reference:
     spread: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
-    def of(cls, facts: Mapping[str, np.ndarray], features: np.ndarray | None, counts: Counts) -> Reference:
+    def of(cls, facts: Mapping[str, np.ndarray], features: np.ndarray | None, counts: Counts) -> DriftBaseline:
         """Describes N bins.
 
         Args:
@@ -69,10 +69,10 @@ class Reference:
             },
             "features": {"center": self.center.tolist(), "spread": self.spread.tolist()},
         }
-        write_whole(folder / FILE, [json.dumps(content).encode()])
+        write_atomically(folder / FILE, [json.dumps(content).encode()])
 
     @classmethod
-    def read(cls, folder: Path) -> Reference | None:
+    def read(cls, folder: Path) -> DriftBaseline | None:
         """Reads it from a model's folder; None in one that was registered before there were any.
 
         Raises:

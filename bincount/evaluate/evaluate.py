@@ -18,9 +18,9 @@ from bincount.dataset.shards import photos_of
 from bincount.dataset.split import LEARNED
 from bincount.errors import ConfigError, DataError
 from bincount.evaluate.batch_inference import digest_of_model, model_of, observe_records
-from bincount.evaluate.detection_metrics import headline_of, judge_variance
-from bincount.evaluate.drift_baseline import Reference
-from bincount.evaluate.evaluation import judge, truth_of, unseen
+from bincount.evaluate.detection_metrics import detection_metrics, headline_metrics
+from bincount.evaluate.drift_baseline import DriftBaseline
+from bincount.evaluate.evaluation import evaluate_predictions, truth_of, without_leakage
 from bincount.files import read_json
 from bincount.mismatch.calibration import prior_of
 from bincount.settings import Settings
@@ -84,7 +84,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     place = settings.run(run_id) / "evaluation"
     model = digest_of_model(folder)
     done = _done(place, model)
-    if done and Reference.read(folder) is not None:
+    if done and DriftBaseline.read(folder) is not None:
         _log.info("evaluation of run %s is there already", run_id)
         return {"metrics": done["metrics"]}
 
@@ -94,7 +94,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     manifest = Manifest.read(settings.manifests, facts["manifest"])
     counts = Counts.parse(facts["counts"])
     test = manifest.part("test")
-    records = unseen(test, {record.group for record in manifest.records if record.part in LEARNED})
+    records = without_leakage(test, {record.group for record in manifest.records if record.part in LEARNED})
     if not records:
         raise DataError(
             f"manifest {facts['manifest']}: must have test bins to score, got none of {len(manifest.records)}. "
@@ -102,11 +102,11 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
         )
     probabilities, reference = observe_records(settings, manifest, records, Predictor(folder, features=True))
     sharpness = list(map(sharpness_of, photos_of(settings, manifest, records)))
-    evaluation = judge(probabilities, records, counts, sharpness)
-    evaluation["variance"] = judge_variance(
+    evaluation = evaluate_predictions(probabilities, records, counts, sharpness)
+    evaluation["variance"] = detection_metrics(
         probabilities, records, counts, prior_of(truth_of(manifest.part("train"), counts), counts)
     )
-    evaluation["metrics"] |= headline_of(evaluation["variance"])
+    evaluation["metrics"] |= headline_metrics(evaluation["variance"])
     evaluation["metrics"]["set_aside"] = len(test) - len(records)
     evaluation |= {"model": model, "facts": facts, "source": manifest.source, "counts": list(counts.names)}
     evaluation["parts"] = {part: len(manifest.part(part)) for part in (*LEARNED, "test")}

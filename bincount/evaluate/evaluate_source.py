@@ -22,14 +22,14 @@ from bincount.dataset.manifest import Manifest, Record
 from bincount.dataset.metadata import parse_metadata
 from bincount.dataset.photo_check import size_of_photo
 from bincount.dataset.placement import draw_order
-from bincount.dataset.rejection import BadObject, Rejected
+from bincount.dataset.rejection import InvalidObject, Rejection
 from bincount.dataset.split import LEARNED, part_of
 from bincount.errors import ConfigError, DataError
-from bincount.evaluate.evaluation import judge
-from bincount.evaluate.leakage import familiar_bins, is_another_bucket
-from bincount.progress import Progress
+from bincount.evaluate.evaluation import evaluate_predictions
+from bincount.evaluate.leakage import is_another_bucket, learned_bins
+from bincount.progress import ProgressLog
 from bincount.settings import Settings
-from bincount.store.interface import Fetched, Store
+from bincount.store.interface import FetchedObject, Store
 from bincount.store.open_store import open_store
 from bincount.tracking import model_registry
 
@@ -63,7 +63,7 @@ def evaluate_source(
 
     Returns:
         exact, within_one, mae, rmse, nll, rps, ece and the other `metrics` of
-        `evaluate.evaluation.judge`, flat, beside its intervals, baselines and
+        `evaluate.evaluation.evaluate_predictions`, flat, beside its intervals, baselines and
         tables; `model`, `source`, `counts`, `set_aside` (bins by reason) and
         `learned_from`: "known", or "unknown" where the model's manifest is not in this workspace.
 
@@ -83,7 +83,7 @@ def evaluate_source(
         predictor = Predictor(fetched)
     bins = read_bins(store, ids=ids, counts=_wanted(counts, predictor.counts), limit=limit)
     learned = _learned(settings, predictor.facts["manifest"], version.tags.get("bincount.source"), store.source, bins)
-    familiar = familiar_bins(bins.recorded, bins.skus, learned) if learned else {}
+    familiar = learned_bins(bins.recorded, bins.skus, learned) if learned else {}
     records, probabilities, sharpness, rejected = _answers(store, bins, familiar, predictor)
     set_aside = Counter([*familiar.values(), *(one.reason for one in rejected)])
     if bins.others:
@@ -91,7 +91,7 @@ def evaluate_source(
     if not records:
         reasons = ", ".join(f"{number} x {reason}" for reason, number in set_aside.most_common()) or "nothing found"
         raise DataError(f"{store.source}: must hold a bin to judge, got none ({reasons}). Name other bins.")
-    evaluation = judge(probabilities, records, predictor.counts, sharpness)
+    evaluation = evaluate_predictions(probabilities, records, predictor.counts, sharpness)
     _log.info("judged %d bins of %s with version %s", len(records), store.source, version.version)
     return {
         **evaluation.pop("metrics"),
@@ -137,7 +137,7 @@ def _learned(
 
 def _answers(
     store: Store, bins: Bins, familiar: Collection[str], predictor: Predictor
-) -> tuple[list[Record], np.ndarray, list[float], list[Rejected]]:
+) -> tuple[list[Record], np.ndarray, list[float], list[Rejection]]:
     """Records, (N, C) distributions and sharpness of what can be judged, and what cannot."""
     from bincount.learn.images import sharpness_of
 
@@ -148,7 +148,7 @@ def _answers(
     sharpness: list[float] = []
     rejected = list(bins.rejected)
     for one in predict_bins(store, ids, predictor):
-        if isinstance(one, Rejected):
+        if isinstance(one, Rejection):
             _log.warning("bin %s is set aside: %s", one.id, one.reason)
             rejected.append(one)
             continue
@@ -190,7 +190,7 @@ class Bins:
 
     recorded: dict[str, int] = field(default_factory=dict)
     skus: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
     others: int = 0
 
 
@@ -230,21 +230,21 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
     candidates, bins = find_candidates(store, ids), Bins()
     order = candidates.ids if limit is None else draw_order(candidates.ids, seed=0)
     whole = [bin_id for bin_id in order if bin_id not in candidates.halves]
-    bins.rejected = [Rejected(bin_id, candidates.halves[bin_id]) for bin_id in order if bin_id in candidates.halves]
+    bins.rejected = [Rejection(bin_id, candidates.halves[bin_id]) for bin_id in order if bin_id in candidates.halves]
     keys = (f"metadata/{bin_id}.json" for bin_id in whole)
     with (
-        Progress("metadata", len(whole)) as progress,
+        ProgressLog("metadata", len(whole)) as progress,
         closing(store.fetch(keys, workers=FetchConfig.workers)) as answers,
     ):
         for bin_id, answer in zip(whole, answers, strict=False):
             progress.step(len(answer.data or b""))
             if answer.data is None:
-                bins.rejected.append(Rejected(bin_id, f"metadata is {answer.problem}"))
+                bins.rejected.append(Rejection(bin_id, f"metadata is {answer.problem}"))
                 continue
             try:
                 metadata = parse_metadata(bin_id, answer.data)
-            except BadObject as error:
-                bins.rejected.append(Rejected(bin_id, error.reason, str(error)))
+            except InvalidObject as error:
+                bins.rejected.append(Rejection(bin_id, error.reason, str(error)))
                 continue
             bins.skus[bin_id] = metadata.skus
             if counts is not None and counts.index_of(metadata.recorded) is None:
@@ -257,7 +257,7 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
     return bins
 
 
-def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iterator[Predicted | Rejected]:
+def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iterator[Predicted | Rejection]:
     """Fetches photos and says what a model makes of them, or why one is set aside.
 
     Later photos are fetched while the model works; no more than a thousand are held at a time.
@@ -274,29 +274,32 @@ def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iter
         StoreError: If the source does not answer.
     """
     keys = (f"bin-images/{bin_id}.jpg" for bin_id in ids)
-    with Progress("photos", len(ids)) as progress, closing(store.fetch(keys, workers=FetchConfig.workers)) as answers:
+    with (
+        ProgressLog("photos", len(ids)) as progress,
+        closing(store.fetch(keys, workers=FetchConfig.workers)) as answers,
+    ):
         remaining = zip(ids, answers, strict=False)
         while batch := list(islice(remaining, _BATCH)):
             for one, (_, answer) in zip(_predict(batch, predictor), batch, strict=True):
-                progress.step(len(answer.data or b""), isinstance(one, Rejected))
+                progress.step(len(answer.data or b""), isinstance(one, Rejection))
                 yield one
 
 
-def _predict(batch: Sequence[tuple[str, Fetched]], predictor: Predictor) -> list[Predicted | Rejected]:
+def _predict(batch: Sequence[tuple[str, FetchedObject]], predictor: Predictor) -> list[Predicted | Rejection]:
     judged = [_look(bin_id, answer) for bin_id, answer in batch]
-    sound = [one for one in judged if not isinstance(one, Rejected)]
+    sound = [one for one in judged if not isinstance(one, Rejection)]
     rows = iter(_distributions(sound, predictor))
-    return [one if isinstance(one, Rejected) else _with(one, next(rows)) for one in judged]
+    return [one if isinstance(one, Rejection) else _with(one, next(rows)) for one in judged]
 
 
-def _look(bin_id: str, answer: Fetched) -> Predicted | Rejected:
+def _look(bin_id: str, answer: FetchedObject) -> Predicted | Rejection:
     """The photo without its distribution, or why it is set aside."""
     if answer.data is None:
-        return Rejected(bin_id, f"photo is {answer.problem}")
+        return Rejection(bin_id, f"photo is {answer.problem}")
     try:
         return Predicted(bin_id, answer.data, answer.etag, *size_of_photo(bin_id, answer.data), np.empty(0))
-    except BadObject as error:
-        return Rejected(bin_id, error.reason, str(error))
+    except InvalidObject as error:
+        return Rejection(bin_id, error.reason, str(error))
 
 
 def _distributions(sound: Sequence[Predicted], predictor: Predictor) -> Sequence[np.ndarray | DataError]:
@@ -310,7 +313,7 @@ def _distributions(sound: Sequence[Predicted], predictor: Predictor) -> Sequence
         return [row for one in sound for row in _distributions([one], predictor)]
 
 
-def _with(one: Predicted, row: np.ndarray | DataError) -> Predicted | Rejected:
+def _with(one: Predicted, row: np.ndarray | DataError) -> Predicted | Rejection:
     if isinstance(row, DataError):
-        return Rejected(one.id, "photo cannot be decoded", str(row))
+        return Rejection(one.id, "photo cannot be decoded", str(row))
     return one._replace(probabilities=row)

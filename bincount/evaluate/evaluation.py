@@ -15,7 +15,7 @@ from bincount.evaluate.metrics import baselines_of
 from bincount.evaluate.quality_checks import Scores
 
 
-def unseen(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
+def without_leakage(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
     """The records of bins whose group has no photo among the learned ones.
 
     A part is assigned by blocks of ids, and a group may reach across a block's border.
@@ -46,7 +46,7 @@ def truth_of(records: Sequence[Record], counts: Counts) -> np.ndarray:
     return np.asarray(truth, dtype=int)
 
 
-def judge(
+def evaluate_predictions(
     probabilities: np.ndarray, records: Sequence[Record], counts: Counts, sharpness: Sequence[float] | None = None
 ) -> dict:
     """Computes every figure of an evaluation, ready for JSON.
@@ -97,7 +97,7 @@ def judge(
 
 
 def scores_of(evaluation: dict) -> Scores:
-    """What the gate reads of what `judge` gave."""
+    """What the gate reads of what `evaluate_predictions` gave."""
     figures = evaluation["metrics"]
     return Scores(
         bins=figures["bins"],

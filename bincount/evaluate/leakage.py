@@ -11,7 +11,7 @@ LEARNED_BIN = "the model learned from it"
 LEARNED_SIBLING = "the model learned from a sibling photo"
 
 
-def familiar_bins(
+def learned_bins(
     wanted: Mapping[str, int], skus: Mapping[str, Sequence[str]], is_learned: Callable[[str], bool]
 ) -> dict[str, str]:
     """Finds the bins that a model knows, or of which it knows a sibling photo.

@@ -14,7 +14,7 @@ from bincount.dataset.manifest import Manifest, Shard
 from bincount.dataset.partition import ALL, Partition
 from bincount.errors import ConfigError
 from bincount.files import read_json
-from bincount.locks import alone
+from bincount.locks import exclusive_lock
 from bincount.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NETWORK = "backbone.keras"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class CachedFeatures:
     """The features of one manifest's bins.
 
     Attributes:
@@ -66,7 +66,7 @@ class Prepared:
         return read_examples(self.folder, self.manifest, part)
 
 
-def read_prepared(settings: Settings, key: str) -> Prepared:
+def read_features(settings: Settings, key: str) -> CachedFeatures:
     """Finds what `prepare` named `key`; features damaged since then are computed again.
 
     Raises:
@@ -79,12 +79,12 @@ def read_prepared(settings: Settings, key: str) -> Prepared:
     facts = read_json(note) if match else None
     if facts is None:
         raise ConfigError(f"prepared: must be a key that prepare printed, got {key!r}. Run `bincount prepare` first.")
-    prepared = Prepared(note.parent, Manifest.read(settings.manifests, manifest), facts)
+    prepared = CachedFeatures(note.parent, Manifest.read(settings.manifests, manifest), facts)
     compute_missing(settings, prepared)
     return prepared
 
 
-def compute_missing(settings: Settings, prepared: Prepared, share: Partition = ALL) -> float | None:
+def compute_missing(settings: Settings, prepared: CachedFeatures, share: Partition = ALL) -> float | None:
     """Computes what the cache lacks of a share of the shards, logging as it goes.
 
     Whoever computes the same shard at the same time is waited for.
@@ -108,7 +108,7 @@ def compute_missing(settings: Settings, prepared: Prepared, share: Partition = A
             load_backbone(prepared.backbone_path),
             image_px=prepared.facts["image_px"],
             fit=prepared.facts["fit"],
-            alone=lambda path: alone(path.with_suffix(".lock"), f"features {path.stem}"),
+            alone=lambda path: exclusive_lock(path.with_suffix(".lock"), f"features {path.stem}"),
             on_progress=_progress(rates),
         )
     return rates[-1] if rates else None

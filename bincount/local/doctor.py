@@ -24,14 +24,14 @@ _WEIGHTS = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 _WEIGHTS_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{_WEIGHTS}"
 
 
-def machine_findings(settings: Settings, ports: Mapping[str, int]) -> list[Finding]:
+def machine_findings(settings: Settings, ports: Mapping[str, int]) -> list[CheckResult]:
     """Looks at whatever `bincount up` and a training need of this machine.
 
     Args:
         settings: Where the workspace is.
         ports: Those that `bincount up` would use, by the names of `stack.PORT_FLAGS`.
     """
-    checks: list[Callable[[], Finding]] = [
+    checks: list[Callable[[], CheckResult]] = [
         check_python,
         lambda: check_disk(settings.workspace),
         *(lambda name=name, port=port: check_port(name, port) for name, port in ports.items()),
@@ -43,58 +43,58 @@ def machine_findings(settings: Settings, ports: Mapping[str, int]) -> list[Findi
         return list(pool.map(lambda check: check(), checks))
 
 
-def check_python() -> Finding:
+def check_python() -> CheckResult:
     """Whether this Python on this system is supported."""
     system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     ok = (3, 11) <= sys.version_info < (3, 13) and sys.platform == "linux" and platform.machine() == "x86_64"
     do = "" if ok else "Use Python 3.11 or 3.12 on Linux x86-64; elsewhere TensorFlow or the supervisor may not run."
-    return Finding("python", ok, True, system, do)
+    return CheckResult("python", ok, True, system, do)
 
 
-def check_disk(workspace: Path) -> Finding:
+def check_disk(workspace: Path) -> CheckResult:
     """Whether there is room where the workspace is."""
     place = next(folder for folder in (workspace, *workspace.parents) if folder.exists())
     free_gb = shutil.disk_usage(place).free / 1e9
     ok = free_gb >= NEEDED_GB
     do = "" if ok else f"Free {NEEDED_GB} GB (`bincount clean` shows what may go), or move BINCOUNT_WORKSPACE."
-    return Finding("disk", ok, True, f"{free_gb:.1f} GB free", do)
+    return CheckResult("disk", ok, True, f"{free_gb:.1f} GB free", do)
 
 
-def check_port(name: str, port: int) -> Finding:
+def check_port(name: str, port: int) -> CheckResult:
     """Whether a port can be listened on."""
     ok = is_free(port)
     do = "" if ok else f"Stop what uses it, or choose another: --{name}-port {port + 10}."
-    return Finding(f"{name}-port", ok, True, f"{port} is {'free' if ok else 'taken'}", do)
+    return CheckResult(f"{name}-port", ok, True, f"{port} is {'free' if ok else 'taken'}", do)
 
 
-def check_weights() -> Finding:
+def check_weights() -> CheckResult:
     """Whether ImageNet weights are here or can be fetched."""
     if (Path.home() / ".keras" / "models" / _WEIGHTS).is_file():
-        return Finding("weights", True, False, "ImageNet weights of ResNet50 are in Keras' cache")
+        return CheckResult("weights", True, False, "ImageNet weights of ResNet50 are in Keras' cache")
     problem = _problem_of(_WEIGHTS_URL)
     do = "Training goes on with random weights; to have better ones give --weights a file or connect this machine."
-    return Finding("weights", not problem, False, problem or "can be fetched", do if problem else "")
+    return CheckResult("weights", not problem, False, problem or "can be fetched", do if problem else "")
 
 
-def check_gpu() -> Finding:
+def check_gpu() -> CheckResult:
     """Whether the driver sees a GPU; TensorFlow is not asked, which takes long."""
     do = "Training runs on the CPU, which is fine for some thousand bins; for more, install the extra `gpu`."
     program = shutil.which("nvidia-smi")
     if program is None:
-        return Finding("gpu", False, False, "no nvidia-smi", do)
+        return CheckResult("gpu", False, False, "no nvidia-smi", do)
     try:
         asked = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
         seen = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError) as error:
-        return Finding("gpu", False, False, f"nvidia-smi failed: {error}", do)
-    return Finding("gpu", bool(seen), False, seen or "none", "" if seen else do)
+        return CheckResult("gpu", False, False, f"nvidia-smi failed: {error}", do)
+    return CheckResult("gpu", bool(seen), False, seen or "none", "" if seen else do)
 
 
-def check_bucket() -> Finding:
+def check_bucket() -> CheckResult:
     """Whether Amazon's bucket of bins answers."""
     problem = _problem_of(_BUCKET)
     do = "Use the sample bins or a folder: `bincount up --source sample`."
-    return Finding("bucket", not problem, False, problem or "s3://aft-vbi-pds answers", do if problem else "")
+    return CheckResult("bucket", not problem, False, problem or "s3://aft-vbi-pds answers", do if problem else "")
 
 
 def _problem_of(url: str) -> str:
@@ -109,7 +109,7 @@ def _problem_of(url: str) -> str:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found.
 
     Attributes:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from bincount.errors import ConfigError, StoreError
-from bincount.process.session_guard import kill_session, session_members, signal_session, tie
+from bincount.process.session_guard import guarded_command, kill_session, session_members, signal_session
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Supervisor:
         """Starts a part; its output is appended to its log."""
         with self.log_of(part.name).open("ab") as log:
             self._running[part.name] = subprocess.Popen(
-                tie(list(part.command)),
+                guarded_command(list(part.command)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

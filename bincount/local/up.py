@@ -90,7 +90,7 @@ class ChainRun:
         self._stack = stack
         self._settings = settings
         self._api = AirflowApi(stack.airflow_url, USER, stack.password(), _DAG)
-        self._forbearance = Forbearance(_START_S)
+        self._forbearance = ErrorWindow(_START_S)
         self.source = ""
 
     def start(self, source: str) -> None:
@@ -138,7 +138,7 @@ class ChainRun:
     def follow(self, params: Mapping[str, Any]) -> int:
         """Triggers the DAG, shows its tasks until the last has ended and says what came of it."""
         run = self._api.trigger(params)
-        progress = Progress(_TASKS)
+        progress = TaskTable(_TASKS)
         failed: list[TaskState] = []
         state = "queued"
         with progress.context():
@@ -233,7 +233,7 @@ def curl_of(model_url: str, request: Path) -> str:
     return shlex.join(["curl", "-s", f"{model_url}/invocations", "-H", header, "--data", f"@{request}"])
 
 
-class Forbearance:
+class ErrorWindow:
     """A context that swallows StoreErrors until nothing else has happened for a while.
 
     Args:
@@ -264,7 +264,7 @@ _ROWS = 20  # what a small terminal has room for
 _MARKS = {"running": "▶", "success": "✔", "failed": "✘", "up_for_retry": "↻"}
 
 
-class Progress:
+class TaskTable:
     """A table that updates itself on a terminal, a line for each change elsewhere.
 
     Args:

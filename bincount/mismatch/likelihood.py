@@ -11,7 +11,7 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.mismatch.posterior import errors_of
 
-SUREST = 1000.0
+MAX_MISMATCH_PROBABILITY = 1000.0
 """No photo is taken to speak more strongly than this for or against a record: a single odd one shall not decide."""
 
 _LEAST = 1e-6  # what a worklist rounds to 0
@@ -36,7 +36,7 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedBins:
     """N counted bins, as one model and the books had them, and what was there.
 
     Which bins were counted may depend on photo and record in any way: all
@@ -60,9 +60,9 @@ class Counted:
     def __len__(self) -> int:
         return len(self.recorded)
 
-    def part(self, rows: np.ndarray) -> Counted:
+    def part(self, rows: np.ndarray) -> CountedBins:
         """Some of the bins."""
-        return Counted(self.probabilities[rows], self.recorded[rows], self.counted[rows], self.counts, self.prior)
+        return CountedBins(self.probabilities[rows], self.recorded[rows], self.counted[rows], self.counts, self.prior)
 
     @cached_property
     def wrong(self) -> np.ndarray:
@@ -79,7 +79,7 @@ class Counted:
         right = likelihood[np.arange(len(self)), self._own]
         wrong = (self._wrong_as * likelihood).sum(axis=1)
         ratio = np.maximum(wrong, _LEAST) / np.maximum(right, _LEAST)
-        return np.log(np.clip(ratio, 1 / SUREST, SUREST))
+        return np.log(np.clip(ratio, 1 / MAX_MISMATCH_PROBABILITY, MAX_MISMATCH_PROBABILITY))
 
     def which(self, temperature: float) -> np.ndarray:
         """(N,) log probability of the count that was found, given that the record was wrong; 0 where it was right.

@@ -26,7 +26,7 @@ Without it a record of 50 would be believed of a bin that is seen to be empty.""
 
 
 @dataclass(frozen=True)
-class Variance:
+class RecordPosterior:
     """What is known of N records; NaN and 0 where a record is none of the classes.
 
     Attributes:
@@ -43,7 +43,7 @@ class Variance:
     evidence: np.ndarray
 
 
-def variance_of(
+def record_posterior(
     probabilities: np.ndarray,
     recorded: np.ndarray,
     counts: Counts,
@@ -51,7 +51,7 @@ def variance_of(
     *,
     error_rate: float = ERROR_RATE,
     errors: Mapping[int, float] = MISSED_MOVES,
-) -> Variance:
+) -> RecordPosterior:
     """Weighs each record against its photo.
 
     Bayes' rule, with the likelihood of a count taken from the model as
@@ -87,7 +87,7 @@ def variance_of(
     with np.errstate(divide="ignore", invalid="ignore"):
         probability = error_rate * wrong / (error_rate * wrong + (1 - error_rate) * right)
         size, evidence = items / wrong, wrong / right
-    return Variance(
+    return RecordPosterior(
         probability=np.where(known, probability, np.nan),
         direction=np.where(known, np.where(more > fewer, 1, -1), 0),
         size=np.where(known, size, np.nan),

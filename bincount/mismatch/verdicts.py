@@ -13,7 +13,7 @@ from bincount.errors import DataError
 from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.conformal import ALPHA
 from bincount.mismatch.likelihood import tempered
-from bincount.mismatch.posterior import ERROR_RATE, variance_of
+from bincount.mismatch.posterior import ERROR_RATE, record_posterior
 
 MATCH, MISMATCH, UNSURE, NOT_COUNTABLE = "match", "mismatch", "unsure", "not_countable"
 
@@ -23,7 +23,7 @@ Jeffreys (Theory of probability, 1961, appendix B) calls from there on "substant
 
 
 @dataclass(frozen=True)
-class Judged:
+class RecordVerdict:
     """What is said of N records.
 
     Attributes:
@@ -54,7 +54,7 @@ def judge_records(
     error_rate: float = ERROR_RATE,
     alpha: float = ALPHA,
     temperature: float = 1.0,
-) -> Judged:
+) -> RecordVerdict:
     """Holds records against what a model says of the bins' photos.
 
     Args:
@@ -72,7 +72,7 @@ def judge_records(
     counts = calibration.counts
     low, high = calibration.bounds(probabilities, alpha=alpha)
     weighed = tempered(probabilities, temperature)
-    variance = variance_of(weighed, recorded, counts, calibration.prior, error_rate=error_rate)
+    variance = record_posterior(weighed, recorded, counts, calibration.prior, error_rate=error_rate)
     classes = [counts.index_of(int(value)) for value in recorded]
     verdicts = []
     for row, index in enumerate(classes):
@@ -84,7 +84,7 @@ def judge_records(
             verdicts.append(MATCH if variance.evidence[row] <= _SPEAKS_FOR else UNSURE)
     values = np.asarray(counts.values)
     directions = [{-1: "fewer", 0: "", 1: "more"}[int(sign)] for sign in variance.direction]
-    return Judged(values[low], values[high], verdicts, variance.probability, directions, variance.size)
+    return RecordVerdict(values[low], values[high], verdicts, variance.probability, directions, variance.size)
 
 
 def recorded_of(value: object) -> int | None:

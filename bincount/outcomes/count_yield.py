@@ -8,16 +8,21 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bincount.counts import Counts
-from bincount.mismatch.likelihood import SUREST, Counted
-from bincount.outcomes.error_rate import ENOUGH_FOR_RATE, WIDEST, Share, share_of
-from bincount.outcomes.estimates import Learned, holding
-from bincount.outcomes.outcome_store import Kept
+from bincount.mismatch.likelihood import MAX_MISMATCH_PROBABILITY, CountedBins
+from bincount.outcomes.error_rate import ENOUGH_FOR_RATE, WIDEST, RateEstimate, share_of
+from bincount.outcomes.estimates import Estimates, holding
+from bincount.outcomes.outcome_store import StoredOutcomes
 from bincount.outcomes.recalibration import ENOUGH_TO_RECALIBRATE
 from bincount.outcomes.worklist_reader import Worklist
 
 
 def figures_of(
-    worklist: Worklist, kept: Sequence[Kept], learned: Learned, *, count_cost: float | None, miss_cost: float | None
+    worklist: Worklist,
+    kept: Sequence[StoredOutcomes],
+    learned: Estimates,
+    *,
+    count_cost: float | None,
+    miss_cost: float | None,
 ) -> dict:
     """Says what was found and what would have been found in other orders.
 
@@ -73,16 +78,16 @@ def figures_of(
     return {**answer, "says": list(_says(answer))}
 
 
-def _tally(worklist: Worklist, judged: Sequence[Kept], rate: Share, temperature: float) -> Tally:
+def _tally(worklist: Worklist, judged: Sequence[StoredOutcomes], rate: RateEstimate, temperature: float) -> CountYield:
     """All judged bins of the list: found where counted, expected where not."""
-    tally, counts, prior = Tally(rate), Counts.parse(worklist.origin.counts), np.asarray(worklist.origin.prior)
+    tally, counts, prior = CountYield(rate), Counts.parse(worklist.origin.counts), np.asarray(worklist.origin.prior)
     wrong = {row.listed.place: float(row.listed.recorded != row.outcome.counted) for row in judged}
     for page in worklist.pages():
         rows = [row for row in page if row.probabilities is not None]
         if rows:
             recorded = np.asarray([row.recorded for row in rows])
             shown = np.asarray([row.probabilities for row in rows], dtype=float)
-            evidence = Counted(shown, recorded, recorded, counts, prior).log_evidence(temperature)
+            evidence = CountedBins(shown, recorded, recorded, counts, prior).log_evidence(temperature)
             tally.add(recorded, evidence, np.asarray([wrong.get(row.place, np.nan) for row in rows]))
     return tally
 
@@ -121,7 +126,7 @@ def _says(answer: dict) -> Iterator[str]:
         yield "Bins whose counts of the same time differ are left out until a later count decides."
 
 
-def _ends(share: Share, value: float) -> dict[str, float]:
+def _ends(share: RateEstimate, value: float) -> dict[str, float]:
     return {"estimate": round(value, 6), "low": round(share.low, 6), "high": round(share.high, 6)}
 
 
@@ -143,7 +148,7 @@ def differences_of(recorded: Sequence[int], counted: Sequence[int]) -> dict[str,
 
 
 @dataclass
-class Tally:
+class CountYield:
     """Wrong records by what is recorded: found where a bin was counted, expected where it was not.
 
     Attributes:
@@ -151,7 +156,7 @@ class Tally:
         wrong: Wrong records among them, at the rate's estimate and at the ends of its interval.
     """
 
-    rate: Share
+    rate: RateEstimate
     bins: dict[int, int] = field(default_factory=dict)
     wrong: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -163,7 +168,7 @@ class Tally:
             log_evidence: (N,) logarithm of what each photo says of its record.
             wrong: (N,) 1 or 0 where counting found it wrong or right, NaN where it was not counted.
         """
-        evidence = np.exp(np.clip(log_evidence, -np.log(SUREST), np.log(SUREST)))
+        evidence = np.exp(np.clip(log_evidence, -np.log(MAX_MISMATCH_PROBABILITY), np.log(MAX_MISMATCH_PROBABILITY)))
         rates = np.asarray([self.rate.estimate, self.rate.low, self.rate.high])
         odds = evidence[:, None] * rates / (1 - rates)
         chance = np.where(np.isnan(wrong)[:, None], odds / (1 + odds), wrong[:, None])

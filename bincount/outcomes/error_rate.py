@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bincount.mismatch.likelihood import Counted
+from bincount.mismatch.likelihood import CountedBins
 
 ENOUGH_FOR_RATE, WIDEST = 30, 0.2
 """A rate is worth more than an assumption if it rests on so many counted bins at least and its interval is no wider."""
@@ -29,7 +29,7 @@ _CHANCE = 1 / (1 + np.exp(-_ODDS))
 
 
 @dataclass(frozen=True)
-class Share:
+class RateEstimate:
     """A share with its 95 % interval; all three lie above 0 and below 1."""
 
     estimate: float
@@ -41,7 +41,7 @@ class Share:
         return bins >= ENOUGH_FOR_RATE and self.high - self.low <= WIDEST
 
 
-def share_of(wrong: int, bins: int) -> Share:
+def share_of(wrong: int, bins: int) -> RateEstimate:
     """The share of wrong records among bins such as those counted.
 
     Args:
@@ -61,7 +61,7 @@ def share_of(wrong: int, bins: int) -> Share:
     return _share(likelihood + np.log(bins * chance * (1 - chance)) / 2)
 
 
-def rate_of(versions: Sequence[Counted]) -> tuple[Share, list[float]]:
+def rate_of(versions: Sequence[CountedBins]) -> tuple[RateEstimate, list[float]]:
     """Estimates how often records are wrong, however the counted bins were chosen by photo and record.
 
     Bins at the top of a list are wrong far more often than others, so their
@@ -97,7 +97,7 @@ def rate_of(versions: Sequence[Counted]) -> tuple[Share, list[float]]:
     return _share(posterior), [float(TEMPERATURES[cells[:, at].argmax()]) for cells in by_temperature]
 
 
-def _curves(bins: Counted, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+def _curves(bins: CountedBins, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """Log likelihood and Fisher information along the grid."""
     evidence = bins.log_evidence(temperature)
     # How many bins have which evidence; each is shared by the two places it lies between. With places as far from each
@@ -111,7 +111,7 @@ def _curves(bins: Counted, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     return found - np.correlate(np.logaddexp(0, _ODDS), bins_at, "valid"), information
 
 
-def _share(posterior: np.ndarray) -> Share:
+def _share(posterior: np.ndarray) -> RateEstimate:
     """From a log posterior along the grid: its top (by a parabola through three points) and its middle 95 %."""
     weight = np.exp(posterior - posterior.max())
     reached = np.concatenate([[0], ((weight[1:] + weight[:-1]) / 2).cumsum()])
@@ -119,4 +119,4 @@ def _share(posterior: np.ndarray) -> Share:
     place = int(np.clip(posterior.argmax(), 1, len(_GRID) - 2))
     before, at, after = posterior[place - 1 : place + 2]
     top = _GRID[place] + _STEP * (before - after) / (2 * (before - 2 * at + after))
-    return Share(*(float(1 / (1 + np.exp(-odds))) for odds in (top, low, high)))
+    return RateEstimate(*(float(1 / (1 + np.exp(-odds))) for odds in (top, low, high)))

@@ -9,17 +9,17 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.dataset.groups import block_of
-from bincount.mismatch.likelihood import Counted
+from bincount.mismatch.likelihood import CountedBins
 from bincount.mismatch.posterior import ERROR_RATE
-from bincount.outcomes.error_rate import ENOUGH_FOR_RATE, Share, rate_of
-from bincount.outcomes.outcome_store import Kept, Outcomes, settle
-from bincount.outcomes.recalibration import ENOUGH_TO_RECALIBRATE, refit
-from bincount.outcomes.worklist_reader import Origin
+from bincount.outcomes.error_rate import ENOUGH_FOR_RATE, RateEstimate, rate_of
+from bincount.outcomes.outcome_store import OutcomeStore, StoredOutcomes, settle
+from bincount.outcomes.recalibration import ENOUGH_TO_RECALIBRATE, recalibrate
+from bincount.outcomes.worklist_reader import WorklistOrigin
 from bincount.settings import Settings
 
 
 @dataclass(frozen=True)
-class Learned:
+class Estimates:
     """What counting taught.
 
     Attributes:
@@ -32,7 +32,7 @@ class Learned:
     """
 
     outcomes: int
-    rate: Share | None
+    rate: RateEstimate | None
     temperature: float
     of_model: int
     recalibrated: float
@@ -40,7 +40,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Assumed:
+class Assumptions:
     """What a reconciliation goes by.
 
     Attributes:
@@ -54,7 +54,9 @@ class Assumed:
     facts: dict
 
 
-def assume(settings: Settings, *, source: str, version: str, manifest: str, error_rate: float | None) -> Assumed:
+def assumptions_for(
+    settings: Settings, *, source: str, version: str, manifest: str, error_rate: float | None
+) -> Assumptions:
     """Decides on an error rate and a temperature: what is said comes first, then what counting taught.
 
     Args:
@@ -67,7 +69,7 @@ def assume(settings: Settings, *, source: str, version: str, manifest: str, erro
     Raises:
         DataError: If an outcome that was kept is damaged.
     """
-    known = learn(Outcomes(settings.outcomes).read(), source=source, version=version, manifest=manifest)
+    known = estimates_from(OutcomeStore(settings.outcomes).read(), source=source, version=version, manifest=manifest)
     if error_rate is not None:
         said, rate = {"by": "--error-rate", "outcomes": 0}, error_rate
     elif known.rate is not None and known.rate.is_known_by(known.outcomes):
@@ -81,10 +83,12 @@ def assume(settings: Settings, *, source: str, version: str, manifest: str, erro
         "temperature": known.recalibrated,
         "recalibration": known.facts["recalibration"],
     }
-    return Assumed(rate, known.recalibrated, facts)
+    return Assumptions(rate, known.recalibrated, facts)
 
 
-def learn(kept: Mapping[Origin, Sequence[Kept]], *, source: str, version: str, manifest: str) -> Learned:
+def estimates_from(
+    kept: Mapping[WorklistOrigin, Sequence[StoredOutcomes]], *, source: str, version: str, manifest: str
+) -> Estimates:
     """Estimates error rate and temperature from the outcomes of a source.
 
     A count that was imported for several worklists teaches once, of this
@@ -97,7 +101,7 @@ def learn(kept: Mapping[Origin, Sequence[Kept]], *, source: str, version: str, m
         (each for each in kept if each.source == source), key=lambda each: (_model(each) != model, each.worklist)
     )
     taken: set[tuple] = set()
-    pools: dict[tuple, list[Kept]] = {}
+    pools: dict[tuple, list[StoredOutcomes]] = {}
     for origin in origins:
         for row in holding(kept[origin])[0]:
             count = (row.outcome.id, row.outcome.when, row.outcome.counted, row.listed.recorded)
@@ -112,29 +116,29 @@ def learn(kept: Mapping[Origin, Sequence[Kept]], *, source: str, version: str, m
     recalibration: dict = {"outcomes": of_model, "needed": ENOUGH_TO_RECALIBRATE, "used": False}
     recalibrated = 1.0
     if own and of_model >= ENOUGH_TO_RECALIBRATE:
-        found = refit(pooled[own], [block_of(row.outcome.id) for row in pools[own]])
+        found = recalibrate(pooled[own], [block_of(row.outcome.id) for row in pools[own]])
         gain = [round(value, 5) for value in (found.gain, found.low, found.high)]
         recalibrated = found.temperature if found.helps else 1.0
         recalibration |= {"temperature": found.temperature, "gain": gain, "used": found.helps}
     facts: dict = {"outcomes": len(taken), "needed": ENOUGH_FOR_RATE, "estimate": None, "used": False}
     if rate is not None:
         facts |= {"estimate": round(rate.estimate, 6), **_ends(rate), "used": rate.is_known_by(len(taken))}
-    return Learned(
+    return Estimates(
         *(len(taken), rate, by_model.get(model, 1.0), of_model, recalibrated),
         facts={"error_rate": facts, "recalibration": recalibration},
     )
 
 
-def holding(rows: Iterable[Kept]) -> tuple[list[Kept], list[str]]:
+def holding(rows: Iterable[StoredOutcomes]) -> tuple[list[StoredOutcomes], list[str]]:
     """The rows whose count holds, and the ids of bins in conflict: `outcomes.outcome_store.settle`."""
     by_outcome = {row.outcome: row for row in rows}
     held, conflicts = settle(by_outcome)
     return [by_outcome[outcome] for outcome in held], conflicts
 
 
-def counted_of(rows: Sequence[Kept], counts: str, prior: Sequence[float]) -> Counted:
+def counted_of(rows: Sequence[StoredOutcomes], counts: str, prior: Sequence[float]) -> CountedBins:
     """Rows of one model that were judged, as arrays."""
-    return Counted(
+    return CountedBins(
         probabilities=np.asarray([row.listed.probabilities for row in rows], dtype=float),
         recorded=np.asarray([row.listed.recorded for row in rows]),
         counted=np.asarray([row.outcome.counted for row in rows]),
@@ -143,9 +147,9 @@ def counted_of(rows: Sequence[Kept], counts: str, prior: Sequence[float]) -> Cou
     )
 
 
-def _model(origin: Origin) -> tuple[str, str]:
+def _model(origin: WorklistOrigin) -> tuple[str, str]:
     return origin.model_version, origin.manifest
 
 
-def _ends(share: Share) -> dict[str, float]:
+def _ends(share: RateEstimate) -> dict[str, float]:
     return {"low": round(share.low, 6), "high": round(share.high, 6)}

@@ -11,10 +11,10 @@ from pathlib import Path
 from bincount.dataset.inventory import columns_of
 from bincount.dataset.table_reader import Table
 from bincount.errors import ConfigError, DataError
-from bincount.files import write_whole
+from bincount.files import write_atomically
 from bincount.outcomes.count_yield import figures_of
-from bincount.outcomes.estimates import learn
-from bincount.outcomes.outcome_store import NAMES, NEEDED, Kept, Outcome, Outcomes, gather, outcome_of
+from bincount.outcomes.estimates import estimates_from
+from bincount.outcomes.outcome_store import NAMES, NEEDED, Outcome, OutcomeStore, StoredOutcomes, gather, outcome_of
 from bincount.outcomes.worklist_reader import Worklist
 from bincount.settings import Settings
 
@@ -61,11 +61,11 @@ def import_outcomes(
     places = columns_of(table.header, name=table.name, names=NAMES, needed=NEEDED)
     counts = gather(_rows(table, places))
     rows = _joined(counts, listed, table)
-    origin, store = listed.origin, Outcomes(settings.outcomes)
+    origin, store = listed.origin, OutcomeStore(settings.outcomes)
     with store.alone():
         new = store.add(origin, rows)
         kept = store.read()
-        learned = learn(kept, source=origin.source, version=origin.model_version, manifest=origin.manifest)
+        learned = estimates_from(kept, source=origin.source, version=origin.model_version, manifest=origin.manifest)
         said = {"count_cost": count_cost, "miss_cost": miss_cost}
         costs = {name: listed.summary[name] if value is None else value for name, value in said.items()}
         answer = {
@@ -75,7 +75,7 @@ def import_outcomes(
             "outcomes": {"read": len(rows), "new": new, "kept": len(kept.get(origin, []))},
             **figures_of(listed, kept.get(origin, []), learned, **costs),
         }
-        write_whole(folder / "outcomes.json", [json.dumps(answer, indent=1, ensure_ascii=False).encode()])
+        write_atomically(folder / "outcomes.json", [json.dumps(answer, indent=1, ensure_ascii=False).encode()])
     _log.info("%s: %d counts, %d of them new", table.name, len(rows), new)
     return answer
 
@@ -89,11 +89,11 @@ def _rows(table: Table, places: dict[str, int]) -> Iterator[tuple[str, Outcome]]
         yield where, outcome_of({name: values[place] for name, place in places.items()}, where=where, now=now)
 
 
-def _joined(counts: dict[str, list[tuple[str, Outcome]]], listed: Worklist, table: Table) -> Sequence[Kept]:
+def _joined(counts: dict[str, list[tuple[str, Outcome]]], listed: Worklist, table: Table) -> Sequence[StoredOutcomes]:
     left, rows = dict(counts), []
     for page in listed.pages():
         for row in page:
-            rows += [Kept(row, outcome) for _, outcome in left.pop(row.id, [])]
+            rows += [StoredOutcomes(row, outcome) for _, outcome in left.pop(row.id, [])]
     if left:
         where, outcome = next(iter(left.values()))[0]
         raise DataError(

@@ -14,21 +14,21 @@ from bincount import locks
 from bincount.dataset.inventory import count_of, text_of
 from bincount.dataset.metadata import LARGEST_COUNT, is_bin_id
 from bincount.errors import ConfigError, DataError
-from bincount.files import write_whole
-from bincount.outcomes.worklist_reader import Listed, Origin
+from bincount.files import write_atomically
+from bincount.outcomes.worklist_reader import ListedRecord, WorklistOrigin
 
 _FORMAT = "bincount-outcomes-1"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredOutcomes:
     """A bin of a worklist and one count of it."""
 
-    listed: Listed
+    listed: ListedRecord
     outcome: Outcome
 
 
-class Outcomes:
+class OutcomeStore:
     """A folder of outcomes; each file is named by the digest of what is in it.
 
     A file holds what one import brought that was not there yet. It is written
@@ -47,7 +47,7 @@ class Outcomes:
         """
         with contextlib.ExitStack() as held:
             try:
-                held.enter_context(locks.alone(self._folder / ".lock", "outcomes"))
+                held.enter_context(locks.exclusive_lock(self._folder / ".lock", "outcomes"))
                 for left in self._folder.glob(".*.jsonl.*"):
                     left.unlink()  # of an import that was killed while it wrote
             except OSError as error:
@@ -56,7 +56,7 @@ class Outcomes:
                 ) from error
             yield
 
-    def add(self, origin: Origin, rows: Sequence[Kept]) -> int:
+    def add(self, origin: WorklistOrigin, rows: Sequence[StoredOutcomes]) -> int:
         """Adds what is not there yet, all or nothing; call it `alone`.
 
         Returns:
@@ -68,16 +68,16 @@ class Outcomes:
             encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
             lines = [{"format": _FORMAT, **asdict(origin)}, *(_line(row) for row in new)]
             content = "".join(f"{encode(line)}\n" for line in lines).encode()
-            write_whole(self._folder / f"{_name(content)}.jsonl", [content])
+            write_atomically(self._folder / f"{_name(content)}.jsonl", [content])
         return len(new)
 
-    def read(self) -> dict[Origin, list[Kept]]:
+    def read(self) -> dict[WorklistOrigin, list[StoredOutcomes]]:
         """All outcomes by worklist, each once.
 
         Raises:
             DataError: If a file is not what it was.
         """
-        found: dict[Origin, dict[Outcome, Kept]] = {}
+        found: dict[WorklistOrigin, dict[Outcome, StoredOutcomes]] = {}
         for path in sorted(self._folder.glob("[0-9a-f]*.jsonl")):
             content = path.read_bytes()
             if _name(content) != path.stem:
@@ -87,7 +87,7 @@ class Outcomes:
                 )
             head, *lines = map(json.loads, content.splitlines())
             del head["format"]
-            origin = Origin(**{**head, "prior": tuple(head["prior"])})
+            origin = WorklistOrigin(**{**head, "prior": tuple(head["prior"])})
             rows = found.setdefault(origin, {})
             for line in lines:
                 row = _kept(line)
@@ -99,16 +99,16 @@ def _name(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _line(row: Kept) -> dict:
+def _line(row: StoredOutcomes) -> dict:
     return {**asdict(row.listed), **asdict(row.outcome)}
 
 
-def _kept(line: dict) -> Kept:
+def _kept(line: dict) -> StoredOutcomes:
     shown = line["probabilities"]
-    listed = Listed(
+    listed = ListedRecord(
         line["id"], line["place"], line["recorded"], None if shown is None else tuple(shown), line["learned"]
     )
-    return Kept(listed, Outcome(line["id"], line["when"], line["counted"], line["by"]))
+    return StoredOutcomes(listed, Outcome(line["id"], line["when"], line["counted"], line["by"]))
 
 
 NAMES: Mapping[str, tuple[str, ...]] = {

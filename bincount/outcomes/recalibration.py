@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bincount.evaluate.bootstrap import bootstrap, interval
-from bincount.mismatch.likelihood import Counted
+from bincount.mismatch.likelihood import CountedBins
 from bincount.outcomes.error_rate import TEMPERATURE_COSTS, TEMPERATURES
 
 ENOUGH_TO_RECALIBRATE = 200
@@ -19,7 +19,7 @@ _HALVINGS = 40
 
 
 @dataclass(frozen=True)
-class Refit:
+class Recalibration:
     """A temperature for a model's probabilities.
 
     Attributes:
@@ -40,7 +40,7 @@ class Refit:
         return self.low > 0
 
 
-def refit(bins: Counted, groups: Sequence[str]) -> Refit:
+def recalibrate(bins: CountedBins, groups: Sequence[str]) -> Recalibration:
     """Finds the temperature under which what was counted is most probable.
 
     What is made probable is the count *given photo and record*, with the error
@@ -67,10 +67,10 @@ def refit(bins: Counted, groups: Sequence[str]) -> Refit:
         at_fitted, at_one = (held.log_likelihood(each, _log_odds(others, each)) for each in (fitted, 1.0))
         gains[fold == left_out] = at_fitted - at_one
     low, high = interval(bootstrap(groups, gains[:, None])[:, 0])
-    return Refit(round(_best(bins), 4), float(gains.mean()), low, high)
+    return Recalibration(round(_best(bins), 4), float(gains.mean()), low, high)
 
 
-def _best(bins: Counted) -> float:
+def _best(bins: CountedBins) -> float:
     costs = [
         cost - bins.log_likelihood(each, _log_odds(bins, each)).sum()
         for each, cost in zip(TEMPERATURES, TEMPERATURE_COSTS, strict=True)
@@ -78,7 +78,7 @@ def _best(bins: Counted) -> float:
     return float(TEMPERATURES[int(np.argmin(costs))])
 
 
-def _log_odds(bins: Counted, temperature: float) -> float:
+def _log_odds(bins: CountedBins, temperature: float) -> float:
     """Log odds of a wrong record under which as many are expected as were found; half a bin keeps it finite."""
     evidence = bins.log_evidence(temperature)
     found = np.clip(bins.wrong.sum(), 0.5, len(bins) - 0.5)

@@ -16,7 +16,7 @@ _PAGE = 2048
 
 
 @dataclass(frozen=True)
-class Origin:
+class WorklistOrigin:
     """What is the same for every bin of a worklist.
 
     Attributes:
@@ -39,7 +39,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedRecord:
     """A bin of a worklist.
 
     Attributes:
@@ -88,7 +88,7 @@ class Worklist:
             ) from None
         try:
             told = self.summary["worklist"]
-            self.origin = Origin(
+            self.origin = WorklistOrigin(
                 worklist=digest,
                 **{name: self.summary[name] for name in ("source", "model_version", "manifest", "counts")},
                 prior=tuple(self.summary["prior"]),
@@ -105,16 +105,16 @@ class Worklist:
                 "Put it back, or run `bincount reconcile` again."
             )
 
-    def pages(self) -> Iterator[list[Listed]]:
+    def pages(self) -> Iterator[list[ListedRecord]]:
         """The bins in the list's order, page by page."""
         with self._path.open(encoding="utf-8") as file:
             lines = enumerate(file, 1)
             while page := [self._listed(place, json.loads(line)) for place, line in itertools.islice(lines, _PAGE)]:
                 yield page
 
-    def _listed(self, place: int, row: dict) -> Listed:
+    def _listed(self, place: int, row: dict) -> ListedRecord:
         countable = row["mismatch_probability"] is not None
-        return Listed(
+        return ListedRecord(
             id=row["id"],
             place=place,
             recorded=row["recorded"],

@@ -9,8 +9,8 @@ import numpy as np
 from bincount.config import DriftLimits
 from bincount.counts import Counts
 from bincount.evaluate.drift import drift_of, sentence_of
-from bincount.evaluate.drift_baseline import Reference
-from bincount.reconcile.state import Work
+from bincount.evaluate.drift_baseline import DriftBaseline
+from bincount.reconcile.state import ReconcileState
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +20,9 @@ LOOKS = ("width", "height", "brightness", "sharpness", "features")
 _COMPARED = "looks IS NOT NULL AND probability IS NOT NULL AND NOT learned"
 
 
-def watch(work: Work, reference: Reference | None, counts: Counts, limits: DriftLimits) -> dict | None:
+def check_drift(
+    work: ReconcileState, reference: DriftBaseline | None, counts: Counts, limits: DriftLimits
+) -> dict | None:
     """Holds the photos, answers and records against the model's reference, a page at a time.
 
     Compared are bins like those of the reference: recorded with one of the

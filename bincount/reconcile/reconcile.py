@@ -13,22 +13,22 @@ from bincount.config import ReconcileConfig
 from bincount.dataset.table_reader import Table
 from bincount.errors import BincountError, ConfigError
 from bincount.evaluate.batch_inference import digest_of_model
-from bincount.evaluate.drift_baseline import Reference
+from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.files import digest_of
 from bincount.mismatch.calibration import Calibration
-from bincount.outcomes.estimates import assume
-from bincount.reconcile.drift_check import watch
+from bincount.outcomes.estimates import assumptions_for
+from bincount.reconcile.drift_check import check_drift
 from bincount.reconcile.records import load_bucket, load_table, read_metadata
 from bincount.reconcile.report import make_folder, publish
 from bincount.reconcile.scoring import score_photos
-from bincount.reconcile.state import COLUMNS, Work
-from bincount.reconcile.worklist import judge
-from bincount.reconcile.worklist_files import About, figures_of
+from bincount.reconcile.state import COLUMNS, ReconcileState
+from bincount.reconcile.worklist import judge_worklist
+from bincount.reconcile.worklist_files import WorklistInfo, figures_of
 from bincount.settings import Settings
 from bincount.store.interface import Store
 from bincount.store.open_store import open_store
 from bincount.tracking import model_registry, runs
-from bincount.tracking.client import RECONCILIATIONS
+from bincount.tracking.client import RECONCILE_EXPERIMENT
 
 _log = logging.getLogger(__name__)
 
@@ -90,10 +90,10 @@ def _track(settings: Settings, asked: ReconcileConfig, attempt: str | None) -> d
     """Reconciles in `data/runs/<run_id>/reconcile` and logs the files to an MLflow run."""
     records = None if asked.records is None else _records_file(settings, asked.records)
     version = model_registry.version_named(settings, asked.model)
-    run_id = runs.open_run(settings, attempt=attempt, experiment=RECONCILIATIONS)
+    run_id = runs.open_run(settings, attempt=attempt, experiment=RECONCILE_EXPERIMENT)
     version = runs.run_tags(settings, run_id).get(_VERSION, version)
     runs.log_tags(settings, run_id, {_VERSION: version})
-    _log.info("run %s of experiment %s, version %s", run_id, RECONCILIATIONS, version)
+    _log.info("run %s of experiment %s, version %s", run_id, RECONCILE_EXPERIMENT, version)
     place = settings.run(run_id) / "reconcile"
     with runs.marking_failed(settings, run_id):
         if not (place / "summary.json").exists():
@@ -128,19 +128,19 @@ def _write_worklist(
             "model": digest_of_model(fetched),
             "columns": COLUMNS,  # what an older release began cannot be gone on with
         }
-        reference = Reference.read(fetched)
-        with Work(settings.reconciles / f"{digest_of(request)}.db") as work:
+        reference = DriftBaseline.read(fetched)
+        with ReconcileState(settings.reconciles / f"{digest_of(request)}.db") as work:
             _load(work, store, table)
             make_folder(folder)  # before hours of counting
             from bincount.learn.predictor import Predictor
 
             score_photos(work, store, Predictor(fetched, features=True), reference)
             manifest = str(facts["manifest"])
-            assumed = assume(
+            assumed = assumptions_for(
                 settings, source=store.source, version=version, manifest=manifest, error_rate=asked.error_rate
             )
             has_values = work.count("unit_value IS NOT NULL") > 0
-            judge(
+            judge_worklist(
                 work,
                 calibration,
                 error_rate=assumed.error_rate,
@@ -149,7 +149,7 @@ def _write_worklist(
                 miss_cost=asked.miss_cost if asked.miss_cost is not None else 0.0 if has_values else 1.0,
                 is_source=tags.get("bincount.source") == store.source,
             )
-            about = About(store.source, version, manifest, calibration.counts, asked.alpha)
+            about = WorklistInfo(store.source, version, manifest, calibration.counts, asked.alpha)
             figures = figures_of(work, capacity=asked.capacity, count_cost=asked.count_cost)
             summary = {
                 "source": store.source,
@@ -166,7 +166,7 @@ def _write_worklist(
                 "miss_cost": asked.miss_cost,
                 "blind": asked.blind,
                 "pooled": calibration.pooled(alpha=asked.alpha),
-                "drift": watch(work, reference, about.counts, settings.drift),
+                "drift": check_drift(work, reference, about.counts, settings.drift),
                 **figures,
             }
             publish(work, store, about, summary, folder)
@@ -175,7 +175,7 @@ def _write_worklist(
     return summary
 
 
-def _load(work: Work, store: Store, table: Table | None) -> None:
+def _load(work: ReconcileState, store: Store, table: Table | None) -> None:
     if not work.is_loaded:
         try:
             load_bucket(work, store) if table is None else load_table(work, table)

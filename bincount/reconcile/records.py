@@ -10,11 +10,11 @@ from contextlib import closing
 from bincount.dataset.candidates import list_candidates
 from bincount.dataset.inventory import InventoryRow, columns_of, row_of
 from bincount.dataset.metadata import parse_metadata
-from bincount.dataset.rejection import BadObject
+from bincount.dataset.rejection import InvalidObject
 from bincount.dataset.table_reader import Table
-from bincount.progress import Progress
-from bincount.reconcile.state import Work
-from bincount.store.interface import Fetched, Store
+from bincount.progress import ProgressLog
+from bincount.reconcile.state import ReconcileState
+from bincount.store.interface import FetchedObject, Store
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _TOGETHER = 1024
 _UNREAD = "metadata is unread"
 
 
-def load_table(work: Work, table: Table) -> None:
+def load_table(work: ReconcileState, table: Table) -> None:
     """Takes in the rows of a file.
 
     Raises:
@@ -40,7 +40,7 @@ def load_table(work: Work, table: Table) -> None:
     _log.info("%s: %s bins", table.name, f"{work.count('1'):,}")
 
 
-def load_bucket(work: Work, store: Store) -> None:
+def load_bucket(work: ReconcileState, store: Store) -> None:
     """Lists the bins of a source; what is recorded of them `read_metadata` finds.
 
     Raises:
@@ -54,7 +54,7 @@ def load_bucket(work: Work, store: Store) -> None:
     _log.info("%s: %s bins", store.source, f"{work.count('1'):,}")
 
 
-def read_metadata(work: Work, store: Store) -> None:
+def read_metadata(work: ReconcileState, store: Store) -> None:
     """Reads what is recorded of the bins of which it is not known yet.
 
     Raises:
@@ -71,7 +71,7 @@ def read_metadata(work: Work, store: Store) -> None:
             yield from (f"metadata/{bin_id}.json" for _, bin_id in page)
 
     done: list[tuple[int | None, str, int]] = []
-    with Progress("metadata", unread) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
+    with ProgressLog("metadata", unread) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
             place, bin_id = waiting.popleft()
             recorded, problem = _recorded(bin_id, answer)
@@ -87,10 +87,10 @@ def _problem(half: str) -> str:
     return half if half.startswith("metadata") else _UNREAD
 
 
-def _recorded(bin_id: str, answer: Fetched) -> tuple[int | None, str]:
+def _recorded(bin_id: str, answer: FetchedObject) -> tuple[int | None, str]:
     if answer.data is None:
         return None, f"metadata is {answer.problem}"
     try:
         return parse_metadata(bin_id, answer.data).recorded, ""
-    except BadObject as error:
+    except InvalidObject as error:
         return None, error.reason

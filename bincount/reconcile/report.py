@@ -21,8 +21,8 @@ from PIL import Image
 from bincount.dataset.metadata import is_bin_id
 from bincount.errors import ConfigError
 from bincount.reconcile.scoring import problem_of
-from bincount.reconcile.state import Work
-from bincount.reconcile.worklist_files import About, rows_of, write_lists
+from bincount.reconcile.state import ReconcileState
+from bincount.reconcile.worklist_files import WorklistInfo, rows_of, write_lists
 from bincount.store.interface import Store
 
 MOST_ROWS, MOST_PHOTOS = 1000, 200
@@ -36,7 +36,7 @@ _HIDDEN_IF_BLIND = (
 )
 
 
-def report_of(summary: Mapping, rows: Sequence[Mapping], photos: Mapping[str, bytes], about: About) -> str:
+def report_of(summary: Mapping, rows: Sequence[Mapping], photos: Mapping[str, bytes], about: WorklistInfo) -> str:
     """Writes the page; everything from outside is escaped, and the page forbids any other script.
 
     Args:
@@ -198,7 +198,7 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def publish(work: Work, store: Store, about: About, summary: dict, folder: Path) -> None:
+def publish(work: ReconcileState, store: Store, about: WorklistInfo, summary: dict, folder: Path) -> None:
     """Writes every file beside its place, then moves it there; the summary comes last.
 
     Args:

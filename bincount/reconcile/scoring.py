@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bincount.dataset.photo_check import size_of_photo
-from bincount.dataset.rejection import BadObject
+from bincount.dataset.rejection import InvalidObject
 from bincount.errors import DataError
 from bincount.evaluate.batch_inference import rounded
-from bincount.evaluate.drift_baseline import Reference
-from bincount.progress import Progress
-from bincount.reconcile.state import Work
-from bincount.store.interface import Fetched, Store
+from bincount.evaluate.drift_baseline import DriftBaseline
+from bincount.progress import ProgressLog
+from bincount.reconcile.state import ReconcileState
+from bincount.store.interface import FetchedObject, Store
 
 if TYPE_CHECKING:
     from bincount.learn.predictor import Predictor
@@ -30,7 +30,7 @@ _Photo = tuple[int, bytes, tuple[int, int]]  # place, file, width and height
 _Row = tuple[bytes | None, bytes | None, str, int]
 
 
-def score_photos(work: Work, store: Store, predictor: Predictor, reference: Reference | None) -> None:
+def score_photos(work: ReconcileState, store: Store, predictor: Predictor, reference: DriftBaseline | None) -> None:
     """Counts the items on every photo that was not looked at yet, 256 at a time.
 
     Chunks end at the same bins whether the run was killed in between or not,
@@ -52,7 +52,7 @@ def score_photos(work: Work, store: Store, predictor: Predictor, reference: Refe
 
     chunk: list[_Photo] = []
     bad: list[_Row] = []
-    with Progress("photos", unseen) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
+    with ProgressLog("photos", unseen) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
             place, bin_id = waiting.popleft()
             size, problem = _size_of(bin_id, answer)
@@ -66,28 +66,28 @@ def score_photos(work: Work, store: Store, predictor: Predictor, reference: Refe
         _count(work, predictor, reference, chunk, bad, progress)
 
 
-def problem_of(bin_id: str, answer: Fetched) -> str:
+def problem_of(bin_id: str, answer: FetchedObject) -> str:
     """Why what was fetched is no photo to be counted, "" where it is one."""
     return _size_of(bin_id, answer)[1]
 
 
-def _size_of(bin_id: str, answer: Fetched) -> tuple[tuple[int, int], str]:
+def _size_of(bin_id: str, answer: FetchedObject) -> tuple[tuple[int, int], str]:
     """Width and height in pixels, and `problem_of`."""
     if answer.data is None:
         return (0, 0), f"photo is {answer.problem}"
     try:
         return size_of_photo(bin_id, answer.data), ""
-    except BadObject as error:
+    except InvalidObject as error:
         return (0, 0), error.reason
 
 
 def _count(
-    work: Work,
+    work: ReconcileState,
     predictor: Predictor,
-    reference: Reference | None,
+    reference: DriftBaseline | None,
     chunk: list[_Photo],
     bad: list[_Row],
-    progress: Progress,
+    progress: ProgressLog,
 ) -> None:
     left = list(chunk)
     rows = [*bad]

@@ -21,7 +21,7 @@ COLUMNS = """
 photo; `probabilities` are C float64 and `looks` is of `watching.LOOKS`; what follows is written by `judging`."""
 
 
-class Work:
+class ReconcileState:
     """One request's bins in a SQLite file; what is committed stays, whatever happens to the process."""
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class Work:
                 f"{path}: must be readable and writable, got {error}. Free some room, or delete it, and run again."
             ) from error
 
-    def __enter__(self) -> Work:
+    def __enter__(self) -> ReconcileState:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from bincount.dataset.split import part_of
 from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE, judge_records
-from bincount.reconcile.state import Work
+from bincount.reconcile.state import ReconcileState
 
 COLUMNS = (
     *("id", "location", "recorded", "predicted", "probabilities", "verdict", "mismatch_probability", "direction"),
@@ -101,8 +101,8 @@ _DIGITS = 6
 _JUDGED = ("verdict", "probability", "direction", "size", "low", "high", "cost", "learned")
 
 
-def judge(
-    work: Work,
+def judge_worklist(
+    work: ReconcileState,
     calibration: Calibration,
     *,
     error_rate: float,
@@ -140,7 +140,7 @@ def _rows(
 ) -> Iterator[tuple]:
     places, ids, recorded, values, blobs = zip(*page, strict=True)
     probabilities = np.stack([np.frombuffer(blob) for blob in blobs])
-    judged = judge_records(probabilities, np.asarray(recorded), calibration, **said)
+    judged = judge_worklist(probabilities, np.asarray(recorded), calibration, **said)
     cost = cost_of(judged.probability, judged.size, np.asarray(values, dtype=float), miss_cost)
     for row, verdict in enumerate(judged.verdict):
         countable = verdict != NOT_COUNTABLE

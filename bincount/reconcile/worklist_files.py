@@ -12,7 +12,7 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE, UNSURE
-from bincount.reconcile.state import Work
+from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist import COLUMNS, curve_of, neutral, reason_of
 
 _FIELDS = (
@@ -22,7 +22,7 @@ _FROM_OUTSIDE = ("id", "location", "reason", "photo")
 
 
 @dataclass(frozen=True)
-class About:
+class WorklistInfo:
     """What is the same for every bin of a worklist.
 
     Attributes:
@@ -40,7 +40,7 @@ class About:
     alpha: float
 
 
-def rows_of(work: Work, about: About, *, limit: int = -1) -> Iterator[dict]:
+def rows_of(work: ReconcileState, about: WorklistInfo, *, limit: int = -1) -> Iterator[dict]:
     """The worklist, worst first: `worklist.COLUMNS` each, None where there is nothing to say."""
     names, values = about.counts.names, about.counts.values
     name_of = dict(zip(values, names, strict=True))
@@ -71,7 +71,7 @@ def rows_of(work: Work, about: About, *, limit: int = -1) -> Iterator[dict]:
         yield dict(zip(COLUMNS, values_of, strict=True))
 
 
-def write_lists(work: Work, about: About, folder: Path) -> None:
+def write_lists(work: ReconcileState, about: WorklistInfo, folder: Path) -> None:
     """Writes `worklist.csv` and `worklist.jsonl`, a bin at a time."""
     with (
         (folder / "worklist.csv").open("w", encoding="utf-8", newline="") as table,
@@ -87,7 +87,7 @@ def write_lists(work: Work, about: About, folder: Path) -> None:
             sheet.writerow(["" if value is None else value for value in fields.values()])
 
 
-def figures_of(work: Work, *, capacity: int | None, count_cost: float | None) -> dict:
+def figures_of(work: ReconcileState, *, capacity: int | None, count_cost: float | None) -> dict:
     """What was found, as JSON-ready figures.
 
     Args:
@@ -127,7 +127,7 @@ def figures_of(work: Work, *, capacity: int | None, count_cost: float | None) ->
     return figures
 
 
-def _reasons(work: Work) -> dict[str, int]:
+def _reasons(work: ReconcileState) -> dict[str, int]:
     """Why bins were not judged, each bin under one reason."""
     outside = "record is none of the model's counts"
     what = f"CASE WHEN probability IS NOT NULL THEN '' ELSE COALESCE(NULLIF({_PROBLEM}, ''), photo_problem) END"

@@ -18,7 +18,7 @@ from bincount.registry.gate_rules import Comparison
 _SIBLINGS_REACH = 2
 
 
-def apart_from(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
+def unseen_by_both(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
     """The records whose group has no photo next to a bin that another model learned from.
 
     Groups are named within one manifest. Across manifests two photos may show

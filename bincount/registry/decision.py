@@ -18,7 +18,7 @@ DESCRIPTION_CHARACTERS = 5000
 
 
 @dataclasses.dataclass(frozen=True)
-class Kept:
+class StoredDecision:
     """An answer that holds for the champion and the limits it was given against.
 
     Attributes:
@@ -36,18 +36,20 @@ class Kept:
     by: str = "gate"
 
 
-def new_decision(settings: Settings, champion: str | None, *, agreed: bool, reason: str, by: str = "gate") -> Kept:
+def new_decision(
+    settings: Settings, champion: str | None, *, agreed: bool, reason: str, by: str = "gate"
+) -> StoredDecision:
     """A decision for the champion and the limits of now."""
-    return Kept(agreed, reason, champion or NOBODY, dataclasses.asdict(settings.gate), by)
+    return StoredDecision(agreed, reason, champion or NOBODY, dataclasses.asdict(settings.gate), by)
 
 
-def kept_decision(settings: Settings, version: Version, champion: str | None) -> Kept | None:
+def stored_decision(settings: Settings, version: Version, champion: str | None) -> StoredDecision | None:
     """The decision on a version, where it still holds: its champion is the same, and the limits are.
 
     That of a champion itself holds: it was taken against the one before.
     """
     try:
-        kept = Kept(**json.loads(version.tags[_DECISION]))
+        kept = StoredDecision(**json.loads(version.tags[_DECISION]))
     except (KeyError, TypeError, ValueError):
         return None
     if champion != version.version and kept.against != (champion or NOBODY):
@@ -55,7 +57,7 @@ def kept_decision(settings: Settings, version: Version, champion: str | None) ->
     return kept if kept.limits == dataclasses.asdict(settings.gate) else None
 
 
-def write_decision(settings: Settings, version: str, kept: Kept, title: str, text: str) -> None:
+def write_decision(settings: Settings, version: str, kept: StoredDecision, title: str, text: str) -> None:
     """Keeps a decision on a version, and shows it in its description.
 
     Args:

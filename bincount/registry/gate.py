@@ -16,8 +16,8 @@ from bincount.errors import DataError
 from bincount.evaluate.batch_inference import predict_records
 from bincount.evaluate.evaluate import read_evaluation
 from bincount.evaluate.evaluation import scores_of
-from bincount.registry.comparison import apart_from, compare
-from bincount.registry.decision import NOBODY, Kept, kept_decision, new_decision, write_decision
+from bincount.registry.comparison import compare, unseen_by_both
+from bincount.registry.decision import NOBODY, StoredDecision, new_decision, stored_decision, write_decision
 from bincount.registry.gate_rules import Comparison, Decision, decide
 from bincount.settings import Settings
 from bincount.tracking import model_registry, runs
@@ -47,7 +47,7 @@ def gate(settings: Settings, *, model_version: str) -> dict:
     """
     version = model_registry.version_of(settings, model_version)
     champion = model_registry.alias(settings, CHAMPION)
-    kept = kept_decision(settings, version, champion)
+    kept = stored_decision(settings, version, champion)
     if kept is None:
         kept = _ask(settings, version, champion)
         version = model_registry.version_of(settings, model_version)
@@ -61,7 +61,7 @@ def gate(settings: Settings, *, model_version: str) -> dict:
     }
 
 
-def _ask(settings: Settings, version: Version, champion: str | None) -> Kept:
+def _ask(settings: Settings, version: Version, champion: str | None) -> StoredDecision:
     evaluation, ids, probabilities = read_evaluation(settings, version.run_id)
     comparison = None
     if champion not in {None, version.version}:
@@ -89,7 +89,7 @@ def _compare(
     )
     row_of = {name: row for row, name in enumerate(ids)}
     scored = [record for record in manifest.records if record.id in row_of]
-    known = apart_from(scored, _learned(settings, champion))
+    known = unseen_by_both(scored, _learned(settings, champion))
     records = [record for record in known if theirs.index_of(record.recorded) is not None]
     _log.info("comparing with champion version %s on %d of %d test bins", champion.version, len(records), len(scored))
     if not records:

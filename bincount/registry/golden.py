@@ -102,12 +102,14 @@ BFLOAT16 = "bincount.bfloat16"
 """Tag of a version: whether it may be served in bfloat16 ("true" or "false"); absent where that was not tried."""
 
 
-def within_of(version: Version) -> float:
+def tolerance_of(version: Version) -> float:
     """How far a version's served probabilities may be from the offline ones."""
     return SAME_WITHIN_BFLOAT16 if version.tags.get(BFLOAT16) == "true" else SAME_WITHIN
 
 
-def wrong_with(url: str, golden: Golden, *, token: str | None, timeout_s: float, within: float) -> str | None:
+def difference_from_golden(
+    url: str, golden: Golden, *, token: str | None, timeout_s: float, within: float
+) -> str | None:
     """Asks a server for golden bins, and about something that is no photo.
 
     Args:
@@ -115,7 +117,7 @@ def wrong_with(url: str, golden: Golden, *, token: str | None, timeout_s: float,
         golden: Id, photo and offline answer of each bin (`registry.golden`).
         token: What the server asks of its clients, None for nothing.
         timeout_s: How long to wait for one answer.
-        within: How far its probabilities may be from the offline ones (`within_of`).
+        within: How far its probabilities may be from the offline ones (`tolerance_of`).
 
     Returns:
         What is wrong with its answers, None where nothing is.

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from bincount.errors import ConfigError
 from bincount.registry.decision import NOBODY, new_decision, write_decision, write_outcome
 from bincount.registry.gate import gate
-from bincount.registry.serving_check import check_serving, kept_check
+from bincount.registry.serving_check import check_serving, stored_check
 from bincount.settings import Settings
 from bincount.tracking import model_registry, runs
 from bincount.tracking.champion import ChampionChanged, champion_moves, move_champion, whoami
@@ -84,7 +84,7 @@ def _may(
     decided = gate(settings, model_version=model_version)
     if not decided["agreed"] or champion == model_version:
         return decided["agreed"], decided["reason"]
-    checked = kept_check(model_registry.version_of(settings, model_version))
+    checked = stored_check(model_registry.version_of(settings, model_version))
     checked = checked or check_serving(settings, model_version=model_version)
     return (True, decided["reason"]) if checked["servable"] else (False, f"Not promoted: {checked['found']}.")
 

@@ -15,7 +15,7 @@ from bincount.dataset.shards import photos_of
 from bincount.errors import ConfigError
 from bincount.evaluate.batch_inference import digest_of_model, model_of
 from bincount.evaluate.conformal_calibration import calibrate, coverage_of
-from bincount.evaluate.drift_baseline import Reference
+from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.evaluate.evaluate import read_evaluation
 from bincount.evaluate.model_card import summary_of, to_markdown
 from bincount.mismatch.answer import SAME_WITHIN_BFLOAT16
@@ -56,7 +56,7 @@ def register(settings: Settings, *, run_id: str) -> dict:
     folder, facts = model_of(settings, run_id)
     model = digest_of_model(folder)
     for made in model_registry.versions_of_run(settings, run_id):
-        whole = Calibration.read(folder) is not None and (_REFERENCE in made.tags or Reference.read(folder) is None)
+        whole = Calibration.read(folder) is not None and (_REFERENCE in made.tags or DriftBaseline.read(folder) is None)
         if made.tags.get("bincount.model") == model and whole:
             _log.info("run %s is version %s already", run_id, made.version)
             if not is_decided(made):  # a killed attempt may not have come so far
@@ -92,7 +92,7 @@ def register(settings: Settings, *, run_id: str) -> dict:
     tags = _tags(settings, run_id, model, evaluation)
     if fast is not None:
         tags[BFLOAT16] = str(fast).lower()
-    if Reference.read(folder) is not None:
+    if DriftBaseline.read(folder) is not None:
         tags[_REFERENCE] = "true"
     version = model_registry.register(settings, run_id, package, tags, description)
     model_registry.set_challenger(settings, version)

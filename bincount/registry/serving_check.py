@@ -16,9 +16,9 @@ from importlib import metadata
 
 from bincount.client import about_server, invocations_url
 from bincount.errors import ConfigError, StoreError
-from bincount.process.session_guard import kill_session, signal_session, tie
+from bincount.process.session_guard import guarded_command, kill_session, signal_session
 from bincount.registry.decision import write_section
-from bincount.registry.golden import Golden, read_golden, within_of, wrong_with
+from bincount.registry.golden import Golden, difference_from_golden, read_golden, tolerance_of
 from bincount.settings import Settings
 from bincount.tracking import model_registry, runs
 from bincount.tracking.model_registry import Version
@@ -55,21 +55,23 @@ def check_serving(settings: Settings, *, model_version: str, timeout_s: float = 
     began = time.monotonic()
     with _served(settings, model_version) as (url, server):
         wrong = _refusal(settings, url, server, model_version, timeout_s)
-        wrong = wrong or wrong_with(url, golden, token=settings.serving_token, timeout_s=60, within=within_of(version))
+        wrong = wrong or difference_from_golden(
+            url, golden, token=settings.serving_token, timeout_s=60, within=tolerance_of(version)
+        )
     found = f"served, it is refused: {wrong.rstrip('.')}" if wrong else f"served, it answers {_asked(golden)} right"
     _log.info("version %s: %s (%.0f s)", model_version, found, time.monotonic() - began)
-    keep_check(settings, model_version, servable=wrong is None, found=found)
+    store_check(settings, model_version, servable=wrong is None, found=found)
     return {"servable": wrong is None, "found": found}
 
 
-def keep_check(settings: Settings, model_version: str, *, servable: bool, found: str) -> None:
-    """Keeps on a version what a check found, for `kept_check` and for people."""
+def store_check(settings: Settings, model_version: str, *, servable: bool, found: str) -> None:
+    """Keeps on a version what a check found, for `stored_check` and for people."""
     kept = {"servable": servable, "found": found, "code": _code()}
     text = f"- {'met' if servable else '**not met**'}: {found}"
     write_section(settings, model_version, "Serving check", text, tags={_SERVING: json.dumps(kept)})
 
 
-def kept_check(version: Version) -> dict | None:
+def stored_check(version: Version) -> dict | None:
     """What the last check of a version found, None if it was never made or by other code than this."""
     try:
         kept = json.loads(version.tags[_SERVING])
@@ -87,7 +89,7 @@ def _served(settings: Settings, model_version: str) -> Iterator[tuple[str, subpr
     command = [sys.executable, "-m", "bincount", "serve", f"--model-version={model_version}", f"--port={port}"]
     _log.info("$ %s", shlex.join(command))
     server = subprocess.Popen(
-        tie(command),
+        guarded_command(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         env=settings.environment(),
@@ -163,8 +165,8 @@ def verify_serving(settings: Settings, *, model_version: str, timeout_s: float =
     while True:
         patience_s = max(1.0, min(60.0, until - time.monotonic()))  # of one request
         wrong = _other_version(settings, model_version)
-        wrong = wrong or wrong_with(
-            url, golden, token=settings.serving_token, timeout_s=patience_s, within=within_of(version)
+        wrong = wrong or difference_from_golden(
+            url, golden, token=settings.serving_token, timeout_s=patience_s, within=tolerance_of(version)
         )
         if wrong is None:
             _log.info("%s serves version %s", url, model_version)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bincount.errors import BincountError
-from bincount.local.doctor import Finding
+from bincount.local.doctor import CheckResult
 from bincount.server.engine import Engine, engine_problem
 from bincount.server.secrets import NAMES, read_env
 
@@ -20,7 +20,7 @@ _AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def server_findings(engine: Engine | None = None) -> list[Finding]:
+def server_findings(engine: Engine | None = None) -> list[CheckResult]:
     """Looks at the secrets, at the file as Compose understands it, and at what runs.
 
     Args:
@@ -30,8 +30,11 @@ def server_findings(engine: Engine | None = None) -> list[Finding]:
     secrets = check_secrets(engine.env_file)
     problem = engine_problem()
     if problem:
-        return [*secrets, Finding("engine", False, True, problem, "Install Docker and Compose, and start the engine.")]
-    found = [*secrets, Finding("engine", True, True, "a Docker engine and Compose answer")]
+        return [
+            *secrets,
+            CheckResult("engine", False, True, problem, "Install Docker and Compose, and start the engine."),
+        ]
+    found = [*secrets, CheckResult("engine", True, True, "a Docker engine and Compose answer")]
     if not engine.env_file.exists():
         return found
     try:
@@ -40,22 +43,22 @@ def server_findings(engine: Engine | None = None) -> list[Finding]:
         services = yaml.safe_load(engine.compose("config"))["services"]
         return [*found, *check_file(services), *check_running(engine, services)]
     except BincountError as error:
-        return [*found, Finding("compose", False, True, str(error), "Mend .env or the file that it names.")]
+        return [*found, CheckResult("compose", False, True, str(error), "Mend .env or the file that it names.")]
 
 
-def check_secrets(path: Path) -> list[Finding]:
+def check_secrets(path: Path) -> list[CheckResult]:
     """Whether every secret is there, long, its own, and nobody else's to read."""
     if not path.exists():
-        return [Finding("secrets", False, True, f"no {path.name}", "Run make secrets.")]
+        return [CheckResult("secrets", False, True, f"no {path.name}", "Run make secrets.")]
     values = {name: value for name, value in read_env(path.read_text()).items() if name in NAMES}
     weak = [name for name in NAMES if len(values.get(name, "")) < _SHORTEST]
     twice = sorted(name for name, value in values.items() if list(values.values()).count(value) > 1)
     mode = stat.S_IMODE(path.stat().st_mode)
     do = "Run make secrets for those that are missing; replace the others with `openssl rand -hex 32`."
     return [
-        Finding("secrets", not weak, True, f"missing or short: {', '.join(weak) or 'none'}", do if weak else ""),
-        Finding("secrets-differ", not twice, True, f"the same: {', '.join(twice) or 'none'}", do if twice else ""),
-        Finding(
+        CheckResult("secrets", not weak, True, f"missing or short: {', '.join(weak) or 'none'}", do if weak else ""),
+        CheckResult("secrets-differ", not twice, True, f"the same: {', '.join(twice) or 'none'}", do if twice else ""),
+        CheckResult(
             "secrets-private",
             not mode & 0o077,
             True,
@@ -65,7 +68,7 @@ def check_secrets(path: Path) -> list[Finding]:
     ]
 
 
-def check_file(services: Mapping[str, Any]) -> list[Finding]:
+def check_file(services: Mapping[str, Any]) -> list[CheckResult]:
     """Whether the file, as Compose reads it with its settings, leaves anything open.
 
     Args:
@@ -82,7 +85,7 @@ def check_file(services: Mapping[str, Any]) -> list[Finding]:
     limits = sorted(name for name, service in services.items() if not service.get("mem_limit"))
     open_to = sorted({address for service in services.values() for address in _open_addresses(service)})
     return [
-        Finding(
+        CheckResult(
             "loopback",
             not open_to,
             False,
@@ -98,14 +101,14 @@ def check_file(services: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def check_running(engine: Engine, services: Mapping[str, Any]) -> list[Finding]:
+def check_running(engine: Engine, services: Mapping[str, Any]) -> list[CheckResult]:
     """Whether what runs is healthy and refuses whoever has no login; one finding where nothing runs."""
     running = engine.services()
     if not running:
-        return [Finding("running", False, False, "nothing", "make server-up starts it.")]
+        return [CheckResult("running", False, False, "nothing", "make server-up starts it.")]
     late = [f"{one.name} ({one.state}, {one.health})" for one in running if not one.ready]
     do = "See its log: docker compose logs SERVICE." if late else ""
-    found = [Finding("running", not late, True, f"not healthy: {', '.join(late) or 'none'}", do)]
+    found = [CheckResult("running", not late, True, f"not healthy: {', '.join(late) or 'none'}", do)]
     asked = {
         "airflow-refuses": ("api-server", 8080, "/api/v2/dags", {}, 401),
         "mlflow-refuses": ("mlflow", 5000, "/api/2.0/mlflow/registered-models/search", {}, 401),
@@ -156,5 +159,7 @@ def _status(url: str, headers: Mapping[str, str], body: bytes | None) -> int | N
         return None
 
 
-def _rule(check: str, ok: bool, found: str) -> Finding:
-    return Finding(check, ok, True, found, "" if ok else "Take what docker-compose.yml says; docs/server.md says why.")
+def _rule(check: str, ok: bool, found: str) -> CheckResult:
+    return CheckResult(
+        check, ok, True, found, "" if ok else "Take what docker-compose.yml says; docs/server.md says why."
+    )

@@ -28,9 +28,9 @@ from bincount.client import request_of
 from bincount.errors import BincountError, DataError, StoreError
 from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16, same_answer
 from bincount.registry.golden import Golden, said
-from bincount.serving.admission import Limits
+from bincount.serving.admission import RequestLimits
 from bincount.serving.unix_socket_client import Wire
-from bincount.serving.validation import Guarded
+from bincount.serving.validation import ValidatingApp
 from bincount.settings import Settings
 from bincount.tracking import model_registry
 
@@ -45,7 +45,7 @@ _KEEP_ALIVE_S = 24 * 3600  # the listener keeps its connections as long as this 
 
 def main(argv: list[str]) -> None:
     """Serves until it is killed; ends at once if the version cannot be served."""
-    version, folder, limits, niceness = argv[0], Path(argv[1]), Limits(**json.loads(argv[2])), int(argv[3])
+    version, folder, limits, niceness = argv[0], Path(argv[1]), RequestLimits(**json.loads(argv[2])), int(argv[3])
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s version {version}: %(message)s", datefmt="%H:%M:%S")
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no report
@@ -73,7 +73,7 @@ class _Wrong(BincountError):
     """The version answers, and answers wrong. Shown to clients: no paths."""
 
 
-def _load(version: str, folder: Path, limits: Limits, niceness: int) -> tuple[Guarded, Golden, dict]:
+def _load(version: str, folder: Path, limits: RequestLimits, niceness: int) -> tuple[ValidatingApp, Golden, dict]:
     from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 
     MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.set(max(1, round(limits.time_s)))
@@ -91,11 +91,13 @@ def _be_nice(niceness: int) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
-def _load_nicely(settings: Settings, version: str, folder: Path, limits: Limits) -> tuple[Guarded, Golden, dict]:
+def _load_nicely(
+    settings: Settings, version: str, folder: Path, limits: RequestLimits
+) -> tuple[ValidatingApp, Golden, dict]:
     from bincount.registry.golden import read_golden
-    from bincount.tracking.client import door
+    from bincount.tracking.client import mlflow_client
 
-    with door(settings, f"load version {version} of {model_registry.MODEL}", upload=True) as client:
+    with mlflow_client(settings, f"load version {version} of {model_registry.MODEL}", upload=True) as client:
         from mlflow.artifacts import download_artifacts
 
         place = client.get_model_version_download_uri(model_registry.MODEL, version)
@@ -116,7 +118,7 @@ def _load_nicely(settings: Settings, version: str, folder: Path, limits: Limits)
         shutil.rmtree(used, ignore_errors=True)
     within = SAME_WITHIN_BFLOAT16 if getattr(model.unwrap_python_model(), "bfloat16", False) else SAME_WITHIN
     about = {"golden": len(golden), "within": within, "manifest": found.tags.get("bincount.manifest")}
-    return Guarded(init(model), limits, lambda: _batches_of(model)), golden, about
+    return ValidatingApp(init(model), limits, lambda: _batches_of(model)), golden, about
 
 
 def _batches_of(model: Any) -> dict[int, int]:
@@ -127,7 +129,7 @@ async def _serve(
     app: Callable[..., Awaitable[None]],
     check: Callable[[], Awaitable[None]],
     socket: Path,
-    limits: Limits,
+    limits: RequestLimits,
     ready: Callable[[], None],
 ) -> None:
     import uvicorn

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bincount.errors import ConfigError, StoreError
-from bincount.store.interface import MOST_BYTES, Fetched, Listed
+from bincount.store.interface import MAX_OBJECT_BYTES, FetchedObject, ListedObject
 
 
 class FolderStore:
@@ -25,7 +25,7 @@ class FolderStore:
         """Nothing: a folder answers or fails."""
         return {}
 
-    def pages(self, prefix: str) -> Iterator[list[Listed]]:
+    def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """Lists the files of a folder, in one page."""
         folder = self._root / prefix
         if not folder.is_dir():
@@ -40,29 +40,29 @@ class FolderStore:
             raise _unreadable(folder, error) from error
         yield found
 
-    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[Fetched, None, None]:
+    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[FetchedObject, None, None]:
         """Reads files in the order of `keys`."""
         # One at a time: the disk's own read-ahead is faster than threads here.
         return (self._read(key) for key in keys)
 
-    def _read(self, key: str) -> Fetched:
+    def _read(self, key: str) -> FetchedObject:
         path = self._root / key
         try:
-            if path.stat().st_size > MOST_BYTES:
-                return Fetched(key, None, problem="too large")
+            if path.stat().st_size > MAX_OBJECT_BYTES:
+                return FetchedObject(key, None, problem="too large")
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return Fetched(key, None, problem="missing")
+            return FetchedObject(key, None, problem="missing")
         except PermissionError:
-            return Fetched(key, None, problem="denied")
+            return FetchedObject(key, None, problem="denied")
         except OSError as error:
             raise _unreadable(path, error) from error
-        return Fetched(key, data, hashlib.md5(data, usedforsecurity=False).hexdigest())
+        return FetchedObject(key, data, hashlib.md5(data, usedforsecurity=False).hexdigest())
 
 
-def _listed(prefix: str, entry: os.DirEntry[str]) -> Listed:
+def _listed(prefix: str, entry: os.DirEntry[str]) -> ListedObject:
     found = entry.stat()
-    return Listed(f"{prefix}{entry.name}", found.st_size, str(found.st_mtime_ns))
+    return ListedObject(f"{prefix}{entry.name}", found.st_size, str(found.st_mtime_ns))
 
 
 def _unreadable(path: Path, error: OSError) -> StoreError:

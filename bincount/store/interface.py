@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 # A photo of the bucket has 0.2 MB at most; more than this is not read into memory.
-MOST_BYTES = 16_000_000
+MAX_OBJECT_BYTES = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedObject:
     """One entry of a listing.
 
     Attributes:
@@ -26,7 +26,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class FetchedObject:
     """One object that was asked for.
 
     Attributes:
@@ -56,7 +56,7 @@ class Store(Protocol):
     def retries(self) -> Mapping[str, int]:
         """How often something was asked again, by cause."""
 
-    def pages(self, prefix: str) -> Iterator[list[Listed]]:
+    def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """Lists the objects below a prefix, page by page, in no particular order.
 
         Raises:
@@ -64,7 +64,7 @@ class Store(Protocol):
             StoreError: If it does not answer.
         """
 
-    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[Fetched, None, None]:
+    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[FetchedObject, None, None]:
         """Reads objects, each with one request, many at a time.
 
         Objects come in the order of their keys, whatever arrives first, and a

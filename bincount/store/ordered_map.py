@@ -18,7 +18,7 @@ _TOGETHER = 2
 _AHEAD = 2
 
 
-def map_in_order(
+def ordered_map(
     call: Callable[[_T], _R], items: Iterable[_T], *, workers: int, stopped: threading.Event
 ) -> Generator[_R, None, None]:
     """Calls a function in threads and yields its results in the order of the items.

@@ -9,13 +9,13 @@ from collections import Counter
 
 # Before anything was heard, an address is likely wrong: with the 6 s that a last attempt may take,
 # the message comes within 15 s. Afterwards it is likely an outage that passes.
-BEFORE_S, AFTER_S = 8.0, 120.0
+SILENT_FROM_START_S, SILENT_AFTER_ANSWER_S = 8.0, 120.0
 
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 
 
-class Patience:
+class RetryPolicy:
     """Decides whether to ask again, and waits before it; shared by all requests to one source.
 
     Attributes:
@@ -40,7 +40,10 @@ class Patience:
         Returns:
             Whether to try again; False once patience is at an end or `stopped` is set.
         """
-        if time.monotonic() - since_s > (AFTER_S if self.has_heard else BEFORE_S) or stopped.is_set():
+        if (
+            time.monotonic() - since_s > (SILENT_AFTER_ANSWER_S if self.has_heard else SILENT_FROM_START_S)
+            or stopped.is_set()
+        ):
             return False
         with self._lock:
             self.retries[cause] += 1

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bincount.errors import BincountError, ConfigError, StoreError
 from bincount.settings import Settings
-from bincount.store.interface import MOST_BYTES, Fetched, Listed
-from bincount.store.ordered_map import map_in_order
-from bincount.store.retry import Patience
+from bincount.store.interface import MAX_OBJECT_BYTES, FetchedObject, ListedObject
+from bincount.store.ordered_map import ordered_map
+from bincount.store.retry import RetryPolicy
 from bincount.store.s3_connection import Connection, ask_region, connect
-from bincount.store.s3_errors import cause_of, is_denied, translate
+from bincount.store.s3_errors import is_denied, retry_cause, translate
 from bincount.store.s3_listing import list_pages
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class S3Store:
         self._bucket = match[1]
         self.source = f"s3://{self._bucket}"
         self._endpoint = settings.buckets.get(self._bucket)
-        self._patience = Patience()
+        self._patience = RetryPolicy()
         self._has_read = False
         self._connection: Connection | None = None
         self._opening = threading.Lock()
@@ -44,17 +44,17 @@ class S3Store:
         """How often something was asked again, by cause."""
         return self._patience.retries
 
-    def pages(self, prefix: str) -> Iterator[list[Listed]]:
+    def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """Lists the objects below a prefix, page by page."""
         return list_pages(self._open(), self._bucket, prefix, self._ask)
 
-    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[Fetched, None, None]:
+    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[FetchedObject, None, None]:
         """Reads objects, many at a time, in the order of `keys`."""
         bulk = self._open().bulk
         stopped = threading.Event()
-        return map_in_order(lambda key: self._read(bulk, key, stopped), keys, workers=workers, stopped=stopped)
+        return ordered_map(lambda key: self._read(bulk, key, stopped), keys, workers=workers, stopped=stopped)
 
-    def _read(self, bulk: obstore.store.S3Store, key: str, stopped: threading.Event) -> Fetched:
+    def _read(self, bulk: obstore.store.S3Store, key: str, stopped: threading.Event) -> FetchedObject:
         import obstore
         from obstore.exceptions import BaseError
 
@@ -63,34 +63,34 @@ class S3Store:
             try:
                 answer = obstore.get(bulk, key)
                 about = answer.meta
-                if about["size"] > MOST_BYTES:
-                    return Fetched(key, None, problem="too large")
+                if about["size"] > MAX_OBJECT_BYTES:
+                    return FetchedObject(key, None, problem="too large")
                 data = bytes(answer.bytes())
                 self._has_read = True
-                return Fetched(key, data, (about["e_tag"] or "").strip('"'))
+                return FetchedObject(key, data, (about["e_tag"] or "").strip('"'))
             except FileNotFoundError:
-                return Fetched(key, None, problem="missing")
+                return FetchedObject(key, None, problem="missing")
             except BaseError as error:
                 if is_denied(error):
                     return self._refused(key, error)
                 attempt += 1
-                if not self._patience.pause(attempt, since_s, cause_of(error), stopped):
-                    return self._given_up(key, f"{cause_of(error)}, {attempt} times in a row", error, stopped)
+                if not self._patience.pause(attempt, since_s, retry_cause(error), stopped):
+                    return self._given_up(key, f"{retry_cause(error)}, {attempt} times in a row", error, stopped)
 
-    def _refused(self, key: str, error: Exception) -> Fetched:
+    def _refused(self, key: str, error: Exception) -> FetchedObject:
         if self._has_read:
-            return Fetched(key, None, problem="denied")
+            return FetchedObject(key, None, problem="denied")
         raise ConfigError(
             f"{self.source}: objects must be readable, got access denied for {key!r}. "
             "Check the credentials; a public bucket is read without any."
         ) from error
 
-    def _given_up(self, key: str, found: str, error: Exception, stopped: threading.Event) -> Fetched:
+    def _given_up(self, key: str, found: str, error: Exception, stopped: threading.Event) -> FetchedObject:
         """Tells one object that cannot be had from a bucket that does not answer."""
         if self._has_read and not stopped.is_set():
             with contextlib.suppress(Exception):
                 ask_region(self._open().client, self._bucket)
-                return Fetched(key, None, problem="not readable")
+                return FetchedObject(key, None, problem="not readable")
         raise StoreError(
             f"{self.source}: must answer, got {found} for {key!r}. Run again later; what was read is kept."
         ) from error
@@ -113,5 +113,5 @@ class S3Store:
                 wrong: BincountError = translate(error, self.source, self._endpoint)
                 attempt += 1
                 may_help = isinstance(wrong, StoreError)
-                if not may_help or not self._patience.pause(attempt, since_s, cause_of(error), never):
+                if not may_help or not self._patience.pause(attempt, since_s, retry_cause(error), never):
                     raise wrong from error

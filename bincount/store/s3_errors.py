@@ -74,7 +74,7 @@ def is_denied(error: Exception) -> bool:
     return type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
 
 
-def cause_of(error: Exception) -> str:
+def retry_cause(error: Exception) -> str:
     """Names why a request failed, in a word or two, for counting.
 
     obstore tells in its message's text alone.

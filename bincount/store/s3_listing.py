@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from bincount.store.interface import Listed
+from bincount.store.interface import ListedObject
 from bincount.store.s3_connection import Connection
 
 _PAGE = 1000
@@ -21,7 +21,7 @@ _AHEAD = 32
 Retried = Callable[[Callable[[], Any]], Any]
 
 
-def list_pages(connection: Connection, bucket: str, prefix: str, retried: Retried) -> Iterator[list[Listed]]:
+def list_pages(connection: Connection, bucket: str, prefix: str, retried: Retried) -> Iterator[list[ListedObject]]:
     """Lists the objects below a prefix that ends in "/", in no particular order.
 
     Ids start with a digit, so a stretch from each digit to the next shares the
@@ -34,10 +34,10 @@ def list_pages(connection: Connection, bucket: str, prefix: str, retried: Retrie
         retried: Calls what it is given, again where that may help.
     """
     bounds = [prefix, *(f"{prefix}{digit}" for digit in range(1, 10)), ""]
-    pages: queue.Queue[list[Listed] | Exception | None] = queue.Queue(_AHEAD)
+    pages: queue.Queue[list[ListedObject] | Exception | None] = queue.Queue(_AHEAD)
     stopped = threading.Event()
 
-    def put(item: list[Listed] | Exception | None) -> None:
+    def put(item: list[ListedObject] | Exception | None) -> None:
         while not stopped.is_set():
             with contextlib.suppress(queue.Full):
                 pages.put(item, timeout=0.2)
@@ -72,7 +72,7 @@ def list_pages(connection: Connection, bucket: str, prefix: str, retried: Retrie
 
 def _stretch(
     connection: Connection, bucket: str, prefix: str, after: str, until: str, retried: Retried
-) -> Iterator[list[Listed]]:
+) -> Iterator[list[ListedObject]]:
     """Pages of the keys behind `after` and, if `until` is not empty, before `until`."""
     from obstore.exceptions import InvalidPathError
 
@@ -92,13 +92,16 @@ def _stretch(
         after = page[-1].key
 
 
-def _ask_obstore(connection: Connection, bucket: str, prefix: str, after: str) -> list[Listed]:
+def _ask_obstore(connection: Connection, bucket: str, prefix: str, after: str) -> list[ListedObject]:
     import obstore
 
     page = next(iter(obstore.list(connection.bulk, prefix.rstrip("/"), offset=after, chunk_size=_PAGE)), [])
-    return [Listed(entry["path"], entry["size"], (entry["e_tag"] or "").strip('"')) for entry in page]
+    return [ListedObject(entry["path"], entry["size"], (entry["e_tag"] or "").strip('"')) for entry in page]
 
 
-def _ask_boto3(connection: Connection, bucket: str, prefix: str, after: str) -> list[Listed]:
+def _ask_boto3(connection: Connection, bucket: str, prefix: str, after: str) -> list[ListedObject]:
     page = connection.client.list_objects_v2(Bucket=bucket, Prefix=prefix, StartAfter=after, MaxKeys=_PAGE)
-    return [Listed(entry["Key"], entry["Size"], entry.get("ETag", "").strip('"')) for entry in page.get("Contents", [])]
+    return [
+        ListedObject(entry["Key"], entry["Size"], entry.get("ETag", "").strip('"'))
+        for entry in page.get("Contents", [])
+    ]

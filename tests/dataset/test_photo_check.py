@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bincount.dataset.photo_check import size_of_photo
-from bincount.dataset.rejection import BadObject
+from bincount.dataset.rejection import InvalidObject
 from tests.bins import photo
 
 
@@ -62,7 +62,7 @@ def test_reads_the_size_of_a_whole_photo(options):
     ],
 )
 def test_says_what_is_wrong(data, reason):
-    with pytest.raises(BadObject, match=r"^bin-images/00523\.jpg: must be a whole JPEG") as caught:
+    with pytest.raises(InvalidObject, match=r"^bin-images/00523\.jpg: must be a whole JPEG") as caught:
         size_of_photo("00523", data)
     assert caught.value.reason == reason
     assert len(str(caught.value)) < 300
@@ -72,11 +72,11 @@ def test_says_what_is_wrong(data, reason):
 def test_no_cut_goes_unnoticed(options):
     data = saved(**options)
     for length in range(len(data) - 1):
-        with pytest.raises(BadObject):
+        with pytest.raises(InvalidObject):
             size_of_photo("1", data[:length])
 
 
 @given(st.binary(max_size=200), st.booleans())
 def test_noise_never_breaks_it(noise, starts_well):
-    with pytest.raises(BadObject):
+    with pytest.raises(InvalidObject):
         size_of_photo("1", (b"\xff\xd8" if starts_well else b"") + noise)

@@ -75,7 +75,10 @@ def test_an_unwanted_photo_still_links_its_neighbours():
 
 
 def test_a_group_in_two_parts_is_refused():
-    placed = [Placed("00019", placement.Place("00019", "train")), Placed("00020", placement.Place("00019", "test"))]
+    placed = [
+        Placed("00019", placement.BinPlace("00019", "train")),
+        Placed("00020", placement.BinPlace("00019", "test")),
+    ]
     with pytest.raises(DataError, match=r"group '00019': must lie in one part, got '00019' in train and '00020' in te"):
         check_disjoint(placed)
 

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bincount.counts import Counts
 from bincount.dataset.manifest import Record
-from bincount.evaluate.detection_metrics import SHARES, judge_variance
+from bincount.evaluate.detection_metrics import SHARES, detection_metrics
 
 FIVE, OPEN = Counts.parse("1-5"), Counts.parse("0-5+")
 
@@ -34,8 +34,8 @@ def bins(n=300, counts=FIVE, seed=0):
 def test_a_model_that_knows_finds_them_and_one_that_does_not_does_no_better_than_chance():
     records, rng = bins(), np.random.default_rng(1)
     even = np.full(5, 0.2)
-    knows = judge_variance(seen(records, FIVE, 0.97, rng), records, FIVE, even)
-    guesses = judge_variance(np.tile(even, (300, 1)), records, FIVE, even)
+    knows = detection_metrics(seen(records, FIVE, 0.97, rng), records, FIVE, even)
+    guesses = detection_metrics(np.tile(even, (300, 1)), records, FIVE, even)
     assert set(knows["kinds"]) == {"neighbour", "one", "two", "mixed", "any"}
     for kind, found in knows["kinds"].items():
         assert found["model"]["auroc"] > 0.95, kind
@@ -57,14 +57,14 @@ def test_the_figures_are_sklearn_s():
     p = rng.dirichlet((1, 1), 40)
     two = Counts.parse("1-2")
     prior = np.array([0.5, 0.5])
-    found = judge_variance(p, records, two, prior, error_rate=0.1)["kinds"]["any"]
-    from bincount.mismatch.posterior import variance_of
+    found = detection_metrics(p, records, two, prior, error_rate=0.1)["kinds"]["any"]
+    from bincount.mismatch.posterior import record_posterior
 
     right = np.array([each.recorded for each in records])
     recorded = np.concatenate([right, 3 - right])
     wrong = np.repeat([0, 1], 40)
     weight = np.repeat([0.9, 0.1], 40)
-    scores = variance_of(np.concatenate([p, p]), recorded, two, prior, error_rate=0.1).probability
+    scores = record_posterior(np.concatenate([p, p]), recorded, two, prior, error_rate=0.1).probability
     assert found["model"]["auroc"] == pytest.approx(roc_auc_score(wrong, scores, sample_weight=weight))
     assert found["model"]["auprc"] == pytest.approx(average_precision_score(wrong, scores, sample_weight=weight))
     order = np.argsort(-scores)
@@ -78,7 +78,9 @@ def test_a_cost_by_hand():
     """Four bins, a model that is certain and right: counting the wrong tenth costs 0.1, missing none."""
     records = [record(i, 1 + i % 2) for i in range(4)]
     certain = np.eye(2)[[each.recorded - 1 for each in records]]
-    found = judge_variance(certain, records, Counts.parse("1-2"), np.array([0.5, 0.5]), error_rate=0.1)["kinds"]["any"]
+    found = detection_metrics(certain, records, Counts.parse("1-2"), np.array([0.5, 0.5]), error_rate=0.1)["kinds"][
+        "any"
+    ]
     assert found["model"]["expected_cost"] == pytest.approx(0.1)
     assert found["random"]["expected_cost"] == pytest.approx(1)  # 20 x 0.1 is more than 1: count all
     assert found["model"]["auroc"] == 1
@@ -88,7 +90,7 @@ def test_mixed_errors_by_hand():
     """Bins of 3: recorded as 2 or 4 in 7 of 10 errors, as 1 or 5 in 3."""
     records = [record(i, 3) for i in range(10)]
     one_or_five = np.tile([0.5, 0.0, 0.0, 0.0, 0.5], (10, 1))
-    found = judge_variance(one_or_five, records, FIVE, np.full(5, 0.2), error_rate=0.1)["kinds"]["mixed"]
+    found = detection_metrics(one_or_five, records, FIVE, np.full(5, 0.2), error_rate=0.1)["kinds"]["mixed"]
     # Records of 2 and 4 are as impossible as the right ones of 3, those of 1 and 5 are believed.
     assert found["model"]["auroc"] == pytest.approx(0.7 / 2)
     assert found["image_blind"]["auroc"] == pytest.approx(1)
@@ -97,13 +99,13 @@ def test_mixed_errors_by_hand():
 def test_a_record_alone_tells_something():
     """Few record 3 and many could by mistake: told the rates, the blind ranking is above chance."""
     records = [record(i, count) for i, count in enumerate([1] * 50 + [2] * 100 + [3] * 20)]
-    found = judge_variance(np.full((170, 5), 0.2), records, FIVE, np.full(5, 0.2))["kinds"]["one"]
+    found = detection_metrics(np.full((170, 5), 0.2), records, FIVE, np.full(5, 0.2))["kinds"]["one"]
     assert found["image_blind"]["auroc"] > 0.6
 
 
 def test_kinds_that_cannot_be_made_are_left_out_and_open_classes_hide_theirs():
     records = [record(i, 17) for i in range(30)]
-    found = judge_variance(np.full((30, 7), 1 / 7), records, OPEN, np.full(7, 1 / 7))["kinds"]
+    found = detection_metrics(np.full((30, 7), 1 / 7), records, OPEN, np.full(7, 1 / 7))["kinds"]
     assert "neighbour" not in found
     assert found["one"]["model"]["auroc"] == pytest.approx(0.5)
     assert len(found["any"]["model"]["at"]) == len(SHARES)

@@ -11,7 +11,7 @@ from bincount.config import DriftLimits
 from bincount.counts import Counts
 from bincount.errors import ConfigError, DataError
 from bincount.evaluate.drift import FACTS, Histogram, drift_of, psi, psi_by_chance, sentence_of
-from bincount.evaluate.drift_baseline import FILE, Reference, distance_of
+from bincount.evaluate.drift_baseline import FILE, DriftBaseline, distance_of
 
 COUNTS = Counts.parse("1-5")
 EACH = st.lists(st.integers(0, 500), min_size=2, max_size=12)
@@ -86,7 +86,7 @@ def test_two_halves_of_the_same_do_not_drift():
     alarms = 0
     for number in (60, 200, 800):
         for _ in range(40):
-            reference = Reference.of(*bins(rng, number), COUNTS)
+            reference = DriftBaseline.of(*bins(rng, number), COUNTS)
             drift = drift_of(reference.histograms, held_against(reference, *bins(rng, number)), DriftLimits())
             alarms += len(drift["beyond"])
     assert alarms <= 2  # of 960 facts
@@ -95,7 +95,7 @@ def test_two_halves_of_the_same_do_not_drift():
 @pytest.mark.parametrize("number", [100, 1000])
 def test_what_has_changed_drifts_and_nothing_else(number):
     rng = np.random.default_rng(2)
-    reference = Reference.of(*bins(rng, 800), COUNTS)
+    reference = DriftBaseline.of(*bins(rng, 800), COUNTS)
     limits = DriftLimits()
     dark = drift_of(reference.histograms, held_against(reference, *bins(rng, number, shift=1.0)), limits)
     assert dark["beyond"] == ["brightness", "sharpness", "features"]
@@ -112,7 +112,7 @@ def test_what_has_changed_drifts_and_nothing_else(number):
 def test_what_is_not_there_is_not_compared():
     rng = np.random.default_rng(3)
     facts, features = bins(rng, 50)
-    reference = Reference.of(facts, None, COUNTS)
+    reference = DriftBaseline.of(facts, None, COUNTS)
     assert set(reference.histograms) == set(FACTS) - {"features"}
     assert np.isnan(reference.distance(features, 50)).all()
     none = drift_of(
@@ -123,7 +123,7 @@ def test_what_is_not_there_is_not_compared():
 
 def test_a_limit_may_be_wider_for_one_fact():
     rng = np.random.default_rng(4)
-    reference = Reference.of(*bins(rng, 800), COUNTS)
+    reference = DriftBaseline.of(*bins(rng, 800), COUNTS)
     now = held_against(reference, *bins(rng, 800, mix=(0, 0.1, 0.2, 0.3, 0.4)))
     assert drift_of(reference.histograms, now, DriftLimits.parse("recorded=20, predicted=20"))["beyond"] == []
 
@@ -142,11 +142,11 @@ def test_a_distance_leaves_out_what_never_varied():
 
 def test_a_reference_comes_back_as_it_was(tmp_path):
     rng = np.random.default_rng(5)
-    assert Reference.read(tmp_path) is None
+    assert DriftBaseline.read(tmp_path) is None
     facts, features = bins(rng, 300)
-    reference = Reference.of(facts, features, COUNTS)
+    reference = DriftBaseline.of(facts, features, COUNTS)
     reference.write(tmp_path)
-    again = Reference.read(tmp_path)
+    again = DriftBaseline.read(tmp_path)
     assert again.histograms == dict(reference.histograms)
     assert (again.distance(features, 300) == reference.distance(features, 300)).all()
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
@@ -158,7 +158,7 @@ def test_a_reference_comes_back_as_it_was(tmp_path):
 def test_a_damaged_reference_is_refused(tmp_path, damage):
     (tmp_path / FILE).write_text(damage)
     with pytest.raises(DataError, match=r"^reference.json: must be a bincount-reference-1"):
-        Reference.read(tmp_path)
+        DriftBaseline.read(tmp_path)
 
 
 def test_a_fact_in_words():

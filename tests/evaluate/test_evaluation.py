@@ -9,8 +9,8 @@ from bincount.config import GateLimits
 from bincount.counts import Counts
 from bincount.dataset.manifest import Record
 from bincount.errors import DataError
-from bincount.evaluate.evaluation import judge, scores_of, truth_of, unseen
-from bincount.registry.comparison import apart_from, compare
+from bincount.evaluate.evaluation import evaluate_predictions, scores_of, truth_of, without_leakage
+from bincount.registry.comparison import compare, unseen_by_both
 from bincount.registry.gate_rules import decide
 
 COUNTS = Counts.parse("1-5")
@@ -34,7 +34,7 @@ def some(bins=200, *, counts=COUNTS, right=0.7, seed=0):
 
 def test_an_evaluation_is_complete_and_json():
     records, probabilities = some()
-    said = judge(probabilities, records, COUNTS)
+    said = evaluate_predictions(probabilities, records, COUNTS)
     assert json.loads(json.dumps(said)).keys() == said.keys()
     assert said["metrics"]["bins"] == 200
     assert said["metrics"]["exact"] == pytest.approx(0.7, abs=0.08)
@@ -49,7 +49,7 @@ def test_an_evaluation_is_complete_and_json():
 def test_slices_say_which_photos_are_counted_worse():
     records = [record(1, 1, size=(300, 200)), record(2, 1, size=(200, 500), n_skus=2), record(3, 1, size=(700, 700))]
     probabilities = np.eye(5)[[0, 1, 0]]
-    slices = judge(probabilities, records, COUNTS)["slices"]
+    slices = evaluate_predictions(probabilities, records, COUNTS)["slices"]
     assert {(row["slice"], row["exact"]) for row in slices["orientation"]} == {
         ("landscape", 1),
         ("portrait", 0),
@@ -61,21 +61,21 @@ def test_slices_say_which_photos_are_counted_worse():
 
 def test_a_bin_is_scored_once_and_only_if_it_can_be_counted():
     with pytest.raises(DataError, match="exactly once, got one twice"):
-        judge(np.eye(5)[[0, 0]], [record(1), record(1)], COUNTS)
+        evaluate_predictions(np.eye(5)[[0, 0]], [record(1), record(1)], COUNTS)
     with pytest.raises(DataError, match="bin 00001: its count must be one of 1, 2, 3, 4, 5, got 0"):
-        judge(np.eye(5)[[0]], [record(1, 0)], COUNTS)
+        evaluate_predictions(np.eye(5)[[0]], [record(1, 0)], COUNTS)
 
 
 def test_groups_that_were_learned_from_are_unseen_no_more():
     records = [record(1, group="00001"), record(2, group="00001"), record(5)]
-    assert unseen(records, {"00001"}) == records[2:]
+    assert without_leakage(records, {"00001"}) == records[2:]
 
 
 def test_across_manifests_nearby_ids_may_be_one_bin():
     records = [record(20), record(21, group="00020"), record(23), record(30)]
-    assert [each.id for each in apart_from(records, {"00018"})] == ["00023", "00030"]
-    assert apart_from(records, {"18", "x-1"}) == records  # another family of ids, other bins
-    assert apart_from(records, set()) == records
+    assert [each.id for each in unseen_by_both(records, {"00018"})] == ["00023", "00030"]
+    assert unseen_by_both(records, {"18", "x-1"}) == records  # another family of ids, other bins
+    assert unseen_by_both(records, set()) == records
 
 
 def test_the_same_model_is_no_worse_than_itself():

@@ -1,7 +1,7 @@
 """Which bins a model knows: by id, by sibling, and not by an id that means another bin."""
 
 from bincount.dataset.manifest import Record
-from bincount.evaluate.leakage import LEARNED_BIN, LEARNED_SIBLING, familiar_bins, is_another_bucket
+from bincount.evaluate.leakage import LEARNED_BIN, LEARNED_SIBLING, is_another_bucket, learned_bins
 
 
 def record(bin_id, recorded, n_skus=1):
@@ -10,12 +10,12 @@ def record(bin_id, recorded, n_skus=1):
 
 def test_learned_bins_and_their_siblings_are_known_and_nothing_else():
     skus = {"00001": "a", "00002": "ab", "00003": "b", "00004": "c", "00009": "b", "1": "a", "x": "a"}
-    found = familiar_bins(dict.fromkeys(skus, 2), skus, {"00001"}.__contains__)
+    found = learned_bins(dict.fromkeys(skus, 2), skus, {"00001"}.__contains__)
     assert found == {"00001": LEARNED_BIN, "00002": LEARNED_SIBLING, "00003": LEARNED_SIBLING}
 
 
 def test_a_learned_bin_that_is_not_wanted_still_betrays_its_siblings():
-    assert familiar_bins({"00002": 1}, {"00001": "a", "00002": "a"}, {"00001"}.__contains__) == {
+    assert learned_bins({"00002": 1}, {"00001": "a", "00002": "a"}, {"00001"}.__contains__) == {
         "00002": LEARNED_SIBLING
     }
 
@@ -23,9 +23,9 @@ def test_a_learned_bin_that_is_not_wanted_still_betrays_its_siblings():
 def test_a_learned_neighbour_that_was_not_read_may_be_a_sibling():
     is_learned = {"00001", "00006", "99999", "100000", "1"}.__contains__
     skus = dict.fromkeys(["00000", "00003", "00005", "100001", "2"], "a")
-    found = familiar_bins(dict.fromkeys(skus, 1), skus, is_learned)
+    found = learned_bins(dict.fromkeys(skus, 1), skus, is_learned)
     assert found == dict.fromkeys(["00000", "00005", "100001"], LEARNED_SIBLING)
-    assert not familiar_bins({"00002": 1}, {"00001": "a", "00002": "b"}, is_learned)  # read, and no sibling
+    assert not learned_bins({"00002": 1}, {"00001": "a", "00002": "b"}, is_learned)  # read, and no sibling
 
 
 def test_equal_ids_of_another_bucket_are_other_bins():

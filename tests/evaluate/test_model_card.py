@@ -9,7 +9,7 @@ import pytest
 from bincount.config import GateLimits
 from bincount.counts import Counts
 from bincount.dataset.manifest import Record
-from bincount.evaluate.evaluation import judge
+from bincount.evaluate.evaluation import evaluate_predictions
 from bincount.evaluate.model_card import Picture, card_of, summary_of, to_html, to_markdown
 
 
@@ -21,7 +21,7 @@ def evaluation_of(answers, **facts):
     ]
     probabilities = np.full((100, 5), 0.01)
     probabilities[np.arange(100), answers] = 0.96
-    evaluation = judge(probabilities, records, counts)
+    evaluation = evaluate_predictions(probabilities, records, counts)
     evaluation["metrics"]["set_aside"] = 2
     return evaluation | {
         "facts": {"counts": "1-5", "backbone": "ResNet50", "weights": "none"} | facts,

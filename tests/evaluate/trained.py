@@ -49,7 +49,7 @@ def open_trained_run(settings, manifest, *, attempt=None, **model):
 def cheat(settings, run_id, ids_right, *, sure=0.999):
     """Rewrites an evaluation as if the model had known these ids, to see what the gate makes of it."""
     from bincount.evaluate.evaluate import read_evaluation
-    from bincount.evaluate.evaluation import judge
+    from bincount.evaluate.evaluation import evaluate_predictions
 
     evaluation, ids, _ = read_evaluation(settings, run_id)
     manifest = Manifest.read(settings.manifests, evaluation["facts"]["manifest"])
@@ -62,12 +62,14 @@ def cheat(settings, run_id, ids_right, *, sure=0.999):
         wrong = (right + 1) % len(counts)
         probabilities[row, right if ids_right(record) and rng.random() < sure else wrong] = sure
     place = settings.run(run_id) / "evaluation"
-    (place / "evaluation.json").write_text(json.dumps(evaluation | judge(probabilities, records, counts)))
+    (place / "evaluation.json").write_text(
+        json.dumps(evaluation | evaluate_predictions(probabilities, records, counts))
+    )
     np.savez(place / "probabilities.npz", ids=np.asarray(ids), probabilities=probabilities)
 
 
 def as_if_served(settings, version):
     """Notes what `check_serving` notes when it has found nothing wrong, without the 15 seconds."""
-    from bincount.registry.serving_check import keep_check
+    from bincount.registry.serving_check import store_check
 
-    keep_check(settings, version, servable=True, found="served, it answers right")
+    store_check(settings, version, servable=True, found="served, it answers right")

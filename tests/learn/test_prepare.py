@@ -7,7 +7,7 @@ import pytest
 
 from bincount.dataset.manifest import Manifest
 from bincount.errors import ConfigError, DataError
-from bincount.learn.feature_cache import read_prepared
+from bincount.learn.feature_cache import read_features
 from bincount.learn.prepare import prepare
 from bincount.tracking import runs
 from tests.learn.bins import write_bins
@@ -30,7 +30,7 @@ def snapshot(settings):
 def test_the_answer_names_features_of_every_bin(made):
     settings, arguments, answer = made
     assert answer["weights"] == "none"
-    prepared = read_prepared(settings, answer["features"])
+    prepared = read_features(settings, answer["features"])
     manifest = Manifest.read(settings.manifests, arguments["manifest"])
     for part in ("train", "validation", "calibration", "test"):
         examples = prepared.examples(part)
@@ -113,7 +113,7 @@ def test_damaged_features_are_computed_again_when_they_are_needed(made):
     path = next((settings.features / answer["features"][:16]).glob("*.npy"))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    read_prepared(settings, answer["features"])
+    read_features(settings, answer["features"])
     assert path.read_bytes() == content
 
 
@@ -131,7 +131,7 @@ def test_a_missing_shard_is_a_data_error(made):
 @pytest.mark.parametrize("key", ["", "../../x", "0" * 16 + "-" + "0" * 16])
 def test_a_key_that_is_none_is_refused(made, key):
     with pytest.raises(ConfigError, match="must be a key that prepare printed"):
-        read_prepared(made[0], key)
+        read_features(made[0], key)
 
 
 def test_notes_are_json(made):

@@ -19,7 +19,7 @@ from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.dataset.shards import encode_example, frame
 from bincount.errors import ConfigError, StoreError
 from bincount.local.airflow_api import AirflowApi, TaskState
-from bincount.local.up import Forbearance, Progress, up, write_request
+from bincount.local.up import ErrorWindow, TaskTable, up, write_request
 from bincount.process.session_guard import session_members
 from bincount.settings import Settings
 from tests.processes import free_ports, is_running, wait_until
@@ -208,7 +208,7 @@ def test_too_many_partitions_are_refused_before_anything_starts():
 
 
 def test_a_silent_server_is_borne_with_for_a_while():
-    forbearance = Forbearance(0.3)
+    forbearance = ErrorWindow(0.3)
 
     def ask(error):
         with forbearance:
@@ -230,7 +230,7 @@ def test_a_silent_server_is_borne_with_for_a_while():
 
 
 def test_progress_tells_each_change_once(capsys):
-    progress = Progress(("ingest", "tune"), live=False)
+    progress = TaskTable(("ingest", "tune"), live=False)
     for state, seconds, attempt in [
         ("queued", None, 1),
         ("running", None, 1),
@@ -247,7 +247,7 @@ def test_progress_shows_each_mapped_task_and_none_that_is_not_asked_for(capsys):
     mapped = [TaskState("fetch", "running", None, 1, index) for index in (1, 0)]
     tasks = [TaskState("ingest", "running", None, 1), *mapped, TaskState("plan", "success", 1.0, 1)]
     for order in (("plan", "fetch", "ingest"), ("ingest",)):
-        Progress(order, live=False).show(tasks)
+        TaskTable(order, live=False).show(tasks)
     lines = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
     assert lines == ["plan", "fetch[0]", "fetch[1]", "ingest", "ingest"]
 
@@ -255,7 +255,7 @@ def test_progress_shows_each_mapped_task_and_none_that_is_not_asked_for(capsys):
 def test_of_many_mapped_tasks_a_terminal_shows_those_under_way():
     states = ["success"] * 30 + ["running", "failed"] + ["queued"] * 30
     many = [TaskState("fetch", state, None, 1, index) for index, state in enumerate(states)]
-    progress = Progress(("fetch", "ingest"), live=True)
+    progress = TaskTable(("fetch", "ingest"), live=True)
     for tasks, rows in ((many, 3), (many[25:35], 11)):
         tasks = [*tasks, TaskState("ingest", None, None, 0)]
         progress.show(tasks)

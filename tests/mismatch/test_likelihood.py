@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from bincount.counts import Counts
-from bincount.mismatch.likelihood import Counted, tempered
-from bincount.mismatch.posterior import errors_of, variance_of
+from bincount.mismatch.likelihood import CountedBins, tempered
+from bincount.mismatch.posterior import errors_of, record_posterior
 from bincount.outcomes.error_rate import rate_of, share_of
-from bincount.outcomes.recalibration import refit
+from bincount.outcomes.recalibration import recalibrate
 from tests.simulated import chosen, simulate
 
 FIVE, TWO, OPEN = Counts.parse("1-5"), Counts.parse("1-2"), Counts.parse("0-5+")
@@ -17,7 +17,7 @@ EVEN = np.full(2, 0.5)
 def of_two(shown, recorded, counted):
     """Bins of a model for 1 and 2 items that says `shown` of 1 item."""
     shown = np.asarray(shown, dtype=float)
-    return Counted(np.column_stack([shown, 1 - shown]), np.asarray(recorded), np.asarray(counted), TWO, EVEN)
+    return CountedBins(np.column_stack([shown, 1 - shown]), np.asarray(recorded), np.asarray(counted), TWO, EVEN)
 
 
 def test_without_photos_the_interval_is_the_one_of_jeffreys():
@@ -44,7 +44,7 @@ def test_evidence_by_hand():
 
 def test_the_evidence_is_that_of_the_worklist():
     bins = simulate(3, bins=50, rate=0.2)
-    variance = variance_of(bins.probabilities, bins.recorded, FIVE, bins.prior)
+    variance = record_posterior(bins.probabilities, bins.recorded, FIVE, bins.prior)
     assert np.exp(bins.log_evidence(1)) == pytest.approx(variance.evidence)
 
 
@@ -58,14 +58,14 @@ def test_which_count_was_found_says_more_than_that_it_was_another():
     """Recorded 3 of 1-5 and found 1, by the pattern of errors; the model sees nothing, so it is the pattern's."""
     even = np.full((1, 5), 0.2)
     pattern = errors_of(3, FIVE)[:2].sum(axis=0)
-    bins = Counted(even, np.array([3]), np.array([1]), FIVE, even[0])
+    bins = CountedBins(even, np.array([3]), np.array([1]), FIVE, even[0])
     assert np.exp(bins.which(1)) == pytest.approx(pattern[0])
     assert bins.log_evidence(1) == pytest.approx(0)
 
 
 def test_what_no_class_holds_was_wrong_and_no_more():
     even = np.full((2, 5), 0.2)
-    bins = Counted(even, np.array([3, 3]), np.array([0, 17]), FIVE, even[0])
+    bins = CountedBins(even, np.array([3, 3]), np.array([0, 17]), FIVE, even[0])
     assert bins.wrong.all()
     assert bins.which(1).tolist() == [0, 0]
 
@@ -73,7 +73,7 @@ def test_what_no_class_holds_was_wrong_and_no_more():
 def test_within_an_open_class_a_record_may_be_wrong():
     many = np.zeros((1, 7))
     many[0, 6] = 1
-    bins = Counted(many, np.array([50]), np.array([40]), OPEN, np.full(7, 1 / 7))
+    bins = CountedBins(many, np.array([50]), np.array([40]), OPEN, np.full(7, 1 / 7))
     assert bins.wrong.all()
     assert np.isfinite(bins.log_likelihood(1, -3.0)).all()
 
@@ -141,7 +141,7 @@ def test_photos_that_leave_no_doubt_say_nothing_of_the_rate():
 @pytest.mark.parametrize(("sureness", "how"), [(1.7, "worst"), (1.7, "random"), (0.6, "worst")])
 def test_a_temperature_planted_is_found_and_helps(sureness, how):
     counted = chosen(simulate(7, bins=20_000, rate=0.05, sureness=sureness), how, 1500)
-    found = refit(counted, [str(row) for row in range(len(counted))])
+    found = recalibrate(counted, [str(row) for row in range(len(counted))])
     assert found.temperature == pytest.approx(sureness, rel=0.2)
     assert found.helps
     assert found.low < found.gain < found.high
@@ -151,7 +151,7 @@ def test_a_temperature_planted_is_found_and_helps(sureness, how):
 def test_a_model_that_is_calibrated_is_left_alone(how):
     """Of the worst bins the plain likelihood of the count given the photo would ask for the largest temperature."""
     counted = chosen(simulate(8, bins=20_000, rate=0.03), how, 500)
-    found = refit(counted, [str(row) for row in range(len(counted))])
+    found = recalibrate(counted, [str(row) for row in range(len(counted))])
     assert not found.helps
     assert found.temperature == pytest.approx(1, abs=0.35)
     if how == "worst":

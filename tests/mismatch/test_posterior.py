@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from bincount.counts import Counts
 from bincount.errors import ConfigError
-from bincount.mismatch.posterior import MISSED_MOVES, variance_of
+from bincount.mismatch.posterior import MISSED_MOVES, record_posterior
 
 FIVE, OPEN = Counts.parse("1-5"), Counts.parse("0-5+")
 EVEN = np.full(5, 0.2)
 
 
 def one(p, recorded, counts=FIVE, prior=EVEN, **how):
-    found = variance_of(np.array([p]), np.array([recorded]), counts, np.asarray(prior), **how)
+    found = record_posterior(np.array([p]), np.array([recorded]), counts, np.asarray(prior), **how)
     return found.probability[0], found.direction[0], found.size[0], found.evidence[0]
 
 
@@ -104,11 +104,11 @@ def test_the_pattern_is_a_distribution_of_the_measured_moves():
 def test_rows_are_judged_by_themselves_and_a_higher_rate_means_a_higher_probability(weights, recorded, rate):
     p = np.array(weights) / sum(weights)
     prior = np.full(7, 1 / 7)
-    alone = variance_of(p[None], np.array([recorded]), OPEN, prior, error_rate=rate)
-    both = variance_of(np.stack([np.full(7, 1 / 7), p]), np.array([3, recorded]), OPEN, prior, error_rate=rate)
+    alone = record_posterior(p[None], np.array([recorded]), OPEN, prior, error_rate=rate)
+    both = record_posterior(np.stack([np.full(7, 1 / 7), p]), np.array([3, recorded]), OPEN, prior, error_rate=rate)
     assert both.probability[1] == pytest.approx(alone.probability[0])
     assert 0 < alone.probability[0] < 1
     assert alone.size[0] >= 1
-    higher = variance_of(p[None], np.array([recorded]), OPEN, prior, error_rate=min(0.99, rate * 1.5))
+    higher = record_posterior(p[None], np.array([recorded]), OPEN, prior, error_rate=min(0.99, rate * 1.5))
     assert higher.probability[0] > alone.probability[0]
     assert higher.evidence[0] == pytest.approx(alone.evidence[0])

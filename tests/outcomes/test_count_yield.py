@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from bincount.outcomes.count_yield import Tally, differences_of, saved_of
-from bincount.outcomes.error_rate import Share
+from bincount.outcomes.count_yield import CountYield, differences_of, saved_of
+from bincount.outcomes.error_rate import RateEstimate
 
-RATE = Share(0.1, 0.05, 0.2)
+RATE = RateEstimate(0.1, 0.05, 0.2)
 
 
 def tally():
     """Four bins: two records of 5 (one found wrong, one not counted), two of 1 (one found right, one not counted)."""
-    made = Tally(RATE)
+    made = CountYield(RATE)
     made.add(np.array([5, 1]), np.zeros(2), np.array([1.0, np.nan]))
     made.add(np.array([5, 1]), np.log([9.0, 1.0]), np.array([np.nan, 0.0]))
     return made

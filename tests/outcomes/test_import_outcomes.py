@@ -13,9 +13,9 @@ import pytest
 from pyarrow import parquet
 
 from bincount.errors import ConfigError, DataError
-from bincount.outcomes.estimates import learn
+from bincount.outcomes.estimates import estimates_from
 from bincount.outcomes.import_outcomes import import_outcomes
-from bincount.outcomes.outcome_store import Outcomes
+from bincount.outcomes.outcome_store import OutcomeStore
 from bincount.settings import Settings
 from tests.reconcile.reconciled import write_records
 from tests.simulated import kept_rows
@@ -293,7 +293,7 @@ def test_killed_at_any_time_and_run_again_nothing_is_lost_or_twice(fresh, tmp_pa
                 break
             time.sleep(0.001)
         process.communicate()
-        whole = [row for rows in Outcomes(settings.outcomes).read().values() for row in rows]
+        whole = [row for rows in OutcomeStore(settings.outcomes).read().values() for row in rows]
         assert len(whole) in (0, 5_000)
     assert kills > 0
     process = command(settings, file, worklist)
@@ -307,17 +307,17 @@ def test_killed_at_any_time_and_run_again_nothing_is_lost_or_twice(fresh, tmp_pa
 
 def test_enough_outcomes_recalibrate_if_it_helps_beyond_chance():
     asked = {"source": "s3://b", "version": "1", "manifest": "m"}
-    few = learn(dict([kept_rows(1, bins=199, sureness=2.0)]), **asked)
+    few = estimates_from(dict([kept_rows(1, bins=199, sureness=2.0)]), **asked)
     assert (few.recalibrated, few.facts["recalibration"]["used"]) == (1.0, False)
-    surer = learn(dict([kept_rows(1, bins=1000, sureness=2.0)]), **asked)
+    surer = estimates_from(dict([kept_rows(1, bins=1000, sureness=2.0)]), **asked)
     assert surer.recalibrated > 1.3
     assert surer.facts["recalibration"]["used"]
     assert surer.facts["recalibration"]["gain"][1] > 0
-    sound = learn(dict([kept_rows(1, bins=400)]), **asked)
+    sound = estimates_from(dict([kept_rows(1, bins=400)]), **asked)
     assert sound.recalibrated == 1.0
     assert sound.facts["recalibration"]["outcomes"] == 400
     assert sound.rate.low < 0.1 < sound.rate.high
-    other = learn(dict([kept_rows(1, bins=1000, sureness=2.0)]), **{**asked, "version": "2"})
+    other = estimates_from(dict([kept_rows(1, bins=1000, sureness=2.0)]), **{**asked, "version": "2"})
     assert (other.outcomes, other.of_model, other.recalibrated) == (
         1000,
         0,
@@ -328,7 +328,7 @@ def test_enough_outcomes_recalibrate_if_it_helps_beyond_chance():
 def test_a_count_teaches_once_and_bins_that_were_learned_from_do_not():
     asked = {"source": "s3://b", "version": "1", "manifest": "m"}
     (first, rows), (second, _) = kept_rows(1, "one", bins=40), kept_rows(1, "two", bins=40)
-    assert learn({first: rows, second: rows}, **asked).outcomes == 40
+    assert estimates_from({first: rows, second: rows}, **asked).outcomes == 40
     known, learned = kept_rows(2, learned=True, bins=40)
-    assert learn({known: learned}, **asked).rate is None
-    assert learn({}, **asked).rate is None
+    assert estimates_from({known: learned}, **asked).rate is None
+    assert estimates_from({}, **asked).rate is None

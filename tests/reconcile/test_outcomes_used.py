@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bincount.outcomes.import_outcomes import import_outcomes
-from bincount.outcomes.outcome_store import Outcomes
+from bincount.outcomes.outcome_store import OutcomeStore
 from bincount.outcomes.worklist_reader import Worklist
 from bincount.reconcile.reconcile import reconcile
 from tests.reconcile.reconciled import read_lists, registered, write_records, write_source
@@ -72,8 +72,8 @@ def test_a_model_found_too_sure_is_tempered(reconciled, tmp_path):
     assert (before["temperature"], before["recalibration"]["used"]) == (1.0, False)
     about = {"source": asked["source"], "version": before["model_version"], "manifest": before["manifest"]}
     origin, rows = kept_rows(1, bins=1000, sureness=2.0, **about)
-    with Outcomes(settings.outcomes).alone():
-        Outcomes(settings.outcomes).add(origin, rows)
+    with OutcomeStore(settings.outcomes).alone():
+        OutcomeStore(settings.outcomes).add(origin, rows)
     reconcile(settings, out=str(tmp_path / "out"), error_rate=0.02, **asked)
     tempered, _, after = read_lists(tmp_path / "out")
     assert after["recalibration"]["used"]

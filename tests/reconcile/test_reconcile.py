@@ -19,7 +19,7 @@ from bincount.dataset.split import part_of
 from bincount.errors import ConfigError, DataError, StoreError
 from bincount.local.embedded_s3 import open_bucket
 from bincount.reconcile.reconcile import reconcile
-from bincount.reconcile.state import Work
+from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist import COLUMNS
 from tests.bins import undecodable, write_bin
 from tests.reconcile.reconciled import read_lists, registered, write_records, write_source
@@ -206,7 +206,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(settings, model, tmp_path):
     assert work is not None, (tmp_path / "log").read_text()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "summary.json").exists()
-    with Work(work) as left:
+    with ReconcileState(work) as left:
         counted = left.count("probabilities IS NOT NULL")
     assert counted % 256 == 0
     assert 0 < counted < 1200
@@ -292,14 +292,14 @@ def test_blind_shows_neither_records_nor_predictions(settings, model, out, tmp_p
 
 
 def test_two_processes_cannot_do_the_same_work(tmp_path):
-    with Work(tmp_path / "work.db"), pytest.raises(ConfigError, match="only one process"):
-        Work(tmp_path / "work.db")
+    with ReconcileState(tmp_path / "work.db"), pytest.raises(ConfigError, match="only one process"):
+        ReconcileState(tmp_path / "work.db")
 
 
 def test_bins_the_model_may_know_by_heart_are_told(settings, model, out, tmp_path):
     """The model of these tests learned from s3://aft-vbi-pds; a folder is another source."""
     from bincount.tracking import model_registry
-    from bincount.tracking.client import door
+    from bincount.tracking.client import mlflow_client
 
     folder = tmp_path / "copy"
     for number in range(1, 41):
@@ -310,7 +310,7 @@ def test_bins_the_model_may_know_by_heart_are_told(settings, model, out, tmp_pat
     model_registry.describe(settings, version, tags={"bincount.source": str(folder)})
     reconcile(settings, source=str(folder), model=model, out=str(out))
     assert read_lists(out)[2]["learned_from"] == sum(part_of(f"{number:05d}") != "test" for number in range(1, 41))
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         client.set_model_version_tag(model_registry.MODEL, version, "bincount.source", "s3://aft-vbi-pds")
 
 
@@ -349,7 +349,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_photos_are_counted(s
     with pytest.raises(ConfigError, match=r"--out: .* must be a writable folder, got 'File exists'"):
         reconcile(settings, source=source[0], model=model, out=str(tmp_path / "out"))
     (left,) = settings.reconciles.glob("*.db")
-    with Work(left) as work:
+    with ReconcileState(left) as work:
         assert work.count("probabilities IS NOT NULL") == 0
         work.remove()
 
@@ -357,7 +357,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_photos_are_counted(s
 def test_work_that_is_damaged_says_what_to_delete(tmp_path):
     (tmp_path / "work.db").write_bytes(b"no database" * 1000)
     with pytest.raises(StoreError, match="or delete it"):
-        Work(tmp_path / "work.db")
+        ReconcileState(tmp_path / "work.db")
 
 
 def test_a_model_without_a_calibration_is_refused(settings, source, out):

@@ -7,12 +7,12 @@ import pytest
 from bincount.counts import Counts
 from bincount.reconcile.report import reduced_photos, report_of
 from bincount.reconcile.worklist import curve_of
-from bincount.reconcile.worklist_files import About
+from bincount.reconcile.worklist_files import WorklistInfo
 from tests.bins import write_bin
 from tests.tiny import photo
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ABOUT = About("s3://<b>", "7", "0" * 16, Counts.parse("0-5+"), 0.05)
+ABOUT = WorklistInfo("s3://<b>", "7", "0" * 16, Counts.parse("0-5+"), 0.05)
 TOLD = {"by": "--error-rate", "outcomes": 0}
 VERDICTS = ("mismatch", "unsure", "match", "not_countable")
 HOSTILE = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bincount.errors import StoreError
-from bincount.registry.serving_check import check_serving, kept_check
+from bincount.registry.serving_check import check_serving, stored_check
 from bincount.tracking import model_registry
 from tests.processes import wait_until
 from tests.serving.versions import register_version
@@ -55,7 +55,7 @@ def test_a_version_is_asked_and_its_server_ended(tmp_path, golden, words):
     assert answer["servable"] is (golden is None)
     assert words in answer["found"]
     found = model_registry.version_of(settings, version)
-    assert kept_check(found) == answer
+    assert stored_check(found) == answer
     assert words in found.description
     assert model_registry.alias(settings, "champion") is None
     wait_until(lambda: not servers(version, settings), "its servers end", 5)
@@ -66,7 +66,7 @@ def test_a_server_that_does_not_come_up_is_no_verdict(tmp_path):
     version, _ = register_version(settings, seed=1)
     with pytest.raises(StoreError, match=f"bincount serve: must serve version {version} within 0 s, got no answer"):
         check_serving(settings, model_version=version, timeout_s=0.1)
-    assert kept_check(model_registry.version_of(settings, version)) is None
+    assert stored_check(model_registry.version_of(settings, version)) is None
     wait_until(lambda: not servers(version, settings), "its servers end", 5)
 
 
