@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.bucket_server import Running, run_server
 from benchmarks.measure import Ratio, machine, paired, parser_of, publish, run_process, spread
+from tests.bucket_server import Running, run_server
 
 SEED, S5CMD, OURS = "download_file, one by one", "s5cmd cp", "bincount ingest"
 S5CMD_ALL = "s5cmd cp, metadata too"

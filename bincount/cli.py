@@ -6,12 +6,13 @@ import argparse
 import importlib
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from bincount.config import (
     CHAMPION_URI,
@@ -264,8 +265,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(next((code for code, kind in EXIT_CODES.items() if isinstance(error, kind)), 1))
     except KeyboardInterrupt:
         print(f"bincount {args.verb}: stopped.", file=sys.stderr)
-        sys.exit(130)
+        _end_at_once(130)
+    except SystemExit as ended:
+        if ended.code == 128 + signal.SIGTERM:
+            _end_at_once(128 + signal.SIGTERM)
+        raise
     sys.exit(status)
+
+
+def _end_at_once(status: int) -> NoReturn:
+    """Ends the process without waiting for threads, which may be in a request that nobody answers."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -23,7 +23,7 @@ SEARCHES = ("random", "bayesian", "grid")
 TUNABLE = ("dropout", "units", "loss_mix")
 """What a search may choose besides learning rate, batch size and epochs."""
 
-BUCKET_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/?$"
+BUCKET_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?$"
 MODEL_PATTERN = r"^models:/bincount(/[0-9]+|@[A-Za-z0-9_-]+)$"
 CHAMPION_URI = "models:/bincount@champion"
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from bincount.dataset.split import part_of
 from bincount.mismatch.calibration import Calibration
-from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE, judge_records
+from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE
 from bincount.reconcile.state import ReconcileState
 
 COLUMNS = (
@@ -140,7 +140,7 @@ def _rows(
 ) -> Iterator[tuple]:
     places, ids, recorded, values, blobs = zip(*page, strict=True)
     probabilities = np.stack([np.frombuffer(blob) for blob in blobs])
-    judged = judge_worklist(probabilities, np.asarray(recorded), calibration, **said)
+    judged = judge_records(probabilities, np.asarray(recorded), calibration, **said)
     cost = cost_of(judged.probability, judged.size, np.asarray(values, dtype=float), miss_cost)
     for row, verdict in enumerate(judged.verdict):
         countable = verdict != NOT_COUNTABLE

@@ -12,17 +12,17 @@ from bincount.store.interface import MAX_OBJECT_BYTES, FetchedObject, ListedObje
 
 
 class FolderStore:
-    """A folder in the bucket's layout."""
+    """A folder; its name is the resolved path, however it is written."""
 
     def __init__(self, source: str) -> None:
-        self._root = Path(source).expanduser().absolute()
+        self._root = Path(source).expanduser().resolve()
         self.source = str(self._root)
         if not self._root.is_dir():
-            raise ConfigError(f"source: must be a folder or s3://BUCKET, got {source!r}. Check the path.")
+            raise ConfigError(f"source: must be a folder or s3://BUCKET, got {source!r}.")
 
     @property
     def retries(self) -> Mapping[str, int]:
-        """Nothing: a folder answers or fails."""
+        """Nothing: reading a file is not retried."""
         return {}
 
     def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
@@ -35,7 +35,7 @@ class FolderStore:
             with os.scandir(folder) as entries:
                 found = [_listed(prefix, entry) for entry in entries if entry.is_file()]
         except PermissionError as error:
-            raise ConfigError(f"{folder}: must be readable, got {error.strerror!r}. Change its rights.") from error
+            raise ConfigError(f"{folder}: must be readable, got {error.strerror!r}.") from error
         except OSError as error:
             raise _unreadable(folder, error) from error
         yield found

@@ -1,9 +1,8 @@
-"""A bucket, on AWS or on any server that speaks S3."""
+"""An S3 bucket as a store: on AWS or on any server that speaks S3."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -14,7 +13,7 @@ from bincount.settings import Settings
 from bincount.store.interface import MAX_OBJECT_BYTES, FetchedObject, ListedObject
 from bincount.store.ordered_map import ordered_map
 from bincount.store.retry import RetryPolicy
-from bincount.store.s3_connection import Connection, ask_region, connect
+from bincount.store.s3_connection import Connection, ask_region, check_bucket_name, connect
 from bincount.store.s3_errors import is_denied, retry_cause, translate
 from bincount.store.s3_listing import list_pages
 
@@ -25,28 +24,30 @@ _T = TypeVar("_T")
 
 
 class S3Store:
-    """A bucket: what `bincount.store.interface.Store` says."""
+    """A bucket, or the objects below a prefix of it."""
 
     def __init__(self, source: str, settings: Settings) -> None:
-        match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/?", source)
-        if not match:
-            raise ConfigError(f"source: must be s3://BUCKET without a path, got {source!r}. Name the bucket alone.")
-        self._bucket = match[1]
-        self.source = f"s3://{self._bucket}"
+        self._bucket, _, prefix = source.removeprefix("s3://").partition("/")
+        check_bucket_name(self._bucket)
+        prefix = prefix.strip("/")
+        self.source = f"s3://{self._bucket}/{prefix}".rstrip("/")
+        self._prefix = f"{prefix}/" if prefix else ""
         self._endpoint = settings.buckets.get(self._bucket)
-        self._patience = RetryPolicy()
+        self._policy = RetryPolicy()
         self._has_read = False
         self._connection: Connection | None = None
         self._opening = threading.Lock()
 
     @property
     def retries(self) -> Mapping[str, int]:
-        """How often something was asked again, by cause."""
-        return self._patience.retries
+        """Number of retried requests by cause."""
+        return self._policy.retries
 
     def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """Lists the objects below a prefix, page by page."""
-        return list_pages(self._open(), self._bucket, prefix, self._ask)
+        start = len(self._prefix)
+        for page in list_pages(self._open(), self._bucket, self._prefix + prefix, self._with_retries):
+            yield [ListedObject(entry.key[start:], entry.size_bytes, entry.tag) for entry in page]
 
     def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[FetchedObject, None, None]:
         """Reads objects, many at a time, in the order of `keys`."""
@@ -61,23 +62,23 @@ class S3Store:
         since_s, attempt = time.monotonic(), 0
         while True:
             try:
-                answer = obstore.get(bulk, key)
-                about = answer.meta
-                if about["size"] > MAX_OBJECT_BYTES:
+                answer = obstore.get(bulk, self._prefix + key)
+                facts = answer.meta
+                if facts["size"] > MAX_OBJECT_BYTES:
                     return FetchedObject(key, None, problem="too large")
                 data = bytes(answer.bytes())
                 self._has_read = True
-                return FetchedObject(key, data, (about["e_tag"] or "").strip('"'))
+                return FetchedObject(key, data, (facts["e_tag"] or "").strip('"'))
             except FileNotFoundError:
                 return FetchedObject(key, None, problem="missing")
             except BaseError as error:
                 if is_denied(error):
-                    return self._refused(key, error)
+                    return self._denied(key, error)
                 attempt += 1
-                if not self._patience.pause(attempt, since_s, retry_cause(error), stopped):
+                if not self._policy.wait(attempt, since_s, retry_cause(error), stopped):
                     return self._given_up(key, f"{retry_cause(error)}, {attempt} times in a row", error, stopped)
 
-    def _refused(self, key: str, error: Exception) -> FetchedObject:
+    def _denied(self, key: str, error: Exception) -> FetchedObject:
         if self._has_read:
             return FetchedObject(key, None, problem="denied")
         raise ConfigError(
@@ -86,7 +87,7 @@ class S3Store:
         ) from error
 
     def _given_up(self, key: str, found: str, error: Exception, stopped: threading.Event) -> FetchedObject:
-        """Tells one object that cannot be had from a bucket that does not answer."""
+        """Distinguishes one object that cannot be had from a bucket that does not answer."""
         if self._has_read and not stopped.is_set():
             with contextlib.suppress(Exception):
                 ask_region(self._open().client, self._bucket)
@@ -98,20 +99,20 @@ class S3Store:
     def _open(self) -> Connection:
         with self._opening:
             if self._connection is None:
-                self._connection = self._ask(lambda: connect(self._bucket, self._endpoint))
+                self._connection = self._with_retries(lambda: connect(self._bucket, self._endpoint), threading.Event())
             return self._connection
 
-    def _ask(self, request: Callable[[], _T]) -> _T:
-        """Makes a request for a listing, again where that may help."""
-        since_s, attempt, never = time.monotonic(), 0, threading.Event()
+    def _with_retries(self, request: Callable[[], _T], stopped: threading.Event) -> _T:
+        """Makes a request, again where that may help and until `stopped` is set."""
+        since_s, attempt = time.monotonic(), 0
         while True:
             try:
                 answer = request()
-                self._patience.has_heard = True
+                self._policy.has_answered = True
                 return answer
             except Exception as error:
-                wrong: BincountError = translate(error, self.source, self._endpoint)
+                translated: BincountError = translate(error, self.source, self._endpoint)
                 attempt += 1
-                may_help = isinstance(wrong, StoreError)
-                if not may_help or not self._patience.pause(attempt, since_s, retry_cause(error), never):
-                    raise wrong from error
+                is_temporary = isinstance(translated, StoreError)
+                if not is_temporary or not self._policy.wait(attempt, since_s, retry_cause(error), stopped):
+                    raise translated from error

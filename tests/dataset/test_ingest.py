@@ -8,7 +8,6 @@ import shutil
 
 import pytest
 
-from benchmarks.bucket_server import count_of, run_server
 from bincount.dataset import job, placement
 from bincount.dataset.fetch import fetch
 from bincount.dataset.ingest import collect, ingest, join
@@ -22,6 +21,7 @@ from bincount.store import retry
 from bincount.tracking import runs
 from bincount.tracking.client import mlflow_client
 from tests.bins import metadata, photo, write_bin, write_bins
+from tests.bucket_server import count_of, run_server
 from tests.dataset.test_photo_check import resized, saved
 from tests.shared import ABID, needs_abid
 from tests.stores import make_settings
@@ -308,7 +308,7 @@ def test_a_damaged_shard_is_written_again(settings, bins, monkeypatch, damage):
 
 
 def test_a_bucket_that_stops_leaves_what_was_read(of_server, server, monkeypatch):
-    monkeypatch.setattr(retry, "AFTER_S", 1)
+    monkeypatch.setattr(retry, "OUTAGE_S", 1)
     monkeypatch.setattr(placement, "SHARD_BYTES", 100_000)
     from bincount.dataset import fetch
 
