@@ -8,7 +8,7 @@ import numpy as np
 
 from bincount.dataset.split import part_of
 from bincount.mismatch.calibration import Calibration
-from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE
+from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE, judge_records
 from bincount.reconcile.state import ReconcileState
 
 COLUMNS = (

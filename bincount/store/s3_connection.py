@@ -13,6 +13,7 @@ from bincount.errors import ConfigError
 
 if TYPE_CHECKING:
     import obstore.store
+    from obstore.store import ClientConfig
 
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _REQUEST_TIMEOUT_S = 4, 6, 60
 
@@ -120,7 +121,7 @@ def bulk_client(client: Any, core: Any, bucket: str, *, is_anonymous: bool) -> o
     }
     if not is_anonymous:
         options["credential_provider"] = Boto3CredentialProvider(boto3.session.Session(botocore_session=core))
-    client_options: dict[str, Any] = {
+    client_options: ClientConfig = {
         "allow_http": address.startswith("http://"),
         "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
         "read_timeout": timedelta(seconds=_READ_TIMEOUT_S),

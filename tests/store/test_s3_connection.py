@@ -167,7 +167,7 @@ def test_a_private_authority_holds_for_bulk_reading_too(
     client.put_object(Bucket=bucket, Key="metadata/00001.json", Body=b"{}")
     store = open_store(f"s3://{bucket}", Settings(clean, "", clean, buckets={bucket: address}))
     began = time.monotonic()
-    with pytest.raises(ConfigError, match="its certificate must be trusted, got .* AWS_CA_BUNDLE"):
+    with pytest.raises(ConfigError, match=r"its certificate must be trusted, got .* AWS_CA_BUNDLE"):
         list(store.fetch(["metadata/00001.json"], workers=1))
     assert time.monotonic() - began < 10
     if where == "environment":
