@@ -67,6 +67,7 @@ def write_records(place: Path, manifest: str, path: Path) -> int:
 
 def main() -> None:
     place, (asked, so_far) = Path(sys.argv[1]), json.loads(sys.argv[2])
+    from bincount.cli import VERBS
     from bincount.settings import Settings
     from bincount.tracking import runs
 
@@ -77,7 +78,8 @@ def main() -> None:
     runs.open_run(settings, attempt="benchmark")  # makes the database
     took = {}
     for verb, arguments in asked.items():
-        step = partial(getattr(importlib.import_module(f"bincount.steps.{verb}"), verb), settings)
+        module, _, name = next(each.target for each in VERBS if each.name == verb).partition(":")
+        step = partial(getattr(importlib.import_module(f"bincount.{module}"), name), settings)
         taken = {name: so_far[name] for name in NEEDS.get(verb, ())}
         with contextlib.redirect_stdout(sys.stderr):
             spent = timed(lambda step=step, given={**taken, **arguments}: so_far.update(step(**given)))

@@ -11,12 +11,13 @@ import re
 from array import array
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 
 from bincount.dataset.groups import place_of
 from bincount.dataset.metadata import is_bin_id
 from bincount.dataset.placement import PHOTO_BYTES
+from bincount.dataset.reader import METADATA, PHOTOS, KeyTemplate
 from bincount.errors import ConfigError
 from bincount.store.interface import Store
 
@@ -25,7 +26,6 @@ _log = logging.getLogger(__name__)
 _GZIP = b"\x1f\x8b"
 _SIZE_BITS = 48
 _LARGEST = (1 << _SIZE_BITS) - 1
-_PHOTOS, _METADATA = ("bin-images/", ".jpg"), ("metadata/", ".json")
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def list_candidates(store: Store) -> Candidates:
     # One number a bin: its photo's size, and a mark of both objects above it.
     found: dict[str, int] = {}
     halves: dict[str, str] = {}
-    for bin_id, size_bytes, mark in _list(store, *_PHOTOS):
+    for bin_id, size_bytes, mark in _list(store, PHOTOS):
         found[bin_id] = mark << _SIZE_BITS | min(size_bytes, _LARGEST)
         halves[bin_id] = "metadata is missing"
-    for bin_id, _, mark in _list(store, *_METADATA):
+    for bin_id, _, mark in _list(store, METADATA):
         if bin_id not in found:
             halves[bin_id] = "photo is missing"
         elif halves.pop(bin_id, None) is None:
@@ -104,25 +104,19 @@ def list_candidates(store: Store) -> Candidates:
     return Candidates(ids, sizes, marks, halves)
 
 
-def _list(store: Store, prefix: str, suffix: str) -> Iterator[tuple[str, int, int]]:
+def _list(store: Store, kind: KeyTemplate) -> Iterator[tuple[str, int, int]]:
     """Lists id, size and mark of each object that is named like a bin's."""
     others = 0
-    for bin_id, size_bytes, tag in _entries(store, prefix, suffix):
+    for entry in chain.from_iterable(store.pages(kind.prefix)):
+        bin_id = kind.id_of(entry.key)
         if is_bin_id(bin_id):
-            marked = hashlib.blake2b(f"{prefix}{size_bytes} {tag}".encode(), digest_size=8).digest()
-            yield bin_id, size_bytes, int.from_bytes(marked, "big")
-        else:
+            marked = hashlib.blake2b(f"{kind.prefix}{entry.size_bytes} {entry.tag}".encode(), digest_size=8).digest()
+            yield bin_id, entry.size_bytes, int.from_bytes(marked, "big")
+        elif entry.key != kind.prefix:  # some tools make an empty object for the folder itself
             others += 1
     if others:
-        _log.warning("%s/%s: %d objects are not named <id>%s and are left alone", store.source, prefix, others, suffix)
-
-
-def _entries(store: Store, prefix: str, suffix: str) -> Iterator[tuple[str, int, str]]:
-    for page in store.pages(prefix):
-        for entry in page:
-            name = entry.key.removeprefix(prefix)
-            if name:  # some tools make an empty object for the folder itself
-                yield name.removesuffix(suffix) if name.endswith(suffix) else "", entry.size_bytes, entry.tag
+        text = "%s/%s: %d objects are not named <id>%s and are ignored"
+        _log.warning(text, store.source, kind.prefix, others, kind.suffix)
 
 
 def _read_ids(ids: str) -> list[str]:

@@ -16,9 +16,9 @@ from bincount.dataset.job import IngestJob, IngestRequest, check_rejected, check
 from bincount.dataset.journal import open_entries, read_entry
 from bincount.dataset.manifest import Shard
 from bincount.dataset.partition import Partition
-from bincount.dataset.photo_check import size_of_photo
 from bincount.dataset.plan import Plan, PlannedBin, PlannedShard
-from bincount.dataset.rejection import InvalidObject, Rejection
+from bincount.dataset.reader import PHOTOS, Photo, read_photo
+from bincount.dataset.rejection import Rejection
 from bincount.dataset.shards import PackedPhoto, ShardIndex, drop_shard, encode_example, frame, is_whole
 from bincount.files import set_aside
 from bincount.progress import ProgressLog
@@ -91,7 +91,7 @@ def write_shards(
     check_room(settings.shards, int(size_bytes * 1.05))
     text = "%s: fetching %d photos, about %.2f GB, into %d shards"
     _log.info(text, store.source, photos, size_bytes / 1e9, len(missing))
-    keys = (f"bin-images/{planned.id}.jpg" for _, bins in _bins_of(plan, missing) for planned in bins)
+    keys = (PHOTOS.key(planned.id) for _, bins in _bins_of(plan, missing) for planned in bins)
     rejected = list(plan.rejected)
     judged = sum(shard.bins for shard in plan.shards) + sum(one.is_fault for one in rejected)
     with ExitStack() as stack:
@@ -130,9 +130,10 @@ def _is_finished(store: Store, settings: Settings, key: str, doubted: bool) -> b
 
 def _is_mended(store: Store, rejected: list[Rejection]) -> bool:
     """Whether one of the photos that were set aside is sound by now."""
-    keys = [f"bin-images/{one.id}.jpg" for one in rejected]
+    keys = [PHOTOS.key(one.id) for one in rejected]
     answers = store.fetch(keys, workers=8)
-    return any(not isinstance(_judge(one.id, answer), Rejection) for one, answer in zip(rejected, answers, strict=True))
+    photos = (read_photo(one.id, answer) for one, answer in zip(rejected, answers, strict=True))
+    return any(isinstance(photo, Photo) for photo in photos)
 
 
 def _write_shard(
@@ -148,26 +149,16 @@ def _write_shard(
     with path.open("wb", buffering=0) as file, closing(HashedFile(file)) as out:
         # The bins come first in zip: it must not take an answer that belongs to the next shard.
         for planned, answer in zip(bins, answers, strict=False):
-            found = _judge(planned.id, answer)
-            progress.step(len(answer.data or b""), isinstance(found, Rejection))
-            if isinstance(found, Rejection):
-                rejected.append(found)
+            photo = read_photo(planned.id, answer)
+            progress.step(len(answer.data or b""), isinstance(photo, Rejection))
+            if isinstance(photo, Rejection):
+                rejected.append(photo)
                 continue
-            photo = answer.data or b""
-            packed.append(PackedPhoto(planned.id, *found, len(photo), answer.etag, out.size_bytes))
-            out.append(_frame(planned, photo, read_entry(entries, planned.place)))
+            size_px = (photo.width_px, photo.height_px)
+            packed.append(PackedPhoto(planned.id, *size_px, len(photo.data), photo.etag, out.size_bytes))
+            out.append(_frame(planned, photo.data, read_entry(entries, planned.place)))
         digest = out.finish()
     return ShardIndex(Shard(f"{key}.tfrecord", digest, out.size_bytes), packed, rejected)
-
-
-def _judge(bin_id: str, answer: FetchedObject) -> tuple[int, int] | Rejection:
-    """The photo's width and height, or why it is set aside."""
-    if answer.data is None:
-        return Rejection(bin_id, f"photo is {answer.problem}")
-    try:
-        return size_of_photo(bin_id, answer.data)
-    except InvalidObject as error:
-        return Rejection(bin_id, error.reason, str(error))
 
 
 def _frame(planned: PlannedBin, photo: bytes, metadata: bytes) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from bincount.dataset.rejection import InvalidObject
 
@@ -57,19 +56,18 @@ def parse_metadata(bin_id: str, data: bytes) -> Metadata:
         raise _bad(bin_id, "metadata is no JSON", f"must be JSON, got {data[:40]!r}") from None
     if not isinstance(document, dict):
         raise _bad(bin_id, "metadata is no JSON object", f"must be a JSON object, got {type(document).__name__}")
-    recorded = document.get("EXPECTED_QUANTITY")
-    if not _is_count(recorded):
-        rule = f"EXPECTED_QUANTITY must be a whole number >= 0, got {recorded!r:.40}"
+    recorded = _count_of(document.get("EXPECTED_QUANTITY"))
+    if recorded is None:
+        rule = f"EXPECTED_QUANTITY must be a whole number >= 0, got {document.get('EXPECTED_QUANTITY')!r:.40}"
         raise _bad(bin_id, "recorded count is no count", rule)
     products = document.get("BIN_FCSKU_DATA")
     if not isinstance(products, dict):
         rule = f"BIN_FCSKU_DATA must be an object, got {type(products).__name__}"
         raise _bad(bin_id, "products are no object", rule)
-    quantities: list[Any] = [
-        product.get("quantity") if isinstance(product, dict) else None for product in products.values()
-    ]
-    if not all(_is_count(quantity) for quantity in quantities):
-        rule = f"every quantity must be a whole number >= 0, got {quantities!r:.80}"
+    given = [product.get("quantity") if isinstance(product, dict) else None for product in products.values()]
+    quantities = [quantity for quantity in map(_count_of, given) if quantity is not None]
+    if len(quantities) < len(given):
+        rule = f"every quantity must be a whole number >= 0, got {given!r:.80}"
         raise _bad(bin_id, "quantity is no count", rule)
     if sum(quantities) != recorded:
         rule = f"EXPECTED_QUANTITY must be the sum of its products' quantities {sum(quantities)}, got {recorded}"
@@ -82,5 +80,10 @@ def _bad(bin_id: str, reason: str, rule: str) -> InvalidObject:
     return InvalidObject(reason, f"metadata/{bin_id}.json: {rule}. {aside}")
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
+def _count_of(value: object) -> int | None:
+    """A count as JSON may have it: 15, 15.0 or "15"; None for anything else."""
+    if isinstance(value, str):
+        return _count_of(float(value)) if re.fullmatch(r"[0-9]{1,9}(\.0+)?", value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_COUNT:
+        return None
+    return int(value) if value == int(value) else None

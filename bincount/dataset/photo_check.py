@@ -1,81 +1,140 @@
-"""Whether a file is a whole photo, and how large, without decoding it.
+"""Whether a file is a complete photo that can be decoded, from its header and its end.
 
 Decoding all pixels would take more processor time than fetching, checking and
-packing together (docs/log/ingest.md). What is looked at is what a decoder needs:
-the JPEG's segments up to the first scan, and the end of the image behind it.
+packing together (docs/log/ingest.md). What is checked is what a decoder needs:
+the JPEG's segments up to the first scan and the end of the image, or the PNG's
+header and end. Damaged pixels are noticed when the photo is decoded.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 from bincount.dataset.rejection import InvalidObject
 
-MOST_PIXELS = 25_000_000
-"""Refused above this before a pixel is decoded, by steps and server alike; bins' photos have 0.8 million at most."""
+MAX_PIXELS = 25_000_000
+"""A larger photo is refused before a pixel is decoded, by every step and the server; bins' photos have 0.8 million."""
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-# Baseline, extended and progressive Huffman: what decoders everywhere read.
+_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+# Baseline, extended and progressive Huffman: what every decoder reads.
 _DECODABLE = frozenset({0xC0, 0xC1, 0xC2})
+_EXIF = b"Exif\x00\x00"
 
 
-def size_of_photo(bin_id: str, data: bytes) -> tuple[int, int]:
-    """Reads a JPEG's size and checks that it is whole.
+class PhotoHeader(NamedTuple):
+    """What the header of a photo says.
 
-    Args:
-        bin_id: The bin's id, for the message.
-        data: The file's bytes.
+    Attributes:
+        width_px: Width as it is to be shown, after its EXIF orientation is applied.
+        height_px: Height likewise.
+        format: "jpeg" or "png".
+        orientation: EXIF orientation, 1 to 8; 1 is upright.
+    """
 
-    Returns:
-        Width and height in pixels.
+    width_px: int
+    height_px: int
+    format: str
+    orientation: int = 1
+
+    @property
+    def stored_px(self) -> tuple[int, int]:
+        """Width and height of the pixels in the file."""
+        size = (self.width_px, self.height_px)
+        return size if self.orientation < 5 else (size[1], size[0])
+
+
+def check_photo(data: bytes) -> PhotoHeader:
+    """Reads a photo's header and checks that the file is complete.
+
+    Accepted are JPEGs (baseline, extended or progressive, grey or colour, 8
+    bits) and PNGs of 8 bits or less per channel, of at most `MAX_PIXELS`.
 
     Raises:
-        BadObject: If the file is empty, no JPEG, cut short, damaged before its
-            first scan, of a rare kind that decoders refuse, or larger than 25 megapixels.
+        InvalidObject: If the file is anything else: empty, no photo, cut short, damaged before its first scan, CMYK,
+            of 16 bits, or too large.
     """
     if not data:
-        raise _bad(bin_id, "photo is empty", "0 bytes")
-    if not data.startswith(START):
-        kind = "photo is a PNG" if data.startswith(_PNG) else "photo is no JPEG"
-        raise _bad(bin_id, kind, repr(data[:8]))
+        raise _invalid("photo is empty", "0 bytes")
+    if data.startswith(START):
+        return _check_jpeg(data)
+    if data.startswith(_PNG):
+        return _check_png(data)
+    raise _invalid("photo is neither JPEG nor PNG", repr(data[:8]))
+
+
+def _check_jpeg(data: bytes) -> PhotoHeader:
     frame: Frame | None = None
+    orientation = 1
     for segment in segments_of(data):
         if segment.marker in FRAMES:
             frame = frame_of(segment)
             if frame is None:
-                raise _bad(bin_id, "photo is damaged", "a frame header of a wrong length")
-            _check_frame(bin_id, frame)
+                raise _invalid("photo is damaged", "a frame header of a wrong length")
+            _check_frame(frame)
+        elif segment.marker == _APP1 and segment.body.startswith(_EXIF):
+            orientation = _orientation_of(segment.body[len(_EXIF) :])
         elif not is_sound_table(segment):
-            raise _bad(bin_id, "photo is damaged", f"a broken table in segment {segment.marker:#x}")
+            raise _invalid("photo is damaged", f"a broken table in segment {segment.marker:#x}")
         # Inside a scan 0xFF is followed by 0x00 or a restart marker: this is the end and nothing else.
         if segment.marker == SCAN and frame and data.rfind(END, segment.end) >= 0:
-            if is_sound_scan(segment, frame):
-                return frame.width_px, frame.height_px
-            raise _bad(bin_id, "photo is damaged", "a broken scan header")
-    raise _bad(bin_id, "photo is cut short", f"{len(data)} bytes")
+            if not is_sound_scan(segment, frame):
+                raise _invalid("photo is damaged", "a broken scan header")
+            size = (frame.width_px, frame.height_px)
+            return PhotoHeader(*(size if orientation < 5 else size[::-1]), "jpeg", orientation)
+    raise _invalid("photo is cut short", f"{len(data)} bytes")
 
 
-def _check_frame(bin_id: str, frame: Frame) -> None:
+def _check_frame(frame: Frame) -> None:
     if frame.marker not in _DECODABLE or frame.bits != 8 or len(frame.components) not in (1, 3):
         found = f"frame {frame.marker:#x}, {frame.bits} bits, {len(frame.components)} channels"
-        raise _bad(bin_id, "photo is a JPEG of a rare kind", found)
-    if not 0 < frame.width_px * frame.height_px <= MOST_PIXELS:
-        raise _bad(bin_id, "photo is too large", f"{frame.width_px} x {frame.height_px} px")
+        raise _invalid("photo is a JPEG of a rare kind", found)
+    _check_size(frame.width_px, frame.height_px)
     if not is_sound_frame(frame):
-        raise _bad(bin_id, "photo is damaged", "a broken frame header")
+        raise _invalid("photo is damaged", "a broken frame header")
 
 
-def _bad(bin_id: str, reason: str, found: str) -> InvalidObject:
+def _check_png(data: bytes) -> PhotoHeader:
+    if len(data) < 33 or data[12:16] != b"IHDR" or data.rfind(_PNG_END) < 0:
+        raise _invalid("photo is cut short", f"{len(data)} bytes")
+    width, height, bits = struct.unpack(">IIB", data[16:25])
+    if bits > 8:
+        raise _invalid("photo has 16 bits per channel", f"a PNG of {bits} bits")
+    _check_size(width, height)
+    return PhotoHeader(width, height, "png")
+
+
+def _check_size(width: int, height: int) -> None:
+    if not 0 < width * height <= MAX_PIXELS:
+        raise _invalid("photo is too large", f"{width} x {height} px")
+
+
+def _orientation_of(exif: bytes) -> int:
+    """The orientation in a TIFF header (CIPA DC-008, 4.6.4 and 4.6.5); 1 if there is none or it is damaged."""
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    try:
+        assert order is not None
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (entries,) = struct.unpack_from(f"{order}H", exif, start)
+        for entry in range(min(entries, 200)):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, start + 2 + 12 * entry)
+            if (tag, kind) == (0x0112, 3):
+                return value if 1 <= value <= 8 else 1
+    except (struct.error, AssertionError):
+        return 1
+    return 1
+
+
+def _invalid(reason: str, found: str) -> InvalidObject:
     return InvalidObject(
-        reason,
-        f"bin-images/{bin_id}.jpg: must be a whole JPEG of at most {MOST_PIXELS:,} pixels, got {found} ({reason}). "
-        "Replace the file, or let ingest set it aside (it does by default).",
+        reason, f"photo: must be a complete JPEG or PNG of at most {MAX_PIXELS:,} pixels, got {found} ({reason})."
     )
 
 
 START, END = b"\xff\xd8", b"\xff\xd9"
+_APP1 = 0xE1
 SCAN, HUFFMAN_TABLES, QUANTISATION_TABLES = 0xDA, 0xC4, 0xDB
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 

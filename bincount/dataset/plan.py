@@ -14,18 +14,20 @@ from typing import Any, NamedTuple
 
 from bincount.config import FetchConfig, IngestConfig
 from bincount.counts import Counts
+from bincount.dataset import reader
 from bincount.dataset.candidates import Candidates, find_candidates
 from bincount.dataset.job import FORMAT, IngestJob, IngestRequest, check_rejected, find_finished
 from bincount.dataset.journal import Journal, open_entries, read_entry
 from bincount.dataset.manifest import Manifest
-from bincount.dataset.metadata import Metadata, parse_metadata
+from bincount.dataset.metadata import Metadata
 from bincount.dataset.placement import check_parts, cut_shards, draw_order, place_bins
-from bincount.dataset.rejection import SIBLING, InvalidObject, Rejection
+from bincount.dataset.reader import METADATA, parse_or_reject
+from bincount.dataset.rejection import SIBLING, Rejection
 from bincount.errors import ConfigError
 from bincount.files import digest_of, write_atomically
 from bincount.progress import ProgressLog
 from bincount.settings import Settings
-from bincount.store.interface import FetchedObject, Store
+from bincount.store.interface import Store
 from bincount.store.open_store import open_store
 
 _log = logging.getLogger(__name__)
@@ -234,30 +236,18 @@ def _read(
 ) -> Generator[tuple[str, Metadata | Rejection, int], None, None]:
     """Yields each id's metadata or why it is set aside, and the bytes that were fetched for it."""
     before = set(journal.places)
-    asked = (f"metadata/{bin_id}.json" for bin_id in ids if bin_id not in before and bin_id not in candidates.halves)
+    keys = (METADATA.key(bin_id) for bin_id in ids if bin_id not in before and bin_id not in candidates.halves)
     with ExitStack() as stack:
         entries = stack.enter_context(open_entries(journal.path))
-        answers = stack.enter_context(closing(store.fetch(asked, workers=workers)))
+        answers = stack.enter_context(closing(store.fetch(keys, workers=workers)))
         for bin_id in ids:
             if bin_id in candidates.halves:
                 yield bin_id, Rejection(bin_id, candidates.halves[bin_id]), 0
             elif bin_id in before:
-                yield bin_id, _parse(bin_id, read_entry(entries, journal.places[bin_id])), 0
+                yield bin_id, parse_or_reject(bin_id, read_entry(entries, journal.places[bin_id])), 0
             else:
-                yield bin_id, *_judge(bin_id, next(answers), journal)
-
-
-def _judge(bin_id: str, answer: FetchedObject, journal: Journal) -> tuple[Metadata | Rejection, int]:
-    if answer.data is None:
-        return Rejection(bin_id, f"metadata is {answer.problem}"), 0
-    metadata = _parse(bin_id, answer.data)
-    if isinstance(metadata, Metadata):
-        journal.append(bin_id, answer.data)
-    return metadata, len(answer.data)
-
-
-def _parse(bin_id: str, data: bytes) -> Metadata | Rejection:
-    try:
-        return parse_metadata(bin_id, data)
-    except InvalidObject as error:
-        return Rejection(bin_id, error.reason, str(error))
+                answer = next(answers)
+                metadata = reader.read_metadata(bin_id, answer)
+                if isinstance(metadata, Metadata):
+                    journal.append(bin_id, answer.data or b"")
+                yield bin_id, metadata, len(answer.data or b"")

@@ -100,7 +100,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
             f"manifest {facts['manifest']}: must have test bins to score, got none of {len(manifest.records)}. "
             "Ingest more bins: raise --limit."
         )
-    probabilities, reference = observe_records(settings, manifest, records, Predictor(folder, features=True))
+    probabilities, reference = observe_records(settings, manifest, records, Predictor(folder))
     sharpness = list(map(sharpness_of, photos_of(settings, manifest, records)))
     evaluation = evaluate_predictions(probabilities, records, counts, sharpness)
     evaluation["variance"] = detection_metrics(

@@ -19,12 +19,11 @@ from bincount.counts import Counts
 from bincount.dataset.candidates import find_candidates
 from bincount.dataset.groups import groups_of, place_of
 from bincount.dataset.manifest import Manifest, Record
-from bincount.dataset.metadata import parse_metadata
-from bincount.dataset.photo_check import size_of_photo
 from bincount.dataset.placement import draw_order
-from bincount.dataset.rejection import InvalidObject, Rejection
+from bincount.dataset.reader import METADATA, PHOTOS, Photo, read_metadata, read_photo
+from bincount.dataset.rejection import Rejection
 from bincount.dataset.split import LEARNED, part_of
-from bincount.errors import ConfigError, DataError
+from bincount.errors import ConfigError, DataError, RowError
 from bincount.evaluate.evaluation import evaluate_predictions
 from bincount.evaluate.leakage import is_another_bucket, learned_bins
 from bincount.progress import ProgressLog
@@ -152,13 +151,13 @@ def _answers(
             _log.warning("bin %s is set aside: %s", one.id, one.reason)
             rejected.append(one)
             continue
-        records.append(_record(one, groups[one.id], bins))
+        records.append(_record(one.photo, groups[one.photo.id], bins))
         rows.append(one.probabilities)
-        sharpness.append(sharpness_of(one.photo))
+        sharpness.append(sharpness_of(one.photo.data))
     return records, np.stack(rows) if rows else np.empty(0), sharpness, rejected
 
 
-def _record(one: Predicted, group: str, bins: Bins) -> Record:
+def _record(one: Photo, group: str, bins: Bins) -> Record:
     return Record(
         id=one.id,
         group=group,
@@ -167,7 +166,7 @@ def _record(one: Predicted, group: str, bins: Bins) -> Record:
         n_skus=len(bins.skus[one.id]),
         width_px=one.width_px,
         height_px=one.height_px,
-        size_bytes=len(one.photo),
+        size_bytes=len(one.data),
         etag=one.etag,
         shard=-1,
         offset=-1,
@@ -194,23 +193,15 @@ class Bins:
     others: int = 0
 
 
-class Predicted(NamedTuple):
-    """What a model says of one photo.
+class PredictedBin(NamedTuple):
+    """A photo and the model's distribution of its count.
 
     Attributes:
-        id: The bin's id.
-        photo: The photo's bytes.
-        etag: The store's tag of it, "" where it has none.
-        width_px: Its width.
-        height_px: Its height.
+        photo: The photo's file.
         probabilities: (C,) float32.
     """
 
-    id: str
-    photo: bytes
-    etag: str
-    width_px: int
-    height_px: int
+    photo: Photo
     probabilities: np.ndarray
 
 
@@ -231,20 +222,16 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
     order = candidates.ids if limit is None else draw_order(candidates.ids, seed=0)
     whole = [bin_id for bin_id in order if bin_id not in candidates.halves]
     bins.rejected = [Rejection(bin_id, candidates.halves[bin_id]) for bin_id in order if bin_id in candidates.halves]
-    keys = (f"metadata/{bin_id}.json" for bin_id in whole)
+    keys = (METADATA.key(bin_id) for bin_id in whole)
     with (
         ProgressLog("metadata", len(whole)) as progress,
         closing(store.fetch(keys, workers=FetchConfig.workers)) as answers,
     ):
         for bin_id, answer in zip(whole, answers, strict=False):
             progress.step(len(answer.data or b""))
-            if answer.data is None:
-                bins.rejected.append(Rejection(bin_id, f"metadata is {answer.problem}"))
-                continue
-            try:
-                metadata = parse_metadata(bin_id, answer.data)
-            except InvalidObject as error:
-                bins.rejected.append(Rejection(bin_id, error.reason, str(error)))
+            metadata = read_metadata(bin_id, answer)
+            if isinstance(metadata, Rejection):
+                bins.rejected.append(metadata)
                 continue
             bins.skus[bin_id] = metadata.skus
             if counts is not None and counts.index_of(metadata.recorded) is None:
@@ -257,7 +244,7 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
     return bins
 
 
-def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iterator[Predicted | Rejection]:
+def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iterator[PredictedBin | Rejection]:
     """Fetches photos and says what a model makes of them, or why one is set aside.
 
     Later photos are fetched while the model works; no more than a thousand are held at a time.
@@ -273,7 +260,7 @@ def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iter
     Raises:
         StoreError: If the source does not answer.
     """
-    keys = (f"bin-images/{bin_id}.jpg" for bin_id in ids)
+    keys = (PHOTOS.key(bin_id) for bin_id in ids)
     with (
         ProgressLog("photos", len(ids)) as progress,
         closing(store.fetch(keys, workers=FetchConfig.workers)) as answers,
@@ -285,35 +272,23 @@ def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iter
                 yield one
 
 
-def _predict(batch: Sequence[tuple[str, FetchedObject]], predictor: Predictor) -> list[Predicted | Rejection]:
-    judged = [_look(bin_id, answer) for bin_id, answer in batch]
-    sound = [one for one in judged if not isinstance(one, Rejection)]
-    rows = iter(_distributions(sound, predictor))
-    return [one if isinstance(one, Rejection) else _with(one, next(rows)) for one in judged]
+def _predict(batch: Sequence[tuple[str, FetchedObject]], predictor: Predictor) -> list[PredictedBin | Rejection]:
+    read = [read_photo(bin_id, answer) for bin_id, answer in batch]
+    rows = iter(_distributions([one for one in read if isinstance(one, Photo)], predictor))
+    return [one if isinstance(one, Rejection) else next(rows) for one in read]
 
 
-def _look(bin_id: str, answer: FetchedObject) -> Predicted | Rejection:
-    """The photo without its distribution, or why it is set aside."""
-    if answer.data is None:
-        return Rejection(bin_id, f"photo is {answer.problem}")
-    try:
-        return Predicted(bin_id, answer.data, answer.etag, *size_of_photo(bin_id, answer.data), np.empty(0))
-    except InvalidObject as error:
-        return Rejection(bin_id, error.reason, str(error))
-
-
-def _distributions(sound: Sequence[Predicted], predictor: Predictor) -> Sequence[np.ndarray | DataError]:
-    if not sound:
-        return []
-    try:
-        return list(predictor.predict([one.photo for one in sound]))
-    except DataError as error:  # a header promised more than the pixels hold: find out whose
-        if len(sound) == 1:
-            return [error]
-        return [row for one in sound for row in _distributions([one], predictor)]
-
-
-def _with(one: Predicted, row: np.ndarray | DataError) -> Predicted | Rejection:
-    if isinstance(row, DataError):
-        return Rejection(one.id, "photo cannot be decoded", str(row))
-    return one._replace(probabilities=row)
+def _distributions(photos: Sequence[Photo], predictor: Predictor) -> Sequence[PredictedBin | Rejection]:
+    left, rejected = list(photos), {}
+    while left:
+        try:
+            found = predictor.predict([photo.data for photo in left])
+        except RowError as error:  # its header is valid and its pixels are not
+            photo = left.pop(error.row)
+            rejected[photo.id] = Rejection(photo.id, "photo is damaged", str(error))
+            continue
+        predicted = {photo.id: PredictedBin(photo, row) for photo, row in zip(left, found, strict=True)}
+        break
+    else:
+        predicted = {}
+    return [predicted.get(photo.id) or rejected[photo.id] for photo in photos]

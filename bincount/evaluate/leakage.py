@@ -29,7 +29,7 @@ def learned_bins(
 
     Example:
         >>> skus = {"00001": ["a"], "00002": ["a"], "00009": ["b"]}
-        >>> familiar_bins({"00002": 3, "00009": 1}, skus, {"00001", "00010"}.__contains__)
+        >>> learned_bins({"00002": 3, "00009": 1}, skus, {"00001", "00010"}.__contains__)
         {'00002': 'the model learned from a sibling photo', '00009': 'the model learned from a sibling photo'}
     """
     groups = groups_of(skus, skus)

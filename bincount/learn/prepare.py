@@ -12,6 +12,7 @@ from bincount.dataset.manifest import Manifest, Record
 from bincount.dataset.partition import ALL, Partition
 from bincount.errors import DataError
 from bincount.files import digest_of, is_whole_zip, read_json, set_aside, write_json
+from bincount.learn.engine import BFLOAT16, FLOAT32, has_bfloat16, has_gpu
 from bincount.learn.feature_cache import NETWORK, CachedFeatures, compute_missing, shard_paths
 from bincount.locks import exclusive_lock
 from bincount.settings import Settings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 2  # of what is computed; raise it when the same settings would give other features
+_VERSION = 3  # of what is computed; raise it when the same settings would give other features
 
 
 def prepare(
@@ -96,6 +97,7 @@ def _resolve(
     _log.info("prepare: building %s with weights=%s", backbone, weights)
     network = build_backbone(backbone, weights, image_px=image_px, seed=seed)
     facts = {"manifest": manifest, "backbone": backbone, "weights": network.weights, "fit": fit, "image_px": image_px}
+    facts["precision"] = BFLOAT16 if has_bfloat16() and not has_gpu() else FLOAT32
     random = network.weights == "none" and backbone != COMPACT
     photographed = _draw(bins, seed) if random else []
     made_of = {
@@ -113,7 +115,10 @@ def _resolve(
 
 
 def _save_network(settings: Settings, prepared: CachedFeatures, network: Backbone, photographed: list[Record]) -> None:
+    import numpy as np
+
     from bincount.learn.backbone import set_statistics
+    from bincount.learn.engine import files_of, save_network
     from bincount.learn.photo_batches import load_photos
 
     if photographed:
@@ -123,8 +128,10 @@ def _save_network(settings: Settings, prepared: CachedFeatures, network: Backbon
         set_statistics(network, photos)
     set_aside(prepared.backbone_path)
     beside = prepared.folder / "beside.keras"
-    network.model.save(beside)
-    beside.replace(prepared.backbone_path)
+    some = np.stack([np.random.default_rng(0).integers(0, 256, network.model.input.shape[1:], np.uint8)])
+    save_network(network.model, beside, some)
+    for file in reversed(files_of(beside)):  # the Keras file comes last: it says that the others are there
+        file.replace(prepared.folder / file.name.replace("beside", "backbone"))
 
 
 def _draw(bins: Manifest, seed: int) -> list[Record]:

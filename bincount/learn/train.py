@@ -32,6 +32,8 @@ from bincount.tracking import runs
 
 _log = logging.getLogger(__name__)
 
+_CHECKED = 32  # photos that the exported model is checked on
+
 
 def train(
     settings: Settings,
@@ -89,7 +91,8 @@ def train(
         "val_nll": trained.val_nll,
         "asked": asked,
     }
-    _publish(trained, facts, folder)
+    calibration = found.photos(settings, "calibration")
+    _publish(trained, facts, folder, calibration.read(np.arange(min(_CHECKED, len(calibration)))))
     runs.log_metrics(settings, run_id, {name: facts[name] for name in ("val_nll", "temperature")})
     return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
 
@@ -135,17 +138,21 @@ def _learn(
     return trained
 
 
-def _publish(trained: TrainedModel, facts: dict[str, Any], folder: Path) -> None:
+def _publish(trained: TrainedModel, facts: dict[str, Any], folder: Path, photos: np.ndarray) -> None:
+    """Saves the model, exported and checked on some photos, whole or not at all."""
+    from bincount.learn.engine import save_network
     from bincount.learn.model import assemble
+    from bincount.learn.predictor import FEATURES, MODEL
 
     beside = folder.with_name("model.beside")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    assemble(trained.backbone, trained.head, trained.temperature).save(beside / "model.keras")
+    model = assemble(trained.backbone, trained.head, trained.temperature)
+    save_network(model, beside / MODEL, photos, outputs=(FEATURES,), scale=1.0)
     (beside / "model.json").write_text(json.dumps(facts, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
-    shutil.rmtree(folder.with_name("whole"), ignore_errors=True)  # the epochs' state has done its duty
+    shutil.rmtree(folder.with_name("whole"), ignore_errors=True)  # the state after each epoch
 
 
 class TrainedModel(NamedTuple):

@@ -136,10 +136,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     server.serve_forever()
 
 
-if __name__ == "__main__":
-    main()
-
-
 _PUBLIC = get_canned_acl("public-read")
 
 
@@ -230,3 +226,7 @@ def make_s3_server(objects: Mapping[str, Path], *, host: str, bucket: str, fd: i
     # moto's S3 alone, not the 200 other services of its server behind the same port.
     app = _read_only(create_backend_app("s3"))
     return make_server(host, 0, app, threaded=True, request_handler=_Handler, fd=fd)
+
+
+if __name__ == "__main__":
+    main()

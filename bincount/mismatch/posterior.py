@@ -71,7 +71,7 @@ def record_posterior(
         ConfigError: If `error_rate` is no such share.
 
     Example:
-        >>> found = variance_of(np.array([[0.25, 0.75]]), np.array([1]), Counts.parse("1-2"), np.array([0.5, 0.5]))
+        >>> found = record_posterior(np.array([[0.25, 0.75]]), np.array([1]), Counts.parse("1-2"), np.array([0.5, 0.5]))
         >>> found.probability.round(4), found.direction  # 0.02 * 1.5 / (0.02 * 1.5 + 0.98 * 0.5)
         (array([0.0577]), array([1]))
     """

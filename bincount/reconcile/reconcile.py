@@ -134,7 +134,7 @@ def _write_worklist(
             make_folder(folder)  # before hours of counting
             from bincount.learn.predictor import Predictor
 
-            score_photos(work, store, Predictor(fetched, features=True), reference)
+            score_photos(work, store, Predictor(fetched), reference)
             manifest = str(facts["manifest"])
             assumed = assumptions_for(
                 settings, source=store.source, version=version, manifest=manifest, error_rate=asked.error_rate

@@ -7,14 +7,15 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 
+from bincount.dataset import reader
 from bincount.dataset.candidates import list_candidates
 from bincount.dataset.inventory import InventoryRow, columns_of, row_of
-from bincount.dataset.metadata import parse_metadata
-from bincount.dataset.rejection import InvalidObject
+from bincount.dataset.reader import METADATA
+from bincount.dataset.rejection import Rejection
 from bincount.dataset.table_reader import Table
 from bincount.progress import ProgressLog
 from bincount.reconcile.state import ReconcileState
-from bincount.store.interface import FetchedObject, Store
+from bincount.store.interface import Store
 
 _log = logging.getLogger(__name__)
 
@@ -68,15 +69,18 @@ def read_metadata(work: ReconcileState, store: Store) -> None:
     def keys() -> Iterator[str]:
         for page in work.pages("id", f"problem = '{_UNREAD}'"):
             waiting.extend(page)
-            yield from (f"metadata/{bin_id}.json" for _, bin_id in page)
+            yield from (METADATA.key(bin_id) for _, bin_id in page)
 
     done: list[tuple[int | None, str, int]] = []
     with ProgressLog("metadata", unread) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
             place, bin_id = waiting.popleft()
-            recorded, problem = _recorded(bin_id, answer)
-            progress.step(len(answer.data or b""), bool(problem))
-            done.append((recorded, problem, place))
+            metadata = reader.read_metadata(bin_id, answer)
+            progress.step(len(answer.data or b""), isinstance(metadata, Rejection))
+            if isinstance(metadata, Rejection):
+                done.append((None, metadata.reason, place))
+            else:
+                done.append((metadata.recorded, "", place))
             if len(done) == _TOGETHER:
                 work.update(("recorded", "problem"), done)
                 done = []
@@ -85,12 +89,3 @@ def read_metadata(work: ReconcileState, store: Store) -> None:
 
 def _problem(half: str) -> str:
     return half if half.startswith("metadata") else _UNREAD
-
-
-def _recorded(bin_id: str, answer: FetchedObject) -> tuple[int | None, str]:
-    if answer.data is None:
-        return None, f"metadata is {answer.problem}"
-    try:
-        return parse_metadata(bin_id, answer.data).recorded, ""
-    except InvalidObject as error:
-        return None, error.reason

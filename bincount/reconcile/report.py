@@ -16,11 +16,11 @@ from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bincount.dataset.metadata import is_bin_id
+from bincount.dataset.reader import PHOTOS, Photo, read_photo
 from bincount.errors import ConfigError
-from bincount.reconcile.scoring import problem_of
 from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist_files import WorklistInfo, rows_of, write_lists
 from bincount.store.interface import Store
@@ -158,19 +158,20 @@ def reduced_photos(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
         StoreError: If the source does not answer.
     """
     found = {}
-    keys = (f"bin-images/{bin_id}.jpg" for bin_id in ids)
+    keys = (PHOTOS.key(bin_id) for bin_id in ids)
     with closing(store.fetch(keys, workers=_WORKERS)) as answers:
         for bin_id, answer in zip(ids, answers, strict=True):
-            if not problem_of(bin_id, answer) and (small := _reduced(answer.data or b"")):
+            photo = read_photo(bin_id, answer)
+            if isinstance(photo, Photo) and (small := _reduced(photo.data)):
                 found[bin_id] = small
     return found
 
 
 def _reduced(photo: bytes) -> bytes | None:
     try:
-        with Image.open(io.BytesIO(photo), formats=["JPEG"]) as image:
+        with Image.open(io.BytesIO(photo), formats=["JPEG", "PNG"]) as image:
             image.draft("RGB", (_SIDE_PX, _SIDE_PX))
-            small = image.convert("RGB")
+            small = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     small.thumbnail((_SIDE_PX, _SIDE_PX))

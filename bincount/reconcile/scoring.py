@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bincount.dataset.photo_check import size_of_photo
-from bincount.dataset.rejection import InvalidObject
-from bincount.errors import DataError
+from bincount.dataset.reader import PHOTOS, read_photo
+from bincount.dataset.rejection import Rejection
+from bincount.errors import RowError
 from bincount.evaluate.batch_inference import rounded
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.progress import ProgressLog
 from bincount.reconcile.state import ReconcileState
-from bincount.store.interface import FetchedObject, Store
+from bincount.store.interface import Store
 
 if TYPE_CHECKING:
     from bincount.learn.predictor import Predictor
@@ -48,37 +47,22 @@ def score_photos(work: ReconcileState, store: Store, predictor: Predictor, refer
     def keys() -> Iterator[str]:
         for page in work.pages("id", _UNSEEN):
             waiting.extend(page)
-            yield from (f"bin-images/{bin_id}.jpg" for _, bin_id in page)
+            yield from (PHOTOS.key(bin_id) for _, bin_id in page)
 
     chunk: list[_Photo] = []
     bad: list[_Row] = []
     with ProgressLog("photos", unseen) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
             place, bin_id = waiting.popleft()
-            size, problem = _size_of(bin_id, answer)
-            if problem:
-                bad.append((None, None, problem, place))
+            photo = read_photo(bin_id, answer)
+            if isinstance(photo, Rejection):
+                bad.append((None, None, photo.reason, place))
             else:
-                chunk.append((place, answer.data or b"", size))
+                chunk.append((place, photo.data, (photo.width_px, photo.height_px)))
             if len(chunk) + len(bad) == _CHUNK:
                 _count(work, predictor, reference, chunk, bad, progress)
                 chunk, bad = [], []
         _count(work, predictor, reference, chunk, bad, progress)
-
-
-def problem_of(bin_id: str, answer: FetchedObject) -> str:
-    """Why what was fetched is no photo to be counted, "" where it is one."""
-    return _size_of(bin_id, answer)[1]
-
-
-def _size_of(bin_id: str, answer: FetchedObject) -> tuple[tuple[int, int], str]:
-    """Width and height in pixels, and `problem_of`."""
-    if answer.data is None:
-        return (0, 0), f"photo is {answer.problem}"
-    try:
-        return size_of_photo(bin_id, answer.data), ""
-    except InvalidObject as error:
-        return (0, 0), error.reason
 
 
 def _count(
@@ -94,12 +78,8 @@ def _count(
     while left:
         try:
             seen = predictor.observe([photo for _, photo, _ in left])
-        except DataError as error:
-            # Its header was sound and its pixels are not.
-            match = re.match(r"row (\d+)", str(error))
-            if match is None:
-                raise
-            rows.append((None, None, "photo is damaged", left.pop(int(match[1]))[0]))
+        except RowError as error:  # its header is valid and its pixels are not
+            rows.append((None, None, "photo is damaged", left.pop(error.row)[0]))
             continue
         places, _, sizes = zip(*left, strict=True)
         distance = np.full(len(left), np.nan) if reference is None else reference.distance(seen.features, len(left))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bincount.counts import Counts
+from bincount.dataset.reader import PHOTOS
 from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE, UNSURE
 from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist import COLUMNS, curve_of, neutral, reason_of
@@ -64,7 +65,7 @@ def rows_of(work: ReconcileState, about: WorklistInfo, *, limit: int = -1) -> It
             direction or None,
             cost,
             reason,
-            None if problem.startswith("id ") or photo_problem else f"{about.source}/bin-images/{bin_id}.jpg",
+            None if problem.startswith("id ") or photo_problem else f"{about.source}/{PHOTOS.key(bin_id)}",
             about.model_version,
             about.manifest,
         )

@@ -17,6 +17,7 @@ from bincount.dataset.metadata import is_bin_id
 from bincount.dataset.shards import photos_of
 from bincount.errors import DataError, StoreError
 from bincount.files import read_json
+from bincount.learn.engine import BFLOAT16
 from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16, answer_of, same_answer
 from bincount.settings import Settings
 from bincount.tracking import runs
@@ -98,13 +99,13 @@ def _fetch(settings: Settings, run_id: str, folder: Path) -> None:
 
 Golden = list[tuple[str, bytes, dict]]
 
-BFLOAT16 = "bincount.bfloat16"
-"""Tag of a version: whether it may be served in bfloat16 ("true" or "false"); absent where that was not tried."""
+ENGINE, PRECISIONS = "bincount.engine", "bincount.precisions"
+"""Tags of a version: what answers, such as "openvino", and in which precisions it was checked."""
 
 
 def tolerance_of(version: Version) -> float:
     """How far a version's served probabilities may be from the offline ones."""
-    return SAME_WITHIN_BFLOAT16 if version.tags.get(BFLOAT16) == "true" else SAME_WITHIN
+    return SAME_WITHIN_BFLOAT16 if BFLOAT16 in version.tags.get(PRECISIONS, "") else SAME_WITHIN
 
 
 def difference_from_golden(

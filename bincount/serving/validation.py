@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from bincount.dataset.photo_check import check_photo
+from bincount.dataset.rejection import InvalidObject
 from bincount.errors import DataError
-from bincount.learn.images import check_image
 from bincount.mismatch.verdicts import recorded_of
 from bincount.serving.admission import SEND, RequestLimits, RequestRefused
 
@@ -20,7 +21,6 @@ JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 _MILD_CODECS = {"UNCOMPRESSED", "SNAPPY"}
 _PARQUET_ROWS_AT_A_TIME = 4
 _COLUMNS = (["image"], ["image", "recorded"], ["recorded", "image"])
-_MAGIC = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n")
 
 
 def check_request(body: bytes, content_type: str, limits: RequestLimits) -> int:
@@ -164,19 +164,15 @@ def _check_rows(rows: int, limits: RequestLimits) -> None:
 
 
 def _pixels_of(row: int, photo: bytes) -> int:
-    if not photo.startswith(_MAGIC):  # its error quotes the bytes; an answer must not
-        raise RequestRefused(
-            400, f"row {row}: image must be a JPEG or PNG file, got {len(photo)} other bytes. Send a photo."
-        )
     try:
-        header = check_image(photo)
-    except DataError as error:
-        raise RequestRefused(400, f"row {row}: {error}") from None
+        header = check_photo(photo)
+    except InvalidObject as error:
+        raise RequestRefused(400, f"row {row}: image must be a complete JPEG or PNG file: {error.reason}.") from None
     return header.width_px * header.height_px
 
 
 # The only errors of the model whose words are its own: a row's number, and no byte of the photo.
-_OWN_WORDS = re.compile(r"row \d+: image: its pixels must be whole, got damaged ones\.")
+_OWN_WORDS = re.compile(r"row \d+: photo: its pixels must be whole")
 
 
 class ValidatingApp:

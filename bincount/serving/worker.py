@@ -1,23 +1,20 @@
-"""The process that serves one version: MLflow's own scoring app on a Unix socket, behind a guard.
+"""The process that serves one version: MLflow's scoring app on a Unix socket, behind validation.
 
-    python -m bincount.serving.worker VERSION FOLDER LIMITS NICENESS
+    python -m bincount.serving.worker VERSION FOLDER LIMITS
 
-It loads the version at that niceness, so that whoever answers meanwhile keeps
-the processors, checks its answers against the version's golden bins and says
-in one line of JSON on its output what came of it.
+It loads the version, compares its answers with the version's golden bins and
+reports the result in one line of JSON on its output.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import logging
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,6 +23,7 @@ from typing import Any
 
 from bincount.client import request_of
 from bincount.errors import BincountError, DataError, StoreError
+from bincount.learn.engine import BFLOAT16
 from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16, same_answer
 from bincount.registry.golden import Golden, said
 from bincount.serving.admission import RequestLimits
@@ -45,7 +43,7 @@ _KEEP_ALIVE_S = 24 * 3600  # the listener keeps its connections as long as this 
 
 def main(argv: list[str]) -> None:
     """Serves until it is killed; ends at once if the version cannot be served."""
-    version, folder, limits, niceness = argv[0], Path(argv[1]), RequestLimits(**json.loads(argv[2])), int(argv[3])
+    version, folder, limits = argv[0], Path(argv[1]), RequestLimits(**json.loads(argv[2]))
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s version {version}: %(message)s", datefmt="%H:%M:%S")
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no report
@@ -55,7 +53,7 @@ def main(argv: list[str]) -> None:
         report.flush()
 
     try:
-        app, golden, about = _load(version, folder, limits, niceness)
+        app, golden, about = _load(version, folder, limits)
         check = partial(_check, Wire(folder / SOCKET), golden, about["within"])
         asyncio.run(_serve(app, check, folder / SOCKET, limits, lambda: say(**{READY: about})))
     except StoreError as error:
@@ -73,27 +71,11 @@ class _Wrong(BincountError):
     """The version answers, and answers wrong. Shown to clients: no paths."""
 
 
-def _load(version: str, folder: Path, limits: RequestLimits, niceness: int) -> tuple[ValidatingApp, Golden, dict]:
+def _load(version: str, folder: Path, limits: RequestLimits) -> tuple[ValidatingApp, Golden, dict]:
     from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 
     MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.set(max(1, round(limits.time_s)))
     settings = dataclasses.replace(Settings.from_env(), workspace=folder / "workspace")
-    with ThreadPoolExecutor(1, initializer=_be_nice, initargs=(niceness,)) as loading:
-        loading.submit(__import__, "tensorflow").result()
-        from bincount.learn.devices import make_threads
-
-        make_threads()  # here, at normal priority
-        return loading.submit(_load_nicely, settings, version, folder, limits).result()
-
-
-def _be_nice(niceness: int) -> None:
-    with contextlib.suppress(OSError):  # Linux alone sets it for one thread
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
-
-
-def _load_nicely(
-    settings: Settings, version: str, folder: Path, limits: RequestLimits
-) -> tuple[ValidatingApp, Golden, dict]:
     from bincount.registry.golden import read_golden
     from bincount.tracking.client import mlflow_client
 
@@ -116,7 +98,7 @@ def _load_nicely(
     # All of it is in memory now; a killed listener leaves no more than a socket behind.
     for used in (folder / "package", settings.workspace):
         shutil.rmtree(used, ignore_errors=True)
-    within = SAME_WITHIN_BFLOAT16 if getattr(model.unwrap_python_model(), "bfloat16", False) else SAME_WITHIN
+    within = SAME_WITHIN_BFLOAT16 if model.unwrap_python_model().precision == BFLOAT16 else SAME_WITHIN
     about = {"golden": len(golden), "within": within, "manifest": found.tags.get("bincount.manifest")}
     return ValidatingApp(init(model), limits, lambda: _batches_of(model)), golden, about
 

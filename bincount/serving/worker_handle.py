@@ -20,7 +20,6 @@ from bincount.serving.unix_socket_client import Answer, Wire
 from bincount.serving.worker import LATER, READY, REFUSED, SOCKET
 
 _LOAD_S = 600  # at low priority on a busy machine; longer means that it hangs
-_NICENESS = 10  # a tenth of the share of one who is not
 _ENV = {
     # Two versions share one GPU for a moment: neither may take all of its memory.
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
@@ -103,7 +102,7 @@ async def start_child(version: str, limits: RequestLimits, *, beside: bool) -> W
         StoreError: If the registry does not answer.
     """
     folder = Path(tempfile.mkdtemp(prefix="bincount-serve-"))
-    words = [version, str(folder), json.dumps(dataclasses.asdict(limits)), str(_NICENESS if beside else 0)]
+    words = [version, str(folder), json.dumps(dataclasses.asdict(limits))]
     process = await asyncio.create_subprocess_exec(
         *guarded_command([sys.executable, "-m", "bincount.serving.worker", *words]),
         stdin=asyncio.subprocess.DEVNULL,

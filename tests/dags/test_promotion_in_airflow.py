@@ -77,7 +77,7 @@ class Stacked:
             artifacts=place / "mlruns" / "artifacts",
         )
         broken = {"class": "os.path.join"}  # is logged, and holds up nothing
-        to_file = {"class": "to_file.ToFile", "path": str(self.told), "text": "{{ says }}"}
+        to_file = {"class": "to_file.ToFile", "path": str(self.told), "text": "{{ message }}"}
         self.env = {
             "AIRFLOW__CORE__DAGS_FOLDER": str(place / "dags"),
             "AIRFLOW__BINCOUNT__NOTIFIERS": json.dumps([broken, to_file]),

@@ -25,8 +25,9 @@ def test_reads_count_and_products():
         (b"[" * 100_000, "must be JSON"),
         (b"[]", "must be a JSON object"),
         (metadata(-1), "EXPECTED_QUANTITY must be a whole number >= 0, got -1"),
-        (metadata(2.0, 2), "EXPECTED_QUANTITY must be a whole number >= 0, got 2.0"),
-        (metadata("3", 3), "EXPECTED_QUANTITY must be a whole number >= 0, got '3'"),
+        (metadata(2.5, 2), "EXPECTED_QUANTITY must be a whole number >= 0, got 2.5"),
+        (metadata("three", 3), "EXPECTED_QUANTITY must be a whole number >= 0, got 'three'"),
+        (metadata("3.5", 3), "EXPECTED_QUANTITY must be a whole number >= 0, got '3.5'"),
         (metadata(True, 1), "EXPECTED_QUANTITY must be a whole number >= 0, got True"),
         (metadata(10**9, 10**9), "EXPECTED_QUANTITY must be a whole number"),
         (b'{"EXPECTED_QUANTITY": 0}', "BIN_FCSKU_DATA must be an object"),
@@ -44,3 +45,9 @@ def test_bad_metadata_is_named_with_its_rule(data, rule):
 @pytest.mark.parametrize("text", ["..", "../x", "a/b", "", "a" * 65, "a\n", ".x", "-x", "ä"])
 def test_what_could_leave_a_folder_is_no_id(text):
     assert not is_bin_id(text)
+
+
+@pytest.mark.parametrize("recorded", [15, 15.0, "15", "15.0"])
+@pytest.mark.parametrize("quantity", [15, 15.0, "15"])
+def test_a_count_may_be_written_as_a_table_writes_it(recorded, quantity):
+    assert parse_metadata("1", metadata(recorded, quantity)).recorded == 15

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bincount.dataset.photo_check import size_of_photo
+from bincount.dataset.photo_check import check_photo
 from bincount.dataset.rejection import InvalidObject
 from tests.bins import photo
 
@@ -35,21 +35,27 @@ def resized(data, width, height):
         {"comment": b"\xff\xd9 an end that is none"},
         {"restart_marker_blocks": 1},
         {"exif": b"Exif\x00\x00" + photo()},
+        {"kind": "PNG"},
+        {"kind": "PNG", "mode": "P"},
+        {"kind": "PNG", "mode": "RGBA"},
+        {"kind": "PNG", "mode": "1"},
     ],
 )
 def test_reads_the_size_of_a_whole_photo(options):
-    assert size_of_photo("1", saved(**options)) == (64, 48)
-    assert size_of_photo("1", saved(**options) + b"\x00\xff padding") == (64, 48)
+    assert check_photo(saved(**options))[:2] == (64, 48)
+    assert check_photo(saved(**options) + b"\x00\xff padding")[:2] == (64, 48)
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "photo is empty"),
-        (b"Not Found", "photo is no JPEG"),
-        (b"<?xml version='1.0'?>", "photo is no JPEG"),
-        (saved(kind="PNG"), "photo is a PNG"),
-        (saved(kind="GIF"), "photo is no JPEG"),
+        (b"Not Found", "photo is neither JPEG nor PNG"),
+        (b"<?xml version='1.0'?>", "photo is neither JPEG nor PNG"),
+        (saved(kind="PNG")[:-12], "photo is cut short"),
+        (saved(kind="PNG", mode="I;16"), "photo has 16 bits per channel"),
+        (saved(kind="PNG")[:16] + b"\x00\x00\xea\x60" * 2 + saved(kind="PNG")[24:], "photo is too large"),
+        (saved(kind="GIF"), "photo is neither JPEG nor PNG"),
         (saved(mode="CMYK"), "photo is a JPEG of a rare kind"),
         (resized(saved(), 60_000, 60_000), "photo is too large"),
         (resized(saved(), 6_000, 5_000), "photo is too large"),  # for the model too
@@ -62,8 +68,8 @@ def test_reads_the_size_of_a_whole_photo(options):
     ],
 )
 def test_says_what_is_wrong(data, reason):
-    with pytest.raises(InvalidObject, match=r"^bin-images/00523\.jpg: must be a whole JPEG") as caught:
-        size_of_photo("00523", data)
+    with pytest.raises(InvalidObject, match=r"^photo: must be a complete JPEG or PNG") as caught:
+        check_photo(data)
     assert caught.value.reason == reason
     assert len(str(caught.value)) < 300
 
@@ -73,10 +79,10 @@ def test_no_cut_goes_unnoticed(options):
     data = saved(**options)
     for length in range(len(data) - 1):
         with pytest.raises(InvalidObject):
-            size_of_photo("1", data[:length])
+            check_photo(data[:length])
 
 
 @given(st.binary(max_size=200), st.booleans())
 def test_noise_never_breaks_it(noise, starts_well):
     with pytest.raises(InvalidObject):
-        size_of_photo("1", (b"\xff\xd8" if starts_well else b"") + noise)
+        check_photo((b"\xff\xd8" if starts_well else b"") + noise)

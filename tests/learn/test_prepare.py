@@ -7,6 +7,7 @@ import pytest
 
 from bincount.dataset.manifest import Manifest
 from bincount.errors import ConfigError, DataError
+from bincount.learn.engine import BFLOAT16, FLOAT32, has_bfloat16
 from bincount.learn.feature_cache import read_features
 from bincount.learn.prepare import prepare
 from bincount.tracking import runs
@@ -42,6 +43,7 @@ def test_the_answer_names_features_of_every_bin(made):
         "weights": "none",
         "fit": "pad",
         "image_px": 32,
+        "precision": BFLOAT16 if has_bfloat16() else FLOAT32,
     }
     assert runs.run_tags(settings, arguments["run_id"])["weights"] == "none"
 
@@ -74,7 +76,7 @@ def test_shares_are_the_features_of_one(made, tmp_path, caplog):
 def test_a_wrong_share_is_named_before_anything_is_done(made):
     settings, arguments, _ = made
     before = snapshot(settings)
-    with pytest.raises(ConfigError, match="--index: must be a share from 0 to 1, got 2"):
+    with pytest.raises(ConfigError, match="--share: must be such as 1/3, from 1/N to N/N, got '3/2'"):
         prepare(settings, **arguments, share="3/2")
     assert snapshot(settings) == before
 

@@ -5,13 +5,13 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from bincount.learn.actorle_network import FROM_SCRATCH
 
 from bincount.errors import ConfigError
 from bincount.learn.predictor import Predictor
 from bincount.learn.prepare import prepare
 from bincount.learn.train import train
 from bincount.learn.tune import tune
+from bincount.learn.whole_network import FROM_SCRATCH
 from bincount.tracking import runs
 from bincount.tracking.client import mlflow_client
 from tests.learn.bins import write_bins

@@ -69,7 +69,7 @@ def test_a_grid_over_more_hyperparameters_is_asked_for_by_name(place):
         ConfigError, match="tune_also: must be some of dropout, units, loss_mix, each once, got 'depth'"
     ):
         tune(settings, run_id=run_id, features=prepared, tune_also="depth")
-    with pytest.raises(ConfigError, match="loss_mix: must be a share from 0 to 1, got 2"):
+    with pytest.raises(ConfigError, match="loss_mix: must be a number from 0 to 1, got 2"):
         tune(settings, run_id=run_id, features=prepared, loss_mix=2)
 
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import keras
 import numpy as np
-from bincount.learn.actorle_network import FINE_TUNING
 
 from bincount.learn.backbone import build_backbone
 from bincount.learn.model import build_plain_head
 from bincount.learn.photo_batches import Photos
 from bincount.learn.train import TrainedModel, fine_tune
+from bincount.learn.whole_network import FINE_TUNING
 
 
 def test_fine_tuning_trains_the_network_on_with_batch_norm_frozen(manifest, shard_files, tmp_path):

@@ -154,7 +154,7 @@ def test_an_approval_holds_for_the_champion_it_was_given_against(registered):
     promote(settings, model_version=first)
     second, third = register(against=first), register(against=first)
     promote(settings, model_version=second)
-    answer = promote(settings, model_version=third, against=first)
+    answer = promote(settings, model_version=third, expected_champion=first)
     assert (
         answer["reason"] == f"Not promoted: it was approved against champion {first}, and the champion is {second} now."
     )
@@ -194,16 +194,16 @@ def test_a_version_that_failed_its_serving_check_is_not_promoted(registered):
 AT_ONCE = """
 import json, sys, time
 from bincount.errors import StoreError
-from bincount.edge import champion, registry
+from bincount.tracking import champion
 from bincount.settings import Settings
 from bincount.registry.promotion import promote
 
 settings, version, how = Settings.from_env(), sys.argv[1], sys.argv[2]
-registry.alias(settings, "champion")
+champion.champion_moves(settings)
 print("ready", flush=True)
 time.sleep(max(0, float(sys.stdin.readline()) - time.time()))
 try:
-    if how == "crown":
+    if how == "move":
         champion.move_champion(settings, version, instead_of="1", actor=version, reason="at once")
     else:
         promote(settings, model_version=version, force=True, reason="at once", actor=version)
@@ -213,7 +213,7 @@ except StoreError as error:
 """
 
 
-@pytest.mark.parametrize("how", ["crown", "promote"])
+@pytest.mark.parametrize("how", ["move", "promote"])
 def test_moves_at_once_follow_one_another(registered, how):
     settings, register = registered
     promote(settings, model_version=register())
@@ -240,7 +240,7 @@ def test_moves_at_once_follow_one_another(registered, how):
     assert aliases(settings)["previous"] == moves[-1].instead_of
     moved = [version for version, said in zip(rivals, ended, strict=True) if said == "moved"]
     assert sorted(move.champion for move in moves[1:]) == sorted(moved)
-    if how == "crown":  # all were decided against version 1
+    if how == "move":  # all were decided against version 1
         assert len(moved) == 1
         assert all("Another promotion came between" in said for said in ended if said != "moved")
     else:

@@ -75,7 +75,7 @@ def test_the_server_ends_with_the_step(tmp_path, sent):
     settings = make_settings(tmp_path)
     version, _ = register_version(settings, seed=1)
     step = subprocess.Popen(
-        [sys.executable, "-m", "bincount", "check_serving", version],
+        [sys.executable, "-m", "bincount", "check-serving", version],
         env=settings.environment() | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -95,7 +95,7 @@ def test_the_verb_prints_what_it_found(tmp_path):
     settings = make_settings(tmp_path)
     version, _ = register_version(settings, seed=1)
     done = subprocess.run(
-        [sys.executable, "-m", "bincount", "check_serving", version],
+        [sys.executable, "-m", "bincount", "check-serving", version],
         env=settings.environment() | {"PYTHONPATH": str(ROOT), "BINCOUNT_SERVING_TOKEN": "a token"},
         capture_output=True,
         text=True,

@@ -150,7 +150,7 @@ def test_a_server_that_hangs_is_given_up(tmp_path, monkeypatch):
 def test_nothing_is_told_to_mlflows_makers(tmp_path):
     """In a process of its own: MLflow is silent in tests anyway."""
     code = (
-        "from pathlib import Path; from bincount.edge import runs; from bincount.settings import Settings\n"
+        "from pathlib import Path; from bincount.tracking import runs; from bincount.settings import Settings\n"
         f"runs.open_run(Settings(Path(), 'sqlite:///{tmp_path}/mlflow.db', Path({str(tmp_path)!r})))\n"
         "from mlflow.telemetry.client import get_telemetry_client; assert get_telemetry_client() is None"
     )
