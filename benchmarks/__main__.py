@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import CHECKOUT, Ratio, table_of
-from bincount.process.session_guard import kill_session, tie
+from bincount.process.session_guard import guarded_command, kill_session
 
 RESULTS = CHECKOUT / "benchmarks" / "results"
 QUESTIONS = {
@@ -54,7 +54,7 @@ def run_alone(command: list[str]) -> int:
     """Runs a process that ends with this one and leaves no process or file; returns its exit status."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as place:
         env = os.environ | {"TMPDIR": place}
-        with subprocess.Popen(tie(command), cwd=CHECKOUT, env=env, start_new_session=True) as process:
+        with subprocess.Popen(guarded_command(command), cwd=CHECKOUT, env=env, start_new_session=True) as process:
             try:
                 return process.wait()
             finally:

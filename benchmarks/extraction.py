@@ -23,7 +23,7 @@ def compare_extraction(source: Path, place: Path, photos: int, repeats: int, ima
     from bincount.dataset.ingest import collect
     from bincount.dataset.manifest import Manifest
     from bincount.learn.backbone import build_backbone
-    from bincount.learn.features import _compile, extract_features
+    from bincount.learn.features import extract_features, keras_forward
     from bincount.learn.photo_batches import load_photos
     from bincount.settings import Settings
 
@@ -32,7 +32,7 @@ def compare_extraction(source: Path, place: Path, photos: int, repeats: int, ima
     shards = {shard: settings.shards / shard.name for shard in manifest.shards}
     model = build_backbone("ResNet50", "none", image_px=image_px).model
     ready = load_photos(manifest.records[:_BATCH], list(shards.values()), image_px=image_px, fit="pad")
-    forward = _compile(model, image_px)
+    forward = keras_forward(model, image_px)
     batches = -(-len(manifest.records) // _BATCH)
 
     def bare() -> None:

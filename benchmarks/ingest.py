@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.bucket_server import Running, run_server
 from benchmarks.measure import Ratio, machine, paired, parser_of, publish, run_process, spread
+from tests.bucket_server import Running, run_server
 
 SEED, S5CMD, OURS = "download_file, one by one", "s5cmd cp", "bincount ingest"
 S5CMD_ALL = "s5cmd cp, metadata too"
@@ -146,14 +146,14 @@ def take_part(contender: str, endpoint: str, photos: int, place: Path) -> None:
 def _ingest(endpoint: str, place: Path, *, with_boto3: bool) -> None:
     from bincount.dataset.ingest import collect
     from bincount.settings import Settings
-    from bincount.store.interface import Fetched
+    from bincount.store.interface import FetchedObject
     from bincount.store.s3 import S3Store
 
     if with_boto3:
 
-        def read(store: S3Store, bulk: object, key: str, stopped: object) -> Fetched:
+        def read(store: S3Store, bulk: object, key: str, stopped: object) -> FetchedObject:
             answer = store._open().client.get_object(Bucket="bins", Key=key)
-            return Fetched(key, answer["Body"].read(), answer["ETag"].strip('"'))
+            return FetchedObject(key, answer["Body"].read(), answer["ETag"].strip('"'))
 
         S3Store._read = read  # type: ignore[method-assign,assignment]
     collect(Settings(place, "", place, buckets={"bins": endpoint}), source="s3://bins")

@@ -19,7 +19,7 @@ import numpy as np
 import bincount.serving
 from bincount.settings import Settings
 from bincount.tracking import model_registry, runs
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 
 SERVING = Path(bincount.serving.__file__).parent
 PHOTO = (SERVING / "example.jpg").read_bytes()
@@ -92,7 +92,7 @@ def pack_all(place: Path) -> Settings:
     runs.log_artifacts(settings, run_id, place / "golden", "golden")
     ours = model_registry.Package(SERVING / "model.py", folder, ["mlflow"], PHOTO, {})
     version = model_registry.register(settings, run_id, ours, {}, "")
-    with door(settings, "champion") as client:
+    with mlflow_client(settings, "champion") as client:
         client.set_registered_model_alias(model_registry.MODEL, model_registry.CHAMPION, version)
 
     pixels = Schema([TensorSpec(np.dtype("uint8"), (-1, PX, PX, 3))])

@@ -6,12 +6,13 @@ import argparse
 import importlib
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from bincount.config import (
     CHAMPION_URI,
@@ -28,7 +29,7 @@ from bincount.config import (
     settings_of,
 )
 from bincount.errors import BincountError
-from bincount.files import writing
+from bincount.files import explain_disk_errors
 from bincount.local.clean import add_clean_arguments, clean
 from bincount.local.stack import PORT_FLAGS, add_port_arguments
 from bincount.local.up import up
@@ -264,8 +265,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(next((code for code, kind in EXIT_CODES.items() if isinstance(error, kind)), 1))
     except KeyboardInterrupt:
         print(f"bincount {args.verb}: stopped.", file=sys.stderr)
-        sys.exit(130)
+        _end_at_once(130)
+    except SystemExit as ended:
+        if ended.code == 128 + signal.SIGTERM:
+            _end_at_once(128 + signal.SIGTERM)
+        raise
     sys.exit(status)
+
+
+def _end_at_once(status: int) -> NoReturn:
+    """Ends the process without waiting for threads, which may be in a request that nobody answers."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -420,7 +432,7 @@ def _options(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 def _print_answer(work: Callable[[], object]) -> None:
     """Prints what `work` returns as JSON, and nothing that libraries say on the way: stdout is for the answer."""
-    with redirect_stdout(sys.stderr), writing(Settings.from_env().workspace):
+    with redirect_stdout(sys.stderr), explain_disk_errors(Settings.from_env().workspace):
         answer = work()
     json.dump(answer, sys.stdout, indent=2, ensure_ascii=False)
     print()

@@ -23,7 +23,7 @@ SEARCHES = ("random", "bayesian", "grid")
 TUNABLE = ("dropout", "units", "loss_mix")
 """What a search may choose besides learning rate, batch size and epochs."""
 
-BUCKET_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/?$"
+BUCKET_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?$"
 MODEL_PATTERN = r"^models:/bincount(/[0-9]+|@[A-Za-z0-9_-]+)$"
 CHAMPION_URI = "models:/bincount@champion"
 
@@ -536,6 +536,24 @@ class ApprovalConfig(Schema):
         section="Promotion",
         help="how long the run waits for that person; no answer is a no",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AirflowConfig(Schema):
+    """What operators set for the DAGs, in section `[bincount]` of Airflow's configuration."""
+
+    train_bin_counter: str = setting(
+        "{}",
+        help="values for the form of `train_bin_counter`; with a `source` it also runs on drift: "
+        '`{"source": "s3://stock", "limit": 20000}`',
+    )
+    reconcile_inventory: str = setting(
+        "{}",
+        help="values for the form of `reconcile_inventory`, and `cron` (UTC); with a `source` it also runs on a new "
+        'champion: `{"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *"}`',
+    )
+    notifiers: str = setting("[]", help="Airflow notifiers, each with its class and arguments (`dags/notices.py`)")
+    extract_queue: str = setting("gpu", help="the Celery queue of the task `extract`")
 
 
 @dataclass(frozen=True)

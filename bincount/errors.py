@@ -1,19 +1,31 @@
-"""The three ways bincount fails, by what the reader should do.
+"""The kinds of error that bincount raises, by what the reader should do.
 
-Every message reads ``where: rule, got value. what to do.``
+Every message reads ``where: what is wrong, got VALUE.``
 """
 
 
 class BincountError(Exception):
-    """What bincount raises on purpose; its message says what to do."""
+    """An error with a message for the user."""
 
 
 class ConfigError(BincountError):
-    """A setting is wrong. Retrying cannot help; change the setting."""
+    """A setting is wrong. A retry cannot help."""
 
 
 class DataError(BincountError):
-    """An object is not what its format promises. Retrying cannot help."""
+    """An object is not what its format promises. A retry cannot help."""
+
+
+class RowError(DataError):
+    """One item of a batch is not what its format promises.
+
+    Attributes:
+        row: Its index in the batch.
+    """
+
+    def __init__(self, row: int, message: str) -> None:
+        super().__init__(f"row {row}: {message}")
+        self.row = row
 
 
 class StoreError(BincountError):

@@ -20,7 +20,7 @@ from bincount.errors import BincountError, ConfigError
 _log = logging.getLogger(__name__)
 
 
-def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
+def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
     """Writes a file whole or not at all, and for good: a machine that loses its power keeps it."""
     beside = path.with_name(f".{path.name}.{uuid4().hex[:8]}")  # the same process id is in every container
     try:
@@ -35,8 +35,8 @@ def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Writes a JSON document as `write_whole` does."""
-    write_whole(path, [json.dumps(document, indent=1).encode()])
+    """Writes a JSON document as `write_atomically` does."""
+    write_atomically(path, [json.dumps(document, indent=1).encode()])
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -100,7 +100,7 @@ _WORDS = ("Not enough free space", *map(os.strerror, (*_FULL, errno.EROFS)))
 
 
 @contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def explain_disk_errors(folder: Path) -> Iterator[None]:
     """Says of a disk that takes no more what to do about it.
 
     Args:

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def alone(path: Path, what: str, *, patience_s: float = math.inf) -> Iterator[None]:
+def exclusive_lock(path: Path, what: str, *, patience_s: float = math.inf) -> Iterator[None]:
     """Keeps others that share the workspace from doing the same at the same time: they wait.
 
     Args:

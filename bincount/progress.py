@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 _LOG_EVERY_S, _DRAW_EVERY_S = 5.0, 0.2
 
 
-class Progress:
+class ProgressLog:
     """A bar in a terminal, or a line every few seconds in a log."""
 
     def __init__(self, what: str, total: int) -> None:
@@ -56,7 +56,7 @@ class Progress:
             left_s = spent_s / self._done * max(0, self._total - self._done)
             _log.info(f"{self._what}: {self._done:,} of {self._total:,}, {note}, {left_s:.0f} s left")
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressLog:
         self._bar.start()
         return self
 

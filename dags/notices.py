@@ -1,12 +1,12 @@
-"""Tells people what happened, through whichever of Airflow's notifiers the operator has named.
+"""Notices to people, through whichever of Airflow's notifiers the operator has configured.
 
 The setting is `notifiers` in section `[bincount]` of Airflow's configuration,
-or AIRFLOW__BINCOUNT__NOTIFIERS in its environment, and nowhere else: it names
-code. A JSON list of notifiers, each with its "class" and its arguments, whose
-templates may use {{ says }}:
+or AIRFLOW__BINCOUNT__NOTIFIERS in its environment, and nowhere else, since it names
+code. It is a JSON list of notifiers, each with its "class" and its arguments, whose
+templates may use {{ message }}:
 
     [{"class": "airflow.providers.smtp.notifications.smtp.SmtpNotifier", "to": "floor@example.com",
-      "subject": "bincount", "html_content": "{{ says | e }}"}]
+      "subject": "bincount", "html_content": "{{ message | e }}"}]
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from airflow.sdk.configuration import conf
 _log = logging.getLogger(__name__)
 
 
-def tell(says: str, context: Any) -> None:
-    """Sends a sentence through every notifier; one that fails is logged and holds up nothing."""
+def notify(message: str, context: Any) -> None:
+    """Sends a sentence through every notifier; a notifier that fails is logged and stops nothing."""
     for setting in _settings():
         try:
-            notifier = _notifier(setting)
-            notifier({**context, "says": says})
+            _notifier(setting)({**context, "message": message})
         except Exception:
-            _log.exception("notifiers: must send %r, got an error. Mend the setting, or what it names.", says)
+            _log.exception("notifiers: must send %r, got an error.", message)
 
 
-def run_failed(context: Any) -> None:
-    """Says that a run has failed; a DAG's `on_failure_callback`."""
-    tell(f"{context['dag'].dag_id}: run {context['run_id']} failed: {context.get('reason')}.", context)
+def notify_failure(context: Any) -> None:
+    """Reports a failed run: the `on_failure_callback` of every DAG."""
+    notify(f"{context['dag'].dag_id}: run {context['run_id']} failed: {context.get('reason')}.", context)
 
 
 def _settings() -> list[Any]:
@@ -44,7 +43,7 @@ def _settings() -> list[Any]:
     except ValueError:
         settings = None
     if not isinstance(settings, list):
-        _log.error("notifiers: must be a JSON list of objects, got %.200r. Mend the setting.", text)
+        _log.error("notifiers: must be a JSON list of objects, got %.200r.", text)
         return []
     return settings
 

@@ -1,4 +1,4 @@
-"""From a registered version to a champion that is served: the tasks at the end of every DAG that makes one."""
+"""From a registered version to a served champion: the tasks at the end of a DAG that trains."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from forms import form_params
-from notices import tell
+from notices import notify
+from schedules import CHAMPION, CHAMPION_SERVED
 from step_tasks import link, run_step
-from unattended import CHAMPION, CHAMPION_SERVED
 
 from bincount.config import ApprovalConfig
 
@@ -20,10 +20,10 @@ APPROVAL = form_params(ApprovalConfig)
 
 
 def promotion_of(registered: Any) -> list[Any]:
-    """The tasks, in their order.
+    """The tasks in their order.
 
     Args:
-        registered: What the steps so far have answered, `model_version` among it.
+        registered: Answers of the steps before, with `model_version`.
     """
     decided = gate(registered)
     checked = check_serving(decided)
@@ -33,7 +33,7 @@ def promotion_of(registered: Any) -> list[Any]:
         subject="May this version become champion?",
         params={"reason": Param("", type="string", title="Reason", description="Kept in the history.")},
         defaults=Approve.REJECT,
-        retries=0,  # it asks once
+        retries=0,
     )
     promoted = promote(decided)
     checked >> approve >> promoted
@@ -49,17 +49,16 @@ def gate(so_far: dict[str, Any]) -> dict[str, Any]:
 @task
 def check_serving(so_far: dict[str, Any]) -> dict[str, Any]:
     """Serves the version on a free port and compares its answers, unless the gate refused it."""
-    if not so_far["agreed"]:
+    if so_far["outcome"] == "refused":
         print(f"nothing to check: {so_far['reason']}")
         return {"servable": False}
     return run_step("check-serving", so_far, model_version=so_far["model_version"])
 
 
 class Approve(ApprovalOperator):
-    """Asks a person, if the form said so and there is anything to ask; skipped otherwise.
+    """Asks a person to approve the promotion; skipped unless the form requires it and the version can be promoted.
 
-    Rejecting it, or not answering in time, skips the promotion and is noted on
-    the version.
+    A rejection, or no answer in time, skips the promotion and is written to the version.
     """
 
     template_fields = (*ApprovalOperator.template_fields, "so_far")
@@ -69,7 +68,7 @@ class Approve(ApprovalOperator):
         super().__init__(**arguments)
 
     def execute(self, context: Any) -> Any:
-        """Asks, with the comparison in view."""
+        """Asks, with the comparison of both versions as text."""
         form, so_far = context["dag_run"].conf or {}, self.so_far
         params = {name: form.get(name, param.value) for name, param in APPROVAL.items()}
         if not params["require_approval"]:
@@ -80,24 +79,24 @@ class Approve(ApprovalOperator):
         self.subject = f"May version {so_far['model_version']} become champion instead of {so_far['against']}?"
         self.body = so_far["comparison"] + (f"\n\n[The run in MLflow]({url})" if url else "")
         self.response_timeout = timedelta(minutes=params["approval_minutes"])
-        tell(self.subject, context)
+        notify(self.subject, context)
         return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """Goes on with what the person said."""
+        """Continues with the answer."""
         if event.get("chosen_options") == [self.REJECT]:
             user = event.get("responded_by_user")
             actor = name_of(user) if user else "timeout"
             reason = (event.get("params_input") or {}).get("reason") if user else "nobody answered in time"
             version = self.so_far["model_version"]
             answer = run_step("reject", {}, model_version=version, actor=actor, reason=reason or None)
-            tell(f"version {self.so_far['model_version']}: {answer['reason']}", context)
+            notify(f"version {self.so_far['model_version']}: {answer['reason']}", context)
         return super().execute_complete(context, event)
 
 
-@task(trigger_rule="none_failed")  # runs also if there was nothing to check or to approve
+@task(trigger_rule="none_failed")  # an approval that is not required is skipped
 def promote(so_far: dict[str, Any]) -> dict[str, Any]:
-    """Makes the version the champion if it deserves it, and says why or why not."""
+    """Makes the version the champion if gate, serving check and approval allow it."""
     context = get_current_context()
     actor, approved = context["dag_run"].triggering_user_name, context["ti"].xcom_pull(task_ids="approve") or {}
     expected = reason = None
@@ -108,7 +107,8 @@ def promote(so_far: dict[str, Any]) -> dict[str, Any]:
     answer = run_step("promote", so_far, model_version=version, actor=actor, reason=reason, expected_champion=expected)
     if answer["promoted"]:
         by = f", by {actor}" if actor else ""
-        tell(f"version {version} is champion instead of {so_far['against']}{by}: {reason or answer['reason']}", context)
+        why = reason or answer["reason"]
+        notify(f"version {version} is champion instead of {so_far['against']}{by}: {why}", context)
     return answer
 
 
@@ -124,5 +124,5 @@ def verify_serving(so_far: dict[str, Any]) -> dict[str, Any]:
 
 
 def name_of(user: Any) -> str:
-    """A user's name, however Airflow hands one over."""
+    """A user's name; Airflow passes a user as an object or as a dict."""
     return user["name"] if isinstance(user, dict) else user.name

@@ -1,17 +1,15 @@
-"""Holds what the books say against photos, and lists the bins in the order in which to count them.
+"""Compares inventory records with photos and lists the bins to count, the most probably wrong first.
 
 Worklist, report and summary are artifacts of an MLflow run in the experiment
-`bincount-reconcile`, which **MLflow run** leads to. **Nothing changes any
-record**: what is done about the list is for people.
+`bincount-reconcile`, to which **MLflow run** links. **No record is changed.**
 
-It runs when somebody fills in its form, when another champion answers (the
-asset `bincount_champion`) and, if the operator says so, by the clock. What it
-then works on is the operator's setting (AIRFLOW__BINCOUNT__RECONCILE_INVENTORY,
-see `unattended.py`); without a source there, such a run is skipped and says so.
-A killed run goes on where it was when it is retried or cleared.
+The DAG runs when it is triggered, when another champion is served (the asset
+`bincount_champion`) and, if the operator sets `cron`, by the clock. The last two
+use the values in AIRFLOW__BINCOUNT__RECONCILE_INVENTORY (`schedules.py`) and are
+skipped if it names no source. A killed run continues when it is retried or cleared.
 
-If photos, answers or records are no longer like those that the model was
-judged on, `report_drift` publishes the asset `bincount_drift`.
+If photos, answers or records have drifted from those that the model was
+evaluated on, `report_drift` publishes the asset `bincount_drift`.
 """
 
 from __future__ import annotations
@@ -21,31 +19,31 @@ from typing import Any
 from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from forms import form_params
-from notices import tell
-from step_tasks import ALIKE, GPU, MlflowRunLink, params_of, run_step
-from unattended import CHAMPION, DRIFT, DRIFT_SEEN, filled, form_of, schedule_of
+from notices import notify
+from schedules import CHAMPION, DRIFT, DRIFT_SEEN, operator_form, schedule_of, with_defaults
+from step_tasks import DAG_DEFAULTS, GPU, MlflowRunLink, params_of, run_step
 
 from bincount.config import ReconcileConfig
 
 NAME = "reconcile_inventory"
-FORM = form_of(NAME)
+FORM = operator_form(NAME)
 CRON = FORM.pop("cron", None)
 PARAMS = form_params(ReconcileConfig, source="s3://bins")
 
 
 @task(**GPU)
 def reconcile() -> dict[str, Any]:
-    """Holds the records against their photos and keeps the worklist in an MLflow run."""
+    """Compares the records with their photos and logs the worklist to an MLflow run."""
     context = get_current_context()
-    by_hand = context["dag_run"].run_type in ("manual", "operator_triggered")
-    if not by_hand and "source" not in FORM:
+    is_manual = context["dag_run"].run_type in ("manual", "operator_triggered")
+    if not is_manual and "source" not in FORM:
         raise AirflowSkipException(
-            "nobody has said what to reconcile when nobody fills in the form. "
-            f'Set AIRFLOW__BINCOUNT__{NAME.upper()}, such as {{"source": "s3://stock", "capacity": 50}}.'
+            f"no source is set for runs that nobody triggers: set AIRFLOW__BINCOUNT__{NAME.upper()} to a JSON object "
+            'such as {"source": "s3://stock", "capacity": 50}.'
         )
     answer = run_step("reconcile", {}, track=True, attempt=context["run_id"], **params_of(ReconcileConfig))
     print(answer["says"])
-    tell(f"{NAME}: {answer['says']}", context)
+    notify(f"{NAME}: {answer['says']}", context)
     return answer
 
 
@@ -62,13 +60,17 @@ def report_drift(so_far: dict[str, Any]) -> dict[str, Any]:
     context = get_current_context()
     facts = {name: drift["facts"][name] for name in drift["beyond"]}
     context["outlet_events"][DRIFT_SEEN].add(DRIFT, extra={"run_id": so_far["run_id"], "facts": facts})
-    tell(f"{NAME}: {', '.join(facts)} drifted. Count some bins drawn at random, and train anew.", context)
+    notify(f"{NAME}: {', '.join(facts)} drifted. Count some bins drawn at random, and train anew.", context)
     return facts
 
 
-@dag(**ALIKE | {"schedule": schedule_of(NAME, CHAMPION, CRON)}, params=filled(NAME, PARAMS, FORM), doc_md=__doc__)
+@dag(
+    **DAG_DEFAULTS | {"schedule": schedule_of(NAME, CHAMPION, CRON)},
+    params=with_defaults(NAME, PARAMS, FORM),
+    doc_md=__doc__,
+)
 def reconcile_inventory() -> None:
-    """Which records are wrong, worst first."""
+    """The bins whose record is probably wrong."""
     done = reconcile()
     for result in (done, report_drift(done)):
         result.operator.operator_extra_links = (MlflowRunLink(),)

@@ -1,20 +1,19 @@
 """From bins in a bucket to a prediction that MLflow serves.
 
-Each task runs one step of the package as `python -m bincount STEP` in a fresh
-process; its log begins with that command, to be pasted into a shell. From a
-task, **MLflow run** leads to the run it works on. A version that is not better
-than guessing, that is worse than the champion or that cannot be served is
-registered but not promoted, and then serving is not verified.
+Each task runs one step of the package, `python -m bincount STEP`, in a fresh
+process; its log begins with that command. **MLflow run** links a task to the
+run it works on. A version that is no better than a baseline, that is worse than
+the champion or that cannot be served is registered and not promoted.
 
-`plan` reads all metadata and cuts the bins into shards. One `fetch` for each
-partition writes its share of them, on any worker that sees the workspace, and
-`ingest` joins the shares into one manifest. One `extract` for each partition
-computes the features of its share, and `prepare` those that are still missing.
-A `fetch` or an `extract` that failed can be cleared on its own.
+`plan` reads all metadata and assigns the bins to shards. One `fetch` per
+partition writes its share of the shards, on any worker that sees the workspace,
+and `ingest` joins them into one manifest. One `extract` per partition computes
+the features of its share, and `prepare` those that are still missing. A `fetch`
+or an `extract` that failed can be cleared on its own.
 
-It runs when somebody fills in its form. If the operator names a source in
-AIRFLOW__BINCOUNT__TRAIN_BIN_COUNTER (see `unattended.py`), it also runs when
-`reconcile_inventory` has seen a drift.
+The DAG runs when it is triggered. If the operator names a source in
+AIRFLOW__BINCOUNT__TRAIN_BIN_COUNTER (`schedules.py`), it also runs when
+`reconcile_inventory` has reported a drift.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from typing import Any
 from airflow.sdk import dag, get_current_context, task
 from forms import form_params
 from promotion import APPROVAL, promotion_of
-from step_tasks import ALIKE, EXTRACTION, GPU, MlflowRunLink, params_of, run_step
-from unattended import DRIFT, filled, form_of
+from schedules import DRIFT, operator_form, with_defaults
+from step_tasks import DAG_DEFAULTS, EXTRACTION, GPU, MlflowRunLink, params_of, run_step
 
 from bincount.config import BinsConfig, FormConfig, NetworkConfig, SearchConfig, TrainConfig
 
 NAME = "train_bin_counter"
-FORM = form_of(NAME)
+FORM = operator_form(NAME)
 
 PARAMS = {**form_params(FormConfig, source="s3://bins"), **APPROVAL}
 
@@ -52,7 +51,7 @@ def fetch(part: dict[str, Any]) -> dict[str, Any]:
 @task
 def ingest() -> dict[str, Any]:
     """Joins the shards into a manifest and opens the MLflow run."""
-    attempt = get_current_context()["run_id"]  # by which a retry finds the MLflow run again
+    attempt = get_current_context()["run_id"]  # a retry finds the MLflow run by it
     return run_step("ingest", {}, attempt=attempt, **params_of(BinsConfig))
 
 
@@ -100,7 +99,11 @@ def register(so_far: dict[str, Any]) -> dict[str, Any]:
     return run_step("register", so_far, run_id=so_far["run_id"])
 
 
-@dag(**ALIKE | {"schedule": [DRIFT] if "source" in FORM else None}, params=filled(NAME, PARAMS, FORM), doc_md=__doc__)
+@dag(
+    **DAG_DEFAULTS | {"schedule": [DRIFT] if "source" in FORM else None},
+    params=with_defaults(NAME, PARAMS, FORM),
+    doc_md=__doc__,
+)
 def train_bin_counter() -> None:
     """From bins in a bucket to a prediction that is served."""
     parts, bins = plan(), ingest()

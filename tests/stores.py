@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bincount.settings import Settings
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 
 
 def make_settings(place, **more):
@@ -26,6 +26,6 @@ def _empty_database():
     """MLflow's tables, which it takes five seconds to make."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
-    with door(Settings(folder, f"sqlite:///{folder / 'empty.db'}", folder), "tests") as client:
+    with mlflow_client(Settings(folder, f"sqlite:///{folder / 'empty.db'}", folder), "tests") as client:
         client.search_experiments()
     return folder / "empty.db"

@@ -1,5 +1,6 @@
-"""The README and the docs cannot lie: commands parse, flags exist, paths are there."""
+"""The README and the docs cannot lie: commands parse and are run by a named test, flags exist, paths are there."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -9,73 +10,121 @@ import pytest
 from bincount import cli
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-RECIPE = (ROOT / "docs" / "whole-bucket.md").read_text()
+GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("operate", "reconcile", "serve", "learn"))]
+GUIDES += [ROOT / "docs" / "whole-bucket.md"]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-VERBS = cli.parser()._subparsers._group_actions[0].choices
+VERBS = re.findall(r"^  ([a-z-]+) ", cli.parser().epilog, re.M)
 
 
 def commands() -> list[str]:
-    """Every line of the README's and the recipe's shell blocks, comments removed."""
-    blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", README + RECIPE, re.M | re.S)
+    """Every line of the guides' shell blocks, comments removed."""
+    blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", "\n".join(map(Path.read_text, GUIDES)), re.M | re.S)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-# Every command of the README and of docs/whole-bucket.md: the test that runs what it runs, or the reason why none does.
+END_TO_END = "tests/test_end_to_end.py::test_bins_in_a_bucket_become_a_served_prediction"
+ANSWER = "tests/serving/test_model_server.py::test_the_answer_has_the_promised_form"
+STACK = "tests/server/test_stack.py"
+PROMOTION = "tests/registry/test_promotion.py"
+BY_FETCH = "needs the network; as fetch, on a bucket at hand"
+
+# Every command of the guides: the test that runs what it runs, or the reason why none does.
 CHECKED = {
-    "make up": "tests/test_end_to_end.py",
+    "make up": END_TO_END,
     "make test": "is what runs this test",
+    'make up ARGS="--once"': END_TO_END,
     'make up ARGS="--source ../shared/abid --limit 400"': "needs the real bins; .ci/run does it with 200",
     'make up ARGS="--source s3://aft-vbi-pds --limit 2000"': "needs the network",
-    'make up ARGS="--once"': "tests/test_end_to_end.py",
     "PATH=.venv/bin:$PATH MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mlflow models serve "
-    "-m models:/bincount@champion --env-manager local --port 5002": "tests/serving/test_model_server.py",
-    "curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' "
-    "--data @data/request.json": "tests/serving/test_model_server.py",
-    ".venv/bin/bincount run --source ../shared/abid --limit 400": "needs the real bins; its steps are in tests/steps",
-    ".venv/bin/bincount plan --source s3://aft-vbi-pds": "needs the network; as fetch, on a bucket at hand",
-    ".venv/bin/bincount fetch --request NAME --index 0 --of 3": "tests/dataset/test_ingest_faults.py",
-    ".venv/bin/bincount ingest --source s3://aft-vbi-pds": "needs the network; as fetch, on a bucket at hand",
-    ".venv/bin/bincount prepare --run-id RUN --manifest DIGEST --index 0 --of 3": "tests/faults/test_at_once.py",
+    "-m models:/bincount@champion --env-manager local --port 5002": ANSWER,
+    "curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' --data @data/request.json": ANSWER,
+    ".venv/bin/bincount --help": "tests/test_docs.py::test_the_help_lists_every_verb_by_stage",
+    ".venv/bin/bincount run --source ../shared/abid --limit 400": "needs the real bins; .ci/run does it in make up",
+    ".venv/bin/bincount plan --source s3://aft-vbi-pds": BY_FETCH,
+    ".venv/bin/bincount fetch --plan NAME --share 1/3": (
+        "tests/dataset/test_ingest_faults.py::test_shares_fetched_at_once_give_the_manifest_of_one"
+    ),
+    ".venv/bin/bincount ingest --source s3://aft-vbi-pds": BY_FETCH,
+    ".venv/bin/bincount prepare --run-id RUN --manifest DIGEST --share 1/3": (
+        "tests/faults/test_at_once.py::test_shares_of_an_extraction_one_of_them_killed"
+    ),
     ".venv/bin/bincount run --source s3://aft-vbi-pds --counts 0-5 --weights imagenet --max-epochs 10 "
-    "--fine-tune-epochs 10": "needs the network and a GPU; its steps are in tests/steps",
-    ".venv/bin/bincount predict photo.jpg": "tests/test_end_to_end.py",
-    ".venv/bin/bincount evaluate --model models:/bincount@champion "
-    "--source ../shared/abid": "tests/evaluate/test_evaluate_source.py",
+    "--fine-tune-epochs 10": "needs the network and a GPU",
+    ".venv/bin/bincount evaluate --model models:/bincount@champion --source ../shared/abid": (
+        "tests/evaluate/test_evaluate_source.py::test_every_bin_is_judged_once_beside_its_baselines"
+    ),
     ".venv/bin/bincount doctor": "asks the network for weights and the bucket for 20 s",
-    ".venv/bin/bincount clean": "tests/local/test_clean.py",
-    ".venv/bin/bincount doctor --server": "tests/server/test_stack.py",
-    "make server-up COMPOSE_PROFILES=sample": "tests/server/test_stack.py",
-    "make backup": "tests/server/test_stack.py",
-    "make restore FROM=backups/2026-11-22": "tests/server/test_stack.py",
-    "make server-down": "tests/server/test_stack.py",
+    ".venv/bin/bincount clean": "tests/local/test_clean.py::test_it_only_shows_until_it_is_told",
+    ".venv/bin/bincount doctor --server": f"{STACK}::test_doctor_finds_nothing",
+    "make server-up COMPOSE_PROFILES=sample": f"{STACK}::test_all_services_are_healthy",
+    "make backup": f"{STACK}::test_a_restored_backup_serves_the_same_champion",
+    "make restore FROM=backups/2026-11-22": f"{STACK}::test_a_restored_backup_serves_the_same_champion",
+    "make server-down": f"{STACK}::test_a_restored_backup_serves_the_same_champion",
     "make server-test": "needs a Docker engine; is tests/server",
-    ".venv/bin/bincount reconcile --records stock.csv --source s3://aft-vbi-pds --capacity 50 "
-    "--out worklist": "tests/reconcile/test_reconcile.py",
-    ".venv/bin/bincount outcomes import counts.csv --worklist worklist": "tests/outcomes/test_import_outcomes.py",
-    ".venv/bin/bincount serve --port 5001": "tests/serving/test_follower.py",
-    ".venv/bin/bincount promote 3": "tests/registry/test_promotion.py",
-    '.venv/bin/bincount promote 3 --force --reason "its test bins were recorded wrong"': "tests/registry/test_promotion.py",
-    '.venv/bin/bincount reject 3 --reason "it saw no empty bins"': "tests/registry/test_promotion.py",
-    '.venv/bin/bincount rollback --reason "it counts tape as items"': "tests/registry/test_promotion.py",
-    ".venv/bin/bincount history": "tests/registry/test_promotion.py",
+    ".venv/bin/bincount reconcile --records stock.csv --source s3://aft-vbi-pds --capacity 50 --out worklist": (
+        "tests/reconcile/test_reconcile.py::test_every_bin_is_listed_worst_first"
+    ),
+    ".venv/bin/bincount outcomes import counts.csv --worklist worklist": (
+        "tests/outcomes/test_import_outcomes.py::test_what_counting_every_bin_found"
+    ),
+    ".venv/bin/bincount serve --port 5001": (
+        "tests/serving/test_follower.py::test_the_first_champion_is_waited_for_and_sigterm_drains"
+    ),
+    ".venv/bin/bincount promote 3": f"{PROMOTION}::test_a_version_is_promoted_with_who_and_why",
+    '.venv/bin/bincount promote 3 --force --reason "its test bins were recorded wrong"': (
+        f"{PROMOTION}::test_force_overrules_the_gate_and_says_why"
+    ),
+    '.venv/bin/bincount reject 3 --reason "it saw no empty bins"': (
+        f"{PROMOTION}::test_a_rejected_version_stays_out_until_the_champion_changes"
+    ),
+    '.venv/bin/bincount rollback --reason "it counts tape as items"': (
+        f"{PROMOTION}::test_a_rollback_takes_seconds_and_stays"
+    ),
+    ".venv/bin/bincount history": f"{PROMOTION}::test_a_version_is_promoted_with_who_and_why",
 }
+
+
+def missing_tests(named: list[str]) -> list[str]:
+    """Those of some "FILE::TEST" that are not there."""
+    missing = []
+    for test in named:
+        path, _, name = test.partition("::")
+        file = ROOT / path
+        functions = ast.walk(ast.parse(file.read_text())) if file.is_file() else ()
+        if name not in {node.name for node in functions if isinstance(node, ast.FunctionDef)}:
+            missing.append(test)
+    return missing
 
 
 def test_every_command_is_run_by_a_test_or_says_why_not():
     assert set(commands()) == set(CHECKED)
-    missing = [how for how in CHECKED.values() if how.startswith("tests/") and not (ROOT / how).is_file()]
-    assert not missing
+    assert missing_tests([how for how in CHECKED.values() if how.startswith("tests/")]) == []
 
 
-def test_the_readme_has_commands():
-    assert any(line.startswith("make up") for line in commands())
+def test_the_check_of_tests_bites():
+    here = "tests/test_docs.py::test_the_check_of_tests_bites"
+    gone = ["tests/test_docs.py::test_that_is_gone", "tests/test_gone.py::test_x", "tests/test_docs.py"]
+    assert missing_tests([here, *gone]) == gone
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-def test_every_verb_is_in_the_readme_and_has_help(verb, capsys):
-    assert f"bincount {verb}" in README
+def test_the_readme_fits_its_bounds():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 120
+    assert any(line.startswith("make up") for line in lines[:30])
+
+
+def test_the_help_lists_every_verb_by_stage(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    shown = capsys.readouterr().out
+    assert [verb.name for verb in cli.VERBS if not re.search(rf"^  {verb.name} ", shown, re.M)] == []
+    assert {"up", "run", "predict", "serve", "doctor", "clean", "outcomes"} <= set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_in_a_guide_and_has_help(verb, capsys):
+    assert any(f"bincount {verb}" in page.read_text() for page in GUIDES)
     with pytest.raises(SystemExit) as ended:
         cli.main([verb, "--help"])
     assert ended.value.code == 0
@@ -86,7 +135,8 @@ def test_every_verb_is_in_the_readme_and_has_help(verb, capsys):
 def test_every_bincount_command_parses(line):
     words = shlex.split(line.split("|")[0])
     words = words[next(place for place, word in enumerate(words) if word.endswith("bincount")) + 1 :]
-    cli.parser().parse_args(words)
+    if words != ["--help"]:
+        cli.parser().parse_args(words)
 
 
 @pytest.mark.parametrize("line", [line for line in commands() if line.startswith("make ")])

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from bincount.files import is_whole_zip, read_json, set_aside, write_json, write_whole
+from bincount.files import is_whole_zip, read_json, set_aside, write_atomically, write_json
 
 
 def test_what_is_written_is_there_and_nothing_beside_it(tmp_path):
@@ -14,14 +14,14 @@ def test_what_is_written_is_there_and_nothing_beside_it(tmp_path):
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):
-    write_whole(tmp_path / "note", [b"before"])
+    write_atomically(tmp_path / "note", [b"before"])
 
     def chunks():
         yield b"half"
         raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="full"):
-        write_whole(tmp_path / "note", chunks())
+        write_atomically(tmp_path / "note", chunks())
     assert (tmp_path / "note").read_bytes() == b"before"
     assert [path.name for path in tmp_path.iterdir()] == ["note"]
 

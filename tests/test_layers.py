@@ -30,7 +30,7 @@ OWNERS = {
 PURE = {"mismatch": {"numpy", "scipy", "sklearn"}}
 """What a slice of pure functions imports besides the standard library."""
 DAG_TOP = {"airflow", "pendulum", "datetime", "__future__", "typing", "importlib", "json", "logging"}
-DAG_TOP |= {"forms", "notices", "promotion", "step_tasks", "unattended", "bincount.config"}
+DAG_TOP |= {"forms", "notices", "promotion", "step_tasks", "schedules", "bincount.config"}
 DAG_TASK = {"bincount.process.subprocess_runner", "bincount.settings", "bincount.errors"}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bincount.errors import ConfigError, DataError
-from bincount.files import writing
+from bincount.files import explain_disk_errors
 
 
 class ResourceExhaustedError(Exception):
@@ -24,7 +24,7 @@ class ResourceExhaustedError(Exception):
     ],
 )
 def test_a_disk_that_takes_no_more_is_a_wrong_setting(error, words):
-    with pytest.raises(ConfigError, match=words) as caught, writing(Path("/room")):
+    with pytest.raises(ConfigError, match=words) as caught, explain_disk_errors(Path("/room")):
         raise error
     assert caught.value.__cause__ is error
 
@@ -33,6 +33,6 @@ def test_a_disk_that_takes_no_more_is_a_wrong_setting(error, words):
     "error", [OSError(errno.EIO, "x"), ValueError("x"), FileNotFoundError(errno.ENOENT, "x"), DataError("a: b, got c.")]
 )
 def test_everything_else_stays_what_it_is(error):
-    with pytest.raises(type(error)) as caught, writing(Path("/room")):
+    with pytest.raises(type(error)) as caught, explain_disk_errors(Path("/room")):
         raise error
     assert caught.value is error

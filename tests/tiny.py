@@ -8,10 +8,11 @@ from PIL import Image, ImageDraw
 
 
 def write_model(folder, *, counts="1-5", image_px=32, seed=0, manifest="0" * 16, sharpness=1.0):
-    """Writes `model.keras` and `model.json`: random weights on average colours."""
+    """Writes a model's files: random weights on average colours."""
     import keras
 
     from bincount.counts import Counts
+    from bincount.learn.engine import save_network
 
     keras.utils.set_random_seed(seed)
     pixels = keras.Input((image_px, image_px, 3), dtype="uint8")
@@ -21,7 +22,8 @@ def write_model(folder, *, counts="1-5", image_px=32, seed=0, manifest="0" * 16,
     scaled = keras.initializers.RandomNormal(stddev=sharpness, seed=seed)
     out = keras.layers.Dense(len(Counts.parse(counts)), activation="softmax", kernel_initializer=scaled)(x)
     folder.mkdir(parents=True, exist_ok=True)
-    keras.Model(pixels, out).save(folder / "model.keras")
+    photos = np.random.default_rng(0).integers(0, 256, (4, image_px, image_px, 3), np.uint8)
+    save_network(keras.Model(pixels, out), folder / "model.keras", photos, outputs=("features",), scale=1.0)
     facts = {
         "counts": counts,
         "fit": "pad",

@@ -16,7 +16,7 @@ from bincount.dataset.ids import check_padding, counterparts_of, ids_in_range, i
 from bincount.dataset.keys import METADATA_PREFIX, METADATA_SUFFIX, PHOTO_PREFIX, PHOTO_SUFFIX, metadata_key, photo_key
 from bincount.dataset.metadata import is_bin_id
 from bincount.dataset.placement import PHOTO_BYTES
-from bincount.dataset.rejection import Rejected
+from bincount.dataset.rejection import Rejection
 from bincount.errors import ConfigError
 from bincount.store.interface import Store
 
@@ -77,7 +77,7 @@ def find_candidates(store: Store, ids: str | None) -> Candidates:
     return list_candidates(store) if ids is None else Candidates(read_ids(ids))
 
 
-def check_ids(store: Store, ids: str | None, given: Sequence[str], rejected: Iterable[Rejected]) -> None:
+def check_ids(store: Store, ids: str | None, given: Sequence[str], rejected: Iterable[Rejection]) -> None:
     """Checks that the ids in a file have not lost their leading zeros: see `check_padding`.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bincount.dataset.manifest import Manifest
-from bincount.dataset.rejection import SIBLING, Rejected, count_reasons
+from bincount.dataset.rejection import SIBLING, Rejection, count_reasons
 from bincount.dataset.split import PART_FRACTIONS
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 
 
-def data_card_of(manifest: Manifest, rejected: Sequence[Rejected]) -> dict[str, Any]:
+def data_card_of(manifest: Manifest, rejected: Sequence[Rejection]) -> dict[str, Any]:
     """Describes the bins of an ingest.
 
     Args:

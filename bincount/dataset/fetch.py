@@ -19,12 +19,12 @@ from bincount.dataset.manifest import Shard
 from bincount.dataset.partition import Partition
 from bincount.dataset.plan import Plan, PlannedBin, PlannedShard
 from bincount.dataset.reader import Photo, photo_of
-from bincount.dataset.rejection import Rejected
+from bincount.dataset.rejection import Rejection
 from bincount.dataset.shards import PackedPhoto, ShardIndex, drop_shard, encode_example, frame_record, is_whole
 from bincount.files import set_aside
-from bincount.progress import Progress
+from bincount.progress import ProgressLog
 from bincount.settings import Settings
-from bincount.store.interface import Fetched, Store
+from bincount.store.interface import FetchedObject, Store
 from bincount.store.open_store import open_store
 
 _log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def _write_shards(store: Store, settings: Settings, job: IngestJob, config: Fetc
     most_bins = sum(shard.bins for shard in plan.shards) + sum(one.is_fault for one in rejected)
     with ExitStack() as stack:
         entries = stack.enter_context(open_entries(job.journal))
-        progress = stack.enter_context(Progress("photos", photos))
+        progress = stack.enter_context(ProgressLog("photos", photos))
         # One stream over all shards: the requests for the next are under way while this one is finished.
         answers = stack.enter_context(closing(store.fetch(keys, workers=config.workers)))
         for key, bins in _bins_of(plan, missing):
@@ -113,27 +113,31 @@ def _is_finished(store: Store, settings: Settings, key: str, is_retry: bool) -> 
     return False
 
 
-def _has_sound_photo(store: Store, rejected: list[Rejected]) -> bool:
+def _has_sound_photo(store: Store, rejected: list[Rejection]) -> bool:
     """Whether one of the photos that were set aside is sound now."""
     answers = store.fetch([photo_key(one.id) for one in rejected], workers=8)
     return any(isinstance(photo_of(one.id, answer), Photo) for one, answer in zip(rejected, answers, strict=True))
 
 
 def _write_shard(
-    path: Path, key: str, bins: list[PlannedBin], answers: Iterator[Fetched], entries: BinaryIO, progress: Progress
+    path: Path,
+    key: str,
+    bins: list[PlannedBin],
+    answers: Iterator[FetchedObject],
+    entries: BinaryIO,
+    progress: ProgressLog,
 ) -> ShardIndex:
     packed: list[PackedPhoto] = []
-    rejected: list[Rejected] = []
+    rejected: list[Rejection] = []
     with path.open("wb", buffering=0) as file, closing(HashingWriter(file)) as out:
         # The bins come first in zip: it must not take an answer that belongs to the next shard.
         for planned, answer in zip(bins, answers, strict=False):
             photo = photo_of(planned.id, answer)
-            progress.step(len(answer.data or b""), isinstance(photo, Rejected))
-            if isinstance(photo, Rejected):
+            progress.step(len(answer.data or b""), isinstance(photo, Rejection))
+            if isinstance(photo, Rejection):
                 rejected.append(photo)
                 continue
-            width_px, height_px, *_ = photo.header
-            packed.append(PackedPhoto(photo.id, width_px, height_px, len(photo.data), photo.etag, out.size_bytes))
+            packed.append(PackedPhoto(photo.id, *photo.header.shown_px, len(photo.data), photo.etag, out.size_bytes))
             metadata = read_entry(entries, planned.metadata_offset)
             example = encode_example(bin_id=photo.id, recorded=planned.recorded, image=photo.data, metadata=metadata)
             out.append(frame_record(example))

@@ -15,11 +15,11 @@ from bincount.dataset.job import IngestJob, JobSpec, check_rejected, find_finish
 from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.dataset.placement import check_parts
 from bincount.dataset.plan import Plan, PlannedBin, plan
-from bincount.dataset.rejection import Rejected, rejected_csv
+from bincount.dataset.rejection import Rejection, rejected_csv
 from bincount.dataset.shards import ShardIndex
 from bincount.dataset.split import PART_FRACTIONS, check_disjoint
 from bincount.errors import StoreError
-from bincount.files import write_json, write_whole
+from bincount.files import write_atomically, write_json
 from bincount.settings import Settings
 from bincount.store.open_store import open_store
 
@@ -115,7 +115,7 @@ def _publish(settings: Settings, job: IngestJob, max_rejected: float) -> dict[st
     check_disjoint(manifest.records)
     settings.manifests.mkdir(parents=True, exist_ok=True)
     digest = manifest.digest
-    write_whole(settings.manifests / f"{digest}.rejected.csv", [rejected_csv(rejected).encode()])
+    write_atomically(settings.manifests / f"{digest}.rejected.csv", [rejected_csv(rejected).encode()])
     write_json(settings.manifests / f"{digest}.card.json", data_card_of(manifest, rejected))
     manifest.write(settings.manifests)
     counted = Counter(record.part for record in manifest.records)
@@ -133,7 +133,7 @@ def _publish(settings: Settings, job: IngestJob, max_rejected: float) -> dict[st
     return summary
 
 
-def _gather(settings: Settings, spec: JobSpec, plan: Plan) -> tuple[Manifest, list[Rejected]]:
+def _gather(settings: Settings, spec: JobSpec, plan: Plan) -> tuple[Manifest, list[Rejection]]:
     shards: list[Shard] = []
     records: list[Record] = []
     rejected = list(plan.rejected)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bincount.dataset.manifest import Manifest, Shard
-from bincount.dataset.rejection import Rejected, count_reasons
+from bincount.dataset.rejection import Rejection, count_reasons
 from bincount.dataset.shards import is_whole
 from bincount.errors import ConfigError, DataError
-from bincount.files import digest_of, read_json, set_aside, write_json, writing
-from bincount.locks import alone
+from bincount.files import digest_of, explain_disk_errors, read_json, set_aside, write_json
+from bincount.locks import exclusive_lock
 from bincount.settings import Settings
 
 # Another number makes every shard and plan a new one.
@@ -114,7 +114,7 @@ class IngestJob:
             ConfigError: If the workspace cannot be written.
         """
         try:
-            with writing(self.folder.parents[1]), alone(self.folder / f"{step}.lock", step):
+            with explain_disk_errors(self.folder.parents[1]), exclusive_lock(self.folder / f"{step}.lock", step):
                 yield
         except DataError:
             self.retry_marker.touch()
@@ -125,7 +125,7 @@ class IngestJob:
 _SPARE_BYTES = 200_000_000
 
 
-def check_rejected(rejected: Sequence[Rejected], bins: int, max_rejected: float) -> None:
+def check_rejected(rejected: Sequence[Rejection], bins: int, max_rejected: float) -> None:
     """Checks that few enough bins are faulty.
 
     Args:

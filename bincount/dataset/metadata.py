@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from bincount.dataset.keys import metadata_key
-from bincount.dataset.rejection import BadObject
+from bincount.dataset.rejection import InvalidObject
 
 _BIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _WHOLE = re.compile(r"\+?([0-9]{1,9})(?:\.0*)?")
@@ -79,9 +79,9 @@ def parse_metadata(bin_id: str, data: bytes) -> Metadata:
     return Metadata(recorded, tuple(sorted(products)))
 
 
-def _bad(bin_id: str, reason: str, rule: str) -> BadObject:
+def _bad(bin_id: str, reason: str, rule: str) -> InvalidObject:
     aside = "Fix the file, or let ingest set it aside (it does by default)."
-    return BadObject(reason, f"{metadata_key(bin_id)}: {rule}. {aside}")
+    return InvalidObject(reason, f"{metadata_key(bin_id)}: {rule}. {aside}")
 
 
 def _count_of(value: object) -> int | None:

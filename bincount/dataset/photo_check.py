@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from bincount.dataset.rejection import BadObject
+from bincount.dataset.rejection import InvalidObject
 
 MOST_PIXELS = 25_000_000
 """Larger photos are refused before a pixel is decoded; the photos of `s3://aft-vbi-pds` have 0.8 million at most."""
@@ -49,6 +49,12 @@ class PhotoHeader(NamedTuple):
     format: str
     orientation: int = 1
 
+    @property
+    def shown_px(self) -> tuple[int, int]:
+        """Width and height as the photo is shown, upright."""
+        size = (self.width_px, self.height_px)
+        return size if self.orientation < 5 else (size[1], size[0])
+
 
 def check_photo(data: bytes, where: str) -> PhotoHeader:
     """Reads a photo's header and checks that the file is whole and of an accepted kind.
@@ -68,7 +74,7 @@ def check_photo(data: bytes, where: str) -> PhotoHeader:
             return _check_png(data)
         raise _Fault("photo is no JPEG or PNG" if data else "photo is empty", repr(data[:8]) if data else "0 bytes")
     except _Fault as fault:
-        raise BadObject(
+        raise InvalidObject(
             fault.reason,
             f"{where}: must be a whole JPEG or PNG of at most {MOST_PIXELS:,} pixels, got {fault.found} "
             f"({fault.reason}).",

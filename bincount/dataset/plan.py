@@ -24,12 +24,12 @@ from bincount.dataset.keys import metadata_key
 from bincount.dataset.metadata import Metadata
 from bincount.dataset.placement import assign_parts, check_parts, cut_shards, draw_order
 from bincount.dataset.reader import metadata_of
-from bincount.dataset.rejection import SIBLING, Rejected
+from bincount.dataset.rejection import SIBLING, Rejection
 from bincount.errors import ConfigError
-from bincount.files import digest_of, write_whole
-from bincount.progress import Progress
+from bincount.files import digest_of, write_atomically
+from bincount.progress import ProgressLog
 from bincount.settings import Settings
-from bincount.store.interface import Fetched, Store
+from bincount.store.interface import FetchedObject, Store
 from bincount.store.open_store import open_store
 
 _log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Plan:
 
     path: Path
     shards: list[PlannedShard]
-    rejected: list[Rejected]
+    rejected: list[Rejection]
 
     def bins(self) -> Iterator[list[PlannedBin]]:
         """The bins of one shard after the other."""
@@ -110,11 +110,11 @@ class Plan:
 
     @classmethod
     def write(
-        cls, path: Path, shards: list[PlannedShard], rejected: list[Rejected], bins: Iterable[PlannedBin]
+        cls, path: Path, shards: list[PlannedShard], rejected: list[Rejection], bins: Iterable[PlannedBin]
     ) -> Plan:
         """Writes a plan whole or not at all; `bins` are those of all shards, in order."""
         head = {"shards": shards, "rejected": [astuple(one) for one in rejected]}
-        write_whole(path, (json.dumps(row).encode() + b"\n" for row in chain([head], bins)))
+        write_atomically(path, (json.dumps(row).encode() + b"\n" for row in chain([head], bins)))
         return cls(path, shards, rejected)
 
     @classmethod
@@ -129,7 +129,7 @@ class Plan:
         with path.open("rb") as file:
             head = json.loads(file.readline())
         shards = [PlannedShard(*row) for row in head["shards"]]
-        return cls(path, shards, [Rejected(*row) for row in head["rejected"]])
+        return cls(path, shards, [Rejection(*row) for row in head["rejected"]])
 
 
 def make_plan(store: Store, settings: Settings, spec: JobSpec, candidates: Candidates, config: IngestConfig) -> Plan:
@@ -148,7 +148,7 @@ def make_plan(store: Store, settings: Settings, spec: JobSpec, candidates: Candi
     check_rejected(read.rejected, len(read.recorded) + len(read.rejected), config.max_rejected)
     assigned, siblings = assign_parts(read.recorded, read.skus)
     check_parts({bin_id: assignment.part for bin_id, assignment in assigned.items()})
-    rejected = [*read.rejected, *(Rejected(bin_id, SIBLING) for bin_id in siblings)]
+    rejected = [*read.rejected, *(Rejection(bin_id, SIBLING) for bin_id in siblings)]
     _log.info(
         "%s: %d of %d bins have a count of %s; %d faulty, %d siblings in another part",
         spec.source,
@@ -182,7 +182,7 @@ class CandidateMetadata:
 
     skus: dict[str, tuple[str, ...]] = field(default_factory=dict)
     recorded: dict[str, int] = field(default_factory=dict)
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
 
 
 def read_metadata(
@@ -208,12 +208,12 @@ def read_metadata(
     ids = candidates.ids if spec.limit is None else draw_order(candidates.ids, spec.seed or 0)
     most_bins = len(ids)
     with (
-        Progress("metadata", len(ids)) as progress,
+        ProgressLog("metadata", len(ids)) as progress,
         closing(_read_each(store, ids, candidates, journal, config.workers)) as answers,
     ):
         for bin_id, metadata, fetched_bytes in answers:
-            progress.step(fetched_bytes, isinstance(metadata, Rejected))
-            if isinstance(metadata, Rejected):
+            progress.step(fetched_bytes, isinstance(metadata, Rejection))
+            if isinstance(metadata, Rejection):
                 read.rejected.append(metadata)
                 most_bins = len(ids) if spec.limit is None else spec.limit + len(read.rejected)
                 if len(read.rejected) > config.max_rejected * most_bins:
@@ -235,7 +235,7 @@ def read_metadata(
 
 def _read_each(
     store: Store, ids: Sequence[str], candidates: Candidates, journal: Journal, workers: int
-) -> Generator[tuple[str, Metadata | Rejected, int], None, None]:
+) -> Generator[tuple[str, Metadata | Rejection, int], None, None]:
     """Yields each id's metadata or why it is set aside, and the bytes that were fetched for it."""
     before = set(journal.offsets)
     incomplete = candidates.incomplete
@@ -245,10 +245,10 @@ def _read_each(
         answers = stack.enter_context(closing(store.fetch(keys, workers=workers)))
         for bin_id in ids:
             if bin_id in incomplete:
-                yield bin_id, Rejected(bin_id, incomplete[bin_id]), 0
+                yield bin_id, Rejection(bin_id, incomplete[bin_id]), 0
             elif bin_id in before:
                 data = read_entry(entries, journal.offsets[bin_id])
-                yield bin_id, metadata_of(bin_id, Fetched(metadata_key(bin_id), data)), 0
+                yield bin_id, metadata_of(bin_id, FetchedObject(metadata_key(bin_id), data)), 0
             else:
                 answer = next(answers)
                 metadata = metadata_of(bin_id, answer)

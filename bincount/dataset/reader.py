@@ -7,8 +7,8 @@ from typing import NamedTuple
 from bincount.dataset.keys import photo_key
 from bincount.dataset.metadata import Metadata, parse_metadata
 from bincount.dataset.photo_check import PhotoHeader, check_photo
-from bincount.dataset.rejection import BadObject, Rejected
-from bincount.store.interface import Fetched
+from bincount.dataset.rejection import InvalidObject, Rejection
+from bincount.store.interface import FetchedObject
 
 
 class Photo(NamedTuple):
@@ -27,21 +27,21 @@ class Photo(NamedTuple):
     header: PhotoHeader
 
 
-def metadata_of(bin_id: str, answer: Fetched) -> Metadata | Rejected:
+def metadata_of(bin_id: str, answer: FetchedObject) -> Metadata | Rejection:
     """The metadata in a store's answer, or why the bin is set aside."""
     if answer.data is None:
-        return Rejected(bin_id, f"metadata is {answer.problem}")
+        return Rejection(bin_id, f"metadata is {answer.problem}")
     try:
         return parse_metadata(bin_id, answer.data)
-    except BadObject as error:
-        return Rejected(bin_id, error.reason, str(error))
+    except InvalidObject as error:
+        return Rejection(bin_id, error.reason, str(error))
 
 
-def photo_of(bin_id: str, answer: Fetched) -> Photo | Rejected:
+def photo_of(bin_id: str, answer: FetchedObject) -> Photo | Rejection:
     """The photo in a store's answer, or why the bin is set aside."""
     if answer.data is None:
-        return Rejected(bin_id, f"photo is {answer.problem}")
+        return Rejection(bin_id, f"photo is {answer.problem}")
     try:
         return Photo(bin_id, answer.data, answer.etag, check_photo(answer.data, photo_key(bin_id)))
-    except BadObject as error:
-        return Rejected(bin_id, error.reason, str(error))
+    except InvalidObject as error:
+        return Rejection(bin_id, error.reason, str(error))

@@ -13,7 +13,7 @@ from bincount.errors import DataError
 SIBLING = "sibling in another part"
 
 
-class BadObject(DataError):
+class InvalidObject(DataError):
     """A photo or a metadata file that is not what it should be.
 
     Attributes:
@@ -26,7 +26,7 @@ class BadObject(DataError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejection:
     """One bin that was set aside.
 
     Attributes:
@@ -45,13 +45,13 @@ class Rejected:
         return self.reason != SIBLING
 
 
-def count_reasons(rejected: Iterable[Rejected]) -> dict[str, int]:
+def count_reasons(rejected: Iterable[Rejection]) -> dict[str, int]:
     """Counts what was set aside by reason, the most frequent first."""
     counted = Counter(one.reason for one in rejected)
     return dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
-def rejected_csv(rejected: Iterable[Rejected]) -> str:
+def rejected_csv(rejected: Iterable[Rejection]) -> str:
     """Writes the table beside a manifest: CSV with the columns id, reason and detail."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

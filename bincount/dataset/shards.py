@@ -21,9 +21,9 @@ from typing import BinaryIO, NamedTuple
 import google_crc32c
 
 from bincount.dataset.manifest import Manifest, Record, Shard
-from bincount.dataset.rejection import Rejected
+from bincount.dataset.rejection import Rejection
 from bincount.errors import DataError
-from bincount.files import read_json, write_whole
+from bincount.files import read_json, write_atomically
 from bincount.settings import Settings
 
 _LENGTH = struct.Struct("<Q")
@@ -155,7 +155,7 @@ class ShardIndex:
 
     shard: Shard
     packed: list[PackedPhoto]
-    rejected: list[Rejected]
+    rejected: list[Rejection]
 
     def write(self, settings: Settings, key: str) -> None:
         """Writes it beside the shard of that key."""
@@ -164,7 +164,7 @@ class ShardIndex:
             "packed": self.packed,
             "rejected": [astuple(one) for one in self.rejected],
         }
-        write_whole(settings.shards / f"{key}.json", [json.dumps(document, separators=(",", ":")).encode()])
+        write_atomically(settings.shards / f"{key}.json", [json.dumps(document, separators=(",", ":")).encode()])
 
     @classmethod
     def read(cls, settings: Settings, key: str) -> ShardIndex | None:
@@ -173,7 +173,7 @@ class ShardIndex:
         if document is None:
             return None
         packed = [PackedPhoto(*row) for row in document["packed"]]
-        return cls(Shard(**document["shard"]), packed, [Rejected(*row) for row in document["rejected"]])
+        return cls(Shard(**document["shard"]), packed, [Rejection(*row) for row in document["rejected"]])
 
 
 def is_whole(settings: Settings, shard: Shard) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.errors import DataError
 from bincount.evaluate.drift import FACTS, Histogram
-from bincount.files import write_whole
+from bincount.files import write_atomically
 
 FILE = "reference.json"
 _FORMAT = "bincount-reference-1"
@@ -69,7 +69,7 @@ class DriftBaseline:
             },
             "features": {"center": self.center.tolist(), "spread": self.spread.tolist()},
         }
-        write_whole(folder / FILE, [json.dumps(content).encode()])
+        write_atomically(folder / FILE, [json.dumps(content).encode()])
 
     @classmethod
     def read(cls, folder: Path) -> DriftBaseline | None:

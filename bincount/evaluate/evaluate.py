@@ -97,7 +97,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
             f"manifest {facts['manifest']}: must have test bins to score, got none of {len(manifest.records)}. "
             "Ingest more bins: raise --limit."
         )
-    predictor = Predictor(folder, features=True)
+    predictor = Predictor(folder)
     probabilities, sharpness, baseline = observe_records(settings, manifest, records, predictor)
     evaluation = evaluate_predictions(probabilities, records, counts, sharpness.tolist())
     evaluation["variance"] = evaluate_detection(

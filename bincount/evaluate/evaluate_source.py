@@ -23,14 +23,14 @@ from bincount.dataset.manifest import Manifest, Record
 from bincount.dataset.photo_check import DAMAGED
 from bincount.dataset.placement import draw_order
 from bincount.dataset.reader import metadata_of, photo_of
-from bincount.dataset.rejection import Rejected
+from bincount.dataset.rejection import Rejection
 from bincount.dataset.split import DEVELOPMENT_PARTS, part_of
-from bincount.errors import ConfigError, DataError
+from bincount.errors import ConfigError, DataError, RowError
 from bincount.evaluate.evaluation import evaluate_predictions
 from bincount.evaluate.leakage import is_another_bucket, learned_bins
-from bincount.progress import Progress
+from bincount.progress import ProgressLog
 from bincount.settings import Settings
-from bincount.store.interface import Fetched, Store
+from bincount.store.interface import FetchedObject, Store
 from bincount.store.open_store import open_store
 from bincount.tracking import model_registry
 
@@ -137,7 +137,7 @@ def _learned(
 
 def _predictions(
     store: Store, bins: Bins, excluded: Collection[str], predictor: Predictor
-) -> tuple[list[Record], np.ndarray, list[float], list[Rejected]]:
+) -> tuple[list[Record], np.ndarray, list[float], list[Rejection]]:
     """Records, (N, C) distributions and sharpness of the scored bins, and the rejected bins."""
     from bincount.learn.images import sharpness_of
 
@@ -148,7 +148,7 @@ def _predictions(
     sharpness: list[float] = []
     rejected = list(bins.rejected)
     for one in predict_bins(store, ids, predictor):
-        if isinstance(one, Rejected):
+        if isinstance(one, Rejection):
             _log.warning("bin %s is set aside: %s", one.id, one.reason)
             rejected.append(one)
             continue
@@ -190,7 +190,7 @@ class Bins:
 
     recorded: dict[str, int] = field(default_factory=dict)
     skus: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
     others: int = 0
 
 
@@ -232,17 +232,17 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
     order = candidates.ids if limit is None else draw_order(candidates.ids, seed=0)
     whole = [bin_id for bin_id in order if bin_id not in candidates.incomplete]
     bins.rejected = [
-        Rejected(bin_id, candidates.incomplete[bin_id]) for bin_id in order if bin_id in candidates.incomplete
+        Rejection(bin_id, candidates.incomplete[bin_id]) for bin_id in order if bin_id in candidates.incomplete
     ]
     keys = map(metadata_key, whole)
     with (
-        Progress("metadata", len(whole)) as progress,
+        ProgressLog("metadata", len(whole)) as progress,
         closing(store.fetch(keys, workers=FetchConfig.workers)) as answers,
     ):
         for bin_id, answer in zip(whole, answers, strict=False):
             progress.step(len(answer.data or b""))
             metadata = metadata_of(bin_id, answer)
-            if isinstance(metadata, Rejected):
+            if isinstance(metadata, Rejection):
                 bins.rejected.append(metadata)
                 continue
             bins.skus[bin_id] = metadata.skus
@@ -257,7 +257,7 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
     return bins
 
 
-def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iterator[Predicted | Rejected]:
+def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iterator[Predicted | Rejection]:
     """Fetches photos and says what a model makes of them, or why one is set aside.
 
     Later photos are fetched while the model works; no more than a thousand are held at a time.
@@ -274,41 +274,46 @@ def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iter
         StoreError: If the source does not answer.
     """
     keys = map(photo_key, ids)
-    with Progress("photos", len(ids)) as progress, closing(store.fetch(keys, workers=FetchConfig.workers)) as answers:
+    with (
+        ProgressLog("photos", len(ids)) as progress,
+        closing(store.fetch(keys, workers=FetchConfig.workers)) as answers,
+    ):
         remaining = zip(ids, answers, strict=False)
         while batch := list(islice(remaining, _BATCH)):
             for one, (_, answer) in zip(_predict(batch, predictor), batch, strict=True):
-                progress.step(len(answer.data or b""), isinstance(one, Rejected))
+                progress.step(len(answer.data or b""), isinstance(one, Rejection))
                 yield one
 
 
-def _predict(batch: Sequence[tuple[str, Fetched]], predictor: Predictor) -> list[Predicted | Rejected]:
+def _predict(batch: Sequence[tuple[str, FetchedObject]], predictor: Predictor) -> list[Predicted | Rejection]:
     judged = [_look(bin_id, answer) for bin_id, answer in batch]
-    sound = [one for one in judged if not isinstance(one, Rejected)]
+    sound = [one for one in judged if not isinstance(one, Rejection)]
     rows = iter(_distributions(sound, predictor))
-    return [one if isinstance(one, Rejected) else _with(one, next(rows)) for one in judged]
+    return [one if isinstance(one, Rejection) else _with(one, next(rows)) for one in judged]
 
 
-def _look(bin_id: str, answer: Fetched) -> Predicted | Rejected:
+def _look(bin_id: str, answer: FetchedObject) -> Predicted | Rejection:
     """The photo without its distribution, or why it is set aside."""
     photo = photo_of(bin_id, answer)
-    if isinstance(photo, Rejected):
+    if isinstance(photo, Rejection):
         return photo
-    return Predicted(bin_id, photo.data, photo.etag, photo.header.width_px, photo.header.height_px, np.empty(0))
+    return Predicted(bin_id, photo.data, photo.etag, *photo.header.shown_px, np.empty(0))
 
 
 def _distributions(sound: Sequence[Predicted], predictor: Predictor) -> Sequence[np.ndarray | DataError]:
-    if not sound:
-        return []
-    try:
-        return list(predictor.predict([one.photo for one in sound]))
-    except DataError as error:  # a header promised more than the pixels hold: find out whose
-        if len(sound) == 1:
-            return [error]
-        return [row for one in sound for row in _distributions([one], predictor)]
+    left, damaged = list(sound), {}
+    while left:
+        try:
+            found = predictor.predict([one.photo for one in left])
+        except RowError as error:  # its header is valid, its pixels are not
+            damaged[left.pop(error.row).id] = error
+            continue
+        rows = dict(zip((one.id for one in left), found, strict=True))
+        return [damaged.get(one.id) or rows[one.id] for one in sound]
+    return [damaged[one.id] for one in sound]
 
 
-def _with(one: Predicted, row: np.ndarray | DataError) -> Predicted | Rejected:
+def _with(one: Predicted, row: np.ndarray | DataError) -> Predicted | Rejection:
     if isinstance(row, DataError):
-        return Rejected(one.id, DAMAGED, str(row))
+        return Rejection(one.id, DAMAGED, str(row))
     return one._replace(probabilities=row)

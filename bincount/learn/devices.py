@@ -48,10 +48,3 @@ def mixed_precision(backbone: keras.Model) -> Iterator[None]:
     finally:
         for layer, policy in zip(layers, before, strict=True):
             layer.dtype_policy = policy
-
-
-def make_threads() -> None:
-    """Lets TensorFlow make its threads now, with the priority of the calling thread."""
-    import tensorflow
-
-    tensorflow.config.list_logical_devices()

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bincount.dataset.manifest import Manifest, Shard
 from bincount.dataset.partition import ALL, Partition
 from bincount.errors import ConfigError
 from bincount.files import read_json
-from bincount.locks import alone
+from bincount.locks import exclusive_lock
 from bincount.settings import Settings
 
 if TYPE_CHECKING:
-    from bincount.learn.features import Examples
+    from bincount.learn.features import Examples, Forward
     from bincount.learn.photo_batches import Photos
 
 _log = logging.getLogger(__name__)
@@ -29,13 +31,13 @@ NETWORK = "backbone.keras"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class CachedFeatures:
     """The features of one manifest's bins.
 
     Attributes:
         folder: The cache that holds them, and the network they come from.
         manifest: The bins.
-        facts: `manifest` (digest), `backbone`, `weights`, `fit` and `image_px`.
+        facts: `manifest` (digest), `backbone`, `weights`, `fit`, `image_px` and `precision`.
     """
 
     folder: Path
@@ -66,7 +68,7 @@ class Prepared:
         return read_examples(self.folder, self.manifest, part)
 
 
-def read_prepared(settings: Settings, key: str) -> Prepared:
+def read_features(settings: Settings, key: str) -> CachedFeatures:
     """Finds what `prepare` named `key`; features damaged since then are computed again.
 
     Raises:
@@ -79,12 +81,12 @@ def read_prepared(settings: Settings, key: str) -> Prepared:
     facts = read_json(note) if match else None
     if facts is None:
         raise ConfigError(f"prepared: must be a key that prepare printed, got {key!r}. Run `bincount prepare` first.")
-    prepared = Prepared(note.parent, Manifest.read(settings.manifests, manifest), facts)
+    prepared = CachedFeatures(note.parent, Manifest.read(settings.manifests, manifest), facts)
     compute_missing(settings, prepared)
     return prepared
 
 
-def compute_missing(settings: Settings, prepared: Prepared, share: Partition = ALL) -> float | None:
+def compute_missing(settings: Settings, prepared: CachedFeatures, share: Partition = ALL) -> float | None:
     """Computes what the cache lacks of a share of the shards, logging as it goes.
 
     Whoever computes the same shard at the same time is waited for.
@@ -97,21 +99,36 @@ def compute_missing(settings: Settings, prepared: Prepared, share: Partition = A
     """
     if prepared.trains_whole:
         return None
-    from bincount.learn.backbone import load_backbone
     from bincount.learn.features import extract_features, missing_features
 
     rates: list[float] = []
     if missing := missing_features(prepared.folder, share.pick(prepared.manifest.shards)):
+        forward, width = _forward_of(prepared)
         extract_features(
             prepared.folder,
             dict(zip(missing, shard_paths(settings, missing), strict=True)),
-            load_backbone(prepared.backbone_path),
+            forward,
+            width=width,
             image_px=prepared.facts["image_px"],
             fit=prepared.facts["fit"],
-            alone=lambda path: alone(path.with_suffix(".lock"), f"features {path.stem}"),
+            alone=lambda path: exclusive_lock(path.with_suffix(".lock"), f"features {path.stem}"),
             on_progress=_progress(rates),
         )
     return rates[-1] if rates else None
+
+
+def _forward_of(prepared: CachedFeatures) -> tuple[Forward, int]:
+    """What computes features here, and how many a photo has."""
+    from bincount.learn.engine import has_gpu, load_keras, open_network
+    from bincount.learn.features import engine_forward, keras_forward
+
+    image_px = prepared.facts["image_px"]
+    if has_gpu():
+        model = load_keras(prepared.backbone_path)
+        return keras_forward(model, image_px), model.output.shape[1]
+    network = open_network(prepared.backbone_path, precision=prepared.facts["precision"])
+    _log.info("features: %s, %s", network.library, network.precision)
+    return engine_forward(network), network(np.zeros((1, image_px, image_px, 3), np.uint8))[0].shape[1]
 
 
 def shard_paths(settings: Settings, shards: Sequence[Shard]) -> list[Path]:

@@ -18,6 +18,7 @@ from bincount.dataset.manifest import Manifest, Shard
 from bincount.errors import DataError
 from bincount.files import read_json, set_aside, write_json
 from bincount.learn.devices import mixed_precision, on_gpu
+from bincount.learn.engine import Network
 from bincount.learn.photo_batches import ids_of, read_photos
 
 VIEWS = 2
@@ -25,6 +26,9 @@ VIEWS = 2
 
 Progress = Callable[[int, int, float], None]
 """Told the photos done, the photos there are, and photos a second."""
+
+Forward = Callable[[np.ndarray], np.ndarray]
+"""Photos (B <= 32, px, px, 3) uint8 to features (B, VIEWS, D) float16."""
 
 _BATCH = 32
 _LARGEST = 65_504.0  # of float16
@@ -50,8 +54,9 @@ def missing_features(folder: Path, shards: Iterable[Shard]) -> list[Shard]:
 def extract_features(
     folder: Path,
     shards: Mapping[Shard, Path],
-    model: keras.Model,
+    forward: Forward,
     *,
+    width: int,
     image_px: int,
     fit: str,
     alone: Callable[[Path], AbstractContextManager[None]] = lambda path: contextlib.nullcontext(),
@@ -66,7 +71,8 @@ def extract_features(
     Args:
         folder: The cache of this network with these weights and image settings.
         shards: The shards to do and where they lie.
-        model: Photos (B, image_px, image_px, 3) uint8 to features (B, D).
+        forward: Computes the features of a batch.
+        width: How many features a photo has.
         image_px: Side of the square photos.
         fit: "pad" or "squash".
         alone: Keeps others from a shard's file meanwhile; what they did before is used.
@@ -78,8 +84,7 @@ def extract_features(
     folder.mkdir(parents=True, exist_ok=True)
     ids = {shard: ids_of(path) for shard, path in shards.items()}
     total, done, fresh, started = sum(map(len, ids.values())), 0, 0, time.monotonic()
-    forward = _compile(model, image_px)
-    row_bytes = VIEWS * model.output.shape[1] * 2
+    row_bytes = VIEWS * width * 2
     for shard, path in shards.items():
         final = _array_path(folder, shard)
         partial = final.with_suffix(".partial")
@@ -133,8 +138,18 @@ def read_examples(folder: Path, manifest: Manifest, part: str) -> Examples:
     return Examples(np.concatenate(pieces), classes)
 
 
-def _compile(model: keras.Model, image_px: int) -> Callable[[np.ndarray], np.ndarray]:
-    """One graph for one batch shape: photos (B <= _BATCH, ...) to features (B, VIEWS, D) float16."""
+def engine_forward(network: Network) -> Forward:
+    """Both views of a photo through a network of `learn.engine`."""
+
+    def forward(photos: np.ndarray) -> np.ndarray:
+        views = [network(view)[0] for view in (photos, photos[:, :, ::-1])]
+        return np.clip(np.stack(views, axis=1), -_LARGEST, _LARGEST).astype(np.float16)
+
+    return forward
+
+
+def keras_forward(model: keras.Model, image_px: int) -> Forward:
+    """Both views of a photo through a Keras network, as one graph for one batch size."""
 
     @tf.function(
         input_signature=[tf.TensorSpec((_BATCH, image_px, image_px, 3), tf.uint8)],

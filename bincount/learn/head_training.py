@@ -26,7 +26,7 @@ OnEpoch = Callable[[int, Mapping[str, float]], None]
 """Told the epoch, from 0, and its metrics."""
 
 
-class Fitted(NamedTuple):
+class FittedHead(NamedTuple):
     """A trained head with the weights of its best epoch.
 
     Attributes:
@@ -48,7 +48,7 @@ def fit_head(
     *,
     seed: int,
     on_epoch: OnEpoch = lambda epoch, metrics: None,
-) -> Fitted:
+) -> FittedHead:
     """Trains a head with Adam and cross entropy, stopping early on the validation part's NLL.
 
     Each view of a training photo is an example of its own; validation bins
@@ -94,9 +94,9 @@ def fit_head(
             break
     head.set_weights(best if validation else training.weights())
     if not validation:
-        return Fitted(head, hyperparameters.epochs, math.nan)
+        return FittedHead(head, hyperparameters.epochs, math.nan)
     epoch = int(np.argmin(costs))
-    return Fitted(head, epoch + 1, costs[epoch])
+    return FittedHead(head, epoch + 1, costs[epoch])
 
 
 def mean_of_views(features: np.ndarray) -> np.ndarray:

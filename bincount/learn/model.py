@@ -9,12 +9,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from bincount.learn.predictor import FEATURES
+
 WEIGHT_DECAY = 0.01
 """L2 of every kernel. With few bins and thousands of features it, not the epochs, keeps the head from learning them
 by heart (docs/log.md)."""
-
-FEATURES = "features"
-"""The layer of an assembled model whose output its head sees."""
 
 
 @dataclass(frozen=True)

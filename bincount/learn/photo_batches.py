@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -47,11 +46,11 @@ def load_photos(records: Sequence[Record], shards: Sequence[Path], *, image_px: 
     Raises:
         DataError: If a record is damaged, or a shard is not there.
     """
-    photos, squared = [], _compile(image_px, fit)
+    photos = []
     for record in records:
         with _open(shards[record.shard]) as file:
             example = decode_example(read_record(file, record.offset))
-        photos.append(squared(tf.constant(example["image"])).numpy())
+        photos.append(decode(cast(bytes, example["image"]), image_px=image_px, fit=fit))
     return np.stack(photos)
 
 
@@ -76,12 +75,16 @@ def read_photos(
     Raises:
         DataError: If the shard or a photo in it is damaged.
     """
+
+    def square(data: bytes) -> np.ndarray:
+        return decode(data, image_px=image_px, fit=fit)
+
     threads = len(os.sched_getaffinity(0)) if on_gpu() else 2
     dataset = tf.data.TFRecordDataset([str(shard)]).skip(skip)
     dataset = dataset.map(lambda record: tf.io.parse_single_example(record, _EXAMPLE))
     # Deterministic (the default): ids and photos come in the shard's order, which resuming relies on.
     dataset = dataset.map(
-        lambda example: (example["id"], decode(example["image"], image_px=image_px, fit=fit)),
+        lambda example: (example["id"], tf.numpy_function(square, [example["image"]], tf.uint8, stateful=False)),
         num_parallel_calls=threads,
     )
     options = tf.data.Options()
@@ -91,19 +94,11 @@ def read_photos(
     try:
         for ids, photos in dataset.as_numpy_iterator():
             yield [bin_id.decode() for bin_id in ids.tolist()], photos
-    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+    except tf.errors.OpError as error:
         raise DataError(
             f"shards/{shard.name}: every record must be whole and hold a photo, got {_reason(error)}. "
             "Run `bincount ingest` again; it rebuilds what is damaged."
         ) from error
-
-
-@lru_cache
-def _compile(image_px: int, fit: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The image path as a graph: op by op a photo takes more than twice as long (docs/log/learn.md)."""
-    return tf.function(
-        lambda data: decode(data, image_px=image_px, fit=fit), input_signature=[tf.TensorSpec((), tf.string)]
-    )
 
 
 def _open(shard: Path) -> BinaryIO:
@@ -114,7 +109,8 @@ def _open(shard: Path) -> BinaryIO:
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    return error.message.splitlines()[0][:200]
+    """The photo's or the record's fault, without the trace that TensorFlow appends."""
+    return error.message.removeprefix("InvalidObject: ").splitlines()[0][:200]
 
 
 MEMORY_BYTES = 4_000_000_000

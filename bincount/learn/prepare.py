@@ -12,8 +12,9 @@ from bincount.dataset.manifest import Manifest, Record
 from bincount.dataset.partition import ALL, Partition
 from bincount.errors import DataError
 from bincount.files import digest_of, is_whole_zip, read_json, set_aside, write_json
-from bincount.learn.feature_cache import NETWORK, Prepared, compute_missing, shard_paths
-from bincount.locks import alone
+from bincount.learn.engine import BFLOAT16, FLOAT32, has_bfloat16, has_gpu
+from bincount.learn.feature_cache import NETWORK, CachedFeatures, compute_missing, shard_paths
+from bincount.locks import exclusive_lock
 from bincount.settings import Settings
 from bincount.tracking import runs
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 2  # of what is computed; raise it when the same settings would give other features
+_VERSION = 3  # of what is computed; raise it when the same settings would give other features
 
 
 def prepare(
@@ -59,7 +60,7 @@ def prepare(
     """
     part = Partition.parse(share)
     asked: dict[str, Any] = {"manifest": manifest, **asdict(NetworkConfig(**network))}
-    with alone(settings.run(run_id) / "prepare.lock", "network of this run"):
+    with exclusive_lock(settings.run(run_id) / "prepare.lock", "network of this run"):
         prepared = _network_of(settings, run_id, asked)
     with runs.watch_machine(settings, run_id) if part == ALL else contextlib.nullcontext():
         rate = compute_missing(settings, prepared, part)
@@ -72,14 +73,14 @@ def prepare(
     return {"features": f"{prepared.folder.name}-{manifest}", "weights": prepared.facts["weights"]}
 
 
-def _network_of(settings: Settings, run_id: str, asked: dict[str, Any]) -> Prepared:
+def _network_of(settings: Settings, run_id: str, asked: dict[str, Any]) -> CachedFeatures:
     """The network that the run decided for, or decides for now."""
     runs.log_params(settings, run_id, asked)
     note = settings.run(run_id) / "prepare.json"
     before = read_json(note)
     if before and before["asked"] == asked and is_whole_zip(settings.features / before["folder"] / NETWORK):
         bins = Manifest.read(settings.manifests, asked["manifest"])
-        return Prepared(settings.features / before["folder"], bins, before["facts"])
+        return CachedFeatures(settings.features / before["folder"], bins, before["facts"])
     prepared = _resolve(settings, **asked)
     runs.log_tags(settings, run_id, {"weights": prepared.facts["weights"], "manifest": asked["manifest"]})
     write_json(note, {"asked": asked, "folder": prepared.folder.name, "facts": prepared.facts})
@@ -88,7 +89,7 @@ def _network_of(settings: Settings, run_id: str, asked: dict[str, Any]) -> Prepa
 
 def _resolve(
     settings: Settings, *, manifest: str, backbone: str, weights: str, fit: str, image_px: int, seed: int
-) -> Prepared:
+) -> CachedFeatures:
     """Builds the network, or finds it in the cache, and names the folder of its features."""
     from bincount.learn.backbone import COMPACT, build_backbone
 
@@ -96,6 +97,7 @@ def _resolve(
     _log.info("prepare: building %s with weights=%s", backbone, weights)
     network = build_backbone(backbone, weights, image_px=image_px, seed=seed)
     facts = {"manifest": manifest, "backbone": backbone, "weights": network.weights, "fit": fit, "image_px": image_px}
+    facts["precision"] = BFLOAT16 if has_bfloat16() and not has_gpu() else FLOAT32
     random = network.weights == "none" and backbone != COMPACT
     photographed = _draw(bins, seed) if random else []
     made_of = {
@@ -105,15 +107,18 @@ def _resolve(
         "seed": seed * (network.weights == "none"),
     }
     del made_of["manifest"]  # features are a matter of photo and network: other bins may share them
-    prepared = Prepared(settings.features / digest_of(made_of), bins, facts)
-    with alone(prepared.folder / "backbone.lock", "network"):
+    prepared = CachedFeatures(settings.features / digest_of(made_of), bins, facts)
+    with exclusive_lock(prepared.folder / "backbone.lock", "network"):
         if not is_whole_zip(prepared.backbone_path):
             _save_network(settings, prepared, network, photographed)
     return prepared
 
 
-def _save_network(settings: Settings, prepared: Prepared, network: Backbone, photographed: list[Record]) -> None:
+def _save_network(settings: Settings, prepared: CachedFeatures, network: Backbone, photographed: list[Record]) -> None:
+    import numpy as np
+
     from bincount.learn.backbone import set_statistics
+    from bincount.learn.engine import files_of, save_network
     from bincount.learn.photo_batches import load_photos
 
     if photographed:
@@ -123,8 +128,10 @@ def _save_network(settings: Settings, prepared: Prepared, network: Backbone, pho
         set_statistics(network, photos)
     set_aside(prepared.backbone_path)
     beside = prepared.folder / "beside.keras"
-    network.model.save(beside)
-    beside.replace(prepared.backbone_path)
+    some = np.stack([np.random.default_rng(0).integers(0, 256, network.model.input.shape[1:], np.uint8)])
+    save_network(network.model, beside, some)
+    for file in reversed(files_of(beside)):  # the Keras file comes last: it says that the others are there
+        file.replace(prepared.folder / file.name.replace("beside", "backbone"))
 
 
 def _draw(bins: Manifest, seed: int) -> list[Record]:

@@ -33,7 +33,7 @@ OnTrial = Callable[[str, Mapping[str, Any], str, float | None], None]
 _LOG = logging.getLogger(__name__)
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What a search found.
 
     Attributes:
@@ -62,7 +62,7 @@ def search_heads(
     loss_mix: float = 0.0,
     on_epoch: OnTrialEpoch = lambda trial, epoch, metrics: None,
     on_trial: OnTrial = lambda trial, hyperparameters, status, score: None,
-) -> Found:
+) -> SearchResult:
     """Tries hyperparameters and keeps the ones with the best validation NLL.
 
     A killed search goes on where it was: ended trials stay, the one in work
@@ -119,7 +119,7 @@ def search_heads(
             "Read the log above, mend it and run tune again."
         )
     best = min(completed, key=lambda trial: trial.score)
-    return Found(len(ended), Hyperparameters(**fixed, **best.hyperparameters.values), float(best.score))
+    return SearchResult(len(ended), Hyperparameters(**fixed, **best.hyperparameters.values), float(best.score))
 
 
 class _Tuner(BaseTuner):

@@ -20,7 +20,7 @@ from bincount.dataset.split import DEVELOPMENT_PARTS
 from bincount.errors import ConfigError
 from bincount.files import is_whole_zip, read_json
 from bincount.learn.devices import mixed_precision, on_gpu, spread
-from bincount.learn.feature_cache import Prepared, read_prepared
+from bincount.learn.feature_cache import CachedFeatures, read_features
 from bincount.learn.features import Examples
 from bincount.learn.head_training import fit_head, mean_of_views
 from bincount.learn.model import Hyperparameters, average, build_plain_head, join
@@ -31,6 +31,8 @@ from bincount.settings import Settings
 from bincount.tracking import runs
 
 _log = logging.getLogger(__name__)
+
+_CHECKED = 32  # photos that the exported model is checked on
 
 
 def train(
@@ -68,7 +70,7 @@ def train(
     if facts and facts["asked"] == asked and is_whole_zip(folder / "model.keras"):
         _log.info("train: the model is there already")
         return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
-    found = read_prepared(settings, features)
+    found = read_features(settings, features)
     best = _best_of(settings.run(run_id) / "search" / "best.json", features)
     runs.log_params(settings, run_id, {"fine_tune_epochs": config.fine_tune_epochs, **best})
 
@@ -89,7 +91,8 @@ def train(
         "val_nll": trained.val_nll,
         "asked": asked,
     }
-    _publish(trained, facts, folder)
+    calibration = found.photos(settings, "calibration")
+    _publish(trained, facts, folder, calibration.read(np.arange(min(_CHECKED, len(calibration)))))
     runs.log_metrics(settings, run_id, {name: facts[name] for name in ("val_nll", "temperature")})
     return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
 
@@ -103,13 +106,13 @@ def _best_of(path: Path, features: str) -> dict[str, Any]:
 
 def _learn(
     settings: Settings,
-    found: Prepared,
+    found: CachedFeatures,
     best: dict[str, Any],
     folder: Path,
     fine_tuning: dict[str, Any],
     seed: int,
     on_epoch: Callable[[str, int, Mapping[str, float]], None],
-) -> Trained:
+) -> TrainedModel:
     """The head on cached features, or the whole network on photos, or one after the other."""
     from bincount.learn.backbone import load_backbone
     from bincount.learn.model import Hyperparameters
@@ -135,20 +138,24 @@ def _learn(
     return trained
 
 
-def _publish(trained: Trained, facts: dict[str, Any], folder: Path) -> None:
+def _publish(trained: TrainedModel, facts: dict[str, Any], folder: Path, photos: np.ndarray) -> None:
+    """Saves the model, exported and checked on some photos, whole or not at all."""
+    from bincount.learn.engine import save_network
     from bincount.learn.model import assemble
+    from bincount.learn.predictor import FEATURES, MODEL
 
     beside = folder.with_name("model.beside")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    assemble(trained.backbone, trained.head, trained.temperature).save(beside / "model.keras")
+    model = assemble(trained.backbone, trained.head, trained.temperature)
+    save_network(model, beside / MODEL, photos, outputs=(FEATURES,), scale=1.0)
     (beside / "model.json").write_text(json.dumps(facts, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
-    shutil.rmtree(folder.with_name("whole"), ignore_errors=True)  # the epochs' state has done its duty
+    shutil.rmtree(folder.with_name("whole"), ignore_errors=True)  # the state after each epoch
 
 
-class Trained(NamedTuple):
+class TrainedModel(NamedTuple):
     """All that a served model is made of.
 
     Attributes:
@@ -175,7 +182,7 @@ def train_frozen(
     refit: bool,
     seed: int,
     on_epoch: OnEpoch,
-) -> Trained:
+) -> TrainedModel:
     """Trains a head on the cached features of a backbone that stays as it is.
 
     The validation part says how many epochs are enough; the calibration part,
@@ -201,7 +208,7 @@ def train_frozen(
         head = fit_head(both, None, classes, replace(hyperparameters, epochs=fitted.epochs), seed=seed).head
     held_out = examples["calibration"]
     temperature = temperature_of(head.predict_on_batch(mean_of_views(held_out.features)), held_out.classes)
-    return Trained(backbone, head, temperature, fitted.epochs, fitted.val_nll)
+    return TrainedModel(backbone, head, temperature, fitted.epochs, fitted.val_nll)
 
 
 def train_whole(
@@ -213,7 +220,7 @@ def train_whole(
     folder: Path,
     seed: int,
     on_epoch: OnEpoch,
-) -> Trained:
+) -> TrainedModel:
     """Trains networks of a backbone's shape and their heads on photos, each from scratch, and averages their logits.
 
     Networks that differ in their first weights and in the order of photos err
@@ -248,8 +255,8 @@ def train_whole(
 
 
 def fine_tune(
-    trained: Trained, photos: Mapping[str, Photos], recipe: Recipe, *, folder: Path, seed: int, on_epoch: OnEpoch
-) -> Trained:
+    trained: TrainedModel, photos: Mapping[str, Photos], recipe: Recipe, *, folder: Path, seed: int, on_epoch: OnEpoch
+) -> TrainedModel:
     """Trains backbone and head of a trained model on together.
 
     Batch norm stays frozen: its statistics are those of far more photos than
@@ -288,9 +295,9 @@ def _fit(
     return fitted
 
 
-def _calibrated(backbone: keras.Model, head: keras.Model, photos: Mapping[str, Photos], epochs: int) -> Trained:
+def _calibrated(backbone: keras.Model, head: keras.Model, photos: Mapping[str, Photos], epochs: int) -> TrainedModel:
     network = join(backbone, head)
     val_nll = nll_of(logits_of(network, photos["validation"]), photos["validation"].classes)
     held_out = photos["calibration"]
     temperature = temperature_of(logits_of(network, held_out), held_out.classes)
-    return Trained(backbone, head, temperature, epochs, val_nll)
+    return TrainedModel(backbone, head, temperature, epochs, val_nll)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bincount.config import SearchConfig, parse_tunable
 from bincount.files import write_json
-from bincount.learn.feature_cache import read_prepared
+from bincount.learn.feature_cache import read_features
 from bincount.settings import Settings
 from bincount.tracking import runs
 
@@ -46,7 +46,7 @@ def tune(
     from bincount.learn.search import search_heads
 
     config = SearchConfig(**search)
-    found = read_prepared(settings, features)
+    found = read_features(settings, features)
     names = ("trials", "max_epochs", "search", "tune_also")
     runs.log_params(settings, run_id, {name: getattr(config, name) for name in names})
     folder = settings.run(run_id) / "search"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from bincount.errors import ConfigError, StoreError
-from bincount.process.session_guard import kill_session, session_members, signal_session, tie
+from bincount.process.session_guard import guarded_command, kill_session, session_members, signal_session
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Supervisor:
         """Starts a component; its output is appended to its log."""
         with self.log_path(component.name).open("ab") as log:
             self._running[component.name] = subprocess.Popen(
-                tie(list(component.command)),
+                guarded_command(list(component.command)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -11,7 +11,7 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.errors import DataError
-from bincount.files import write_whole
+from bincount.files import write_atomically
 from bincount.mismatch.conformal import ALPHA, ConformalScores, bounds_of, conformal_scores, thresholds_of
 
 FILE = "calibration.json"
@@ -74,7 +74,7 @@ class Calibration:
             "prior": [round(float(share), 8) for share in self.prior],
             "scores": dict(zip(self.counts.names, self.scores, strict=True)),
         }
-        write_whole(folder / FILE, [json.dumps(content).encode()])
+        write_atomically(folder / FILE, [json.dumps(content).encode()])
 
     @classmethod
     def read(cls, folder: Path) -> Calibration | None:

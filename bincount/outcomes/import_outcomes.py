@@ -12,7 +12,7 @@ from pathlib import Path
 from bincount.dataset.inventory import check_id_spelling
 from bincount.dataset.table_reader import TableReader
 from bincount.errors import ConfigError, DataError
-from bincount.files import write_whole
+from bincount.files import write_atomically
 from bincount.outcomes.count_yield import yield_figures
 from bincount.outcomes.estimates import estimate_from_outcomes
 from bincount.outcomes.outcome_store import (
@@ -86,7 +86,7 @@ def import_outcomes(
             "outcomes": {"read": len(rows), "new": new, "kept": len(stored.get(origin, []))},
             **yield_figures(listed, stored.get(origin, []), estimates, **costs),
         }
-        write_whole(folder / "outcomes.json", [json.dumps(answer, indent=1, ensure_ascii=False).encode()])
+        write_atomically(folder / "outcomes.json", [json.dumps(answer, indent=1, ensure_ascii=False).encode()])
     _log.info("%s: %d counts, %d of them new, %d blank rows skipped", table.name, len(rows), new, table.blank_rows)
     return answer
 

@@ -16,7 +16,7 @@ from bincount.dataset.inventory import count_of
 from bincount.dataset.metadata import LARGEST_COUNT, is_bin_id
 from bincount.dataset.table_reader import Columns, TableReader, text_of
 from bincount.errors import ConfigError, DataError
-from bincount.files import write_whole
+from bincount.files import write_atomically
 from bincount.outcomes.worklist_reader import Origin, WorklistRow
 
 OUTCOME_COLUMNS = Columns(
@@ -219,7 +219,7 @@ class OutcomeStore:
         """
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(locks.alone(self._folder / ".lock", "outcomes"))
+                stack.enter_context(locks.exclusive_lock(self._folder / ".lock", "outcomes"))
                 for left in self._folder.glob(".*.jsonl.*"):
                     left.unlink()  # of an import that was killed while it wrote
             except OSError as error:
@@ -240,7 +240,7 @@ class OutcomeStore:
             encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
             lines = [{"format": _FORMAT, **asdict(origin)}, *(_line_of(row) for row in new)]
             content = "".join(f"{encode(line)}\n" for line in lines).encode()
-            write_whole(self._folder / f"{_digest(content)}.jsonl", [content])
+            write_atomically(self._folder / f"{_digest(content)}.jsonl", [content])
         return len(new)
 
     def read(self) -> dict[Origin, list[JoinedOutcome]]:

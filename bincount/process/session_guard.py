@@ -16,7 +16,7 @@ import signal
 import sys
 
 
-def tie(command: list[str]) -> list[str]:
+def guarded_command(command: list[str]) -> list[str]:
     """The command line that runs `command` tied to this process.
 
     Start it with `start_new_session=True`: all processes of its session end

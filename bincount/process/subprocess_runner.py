@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bincount.errors import BincountError, ConfigError, DataError, StoreError
-from bincount.process.session_guard import kill_session, tie
+from bincount.process.session_guard import guarded_command, kill_session
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def run_step(
     with tempfile.TemporaryFile("w+") as answer:
         with _passing_on_sigterm() as stop:
             child = subprocess.Popen(
-                tie(command),
+                guarded_command(command),
                 stdin=subprocess.DEVNULL,
                 stdout=answer,
                 stderr=subprocess.PIPE,

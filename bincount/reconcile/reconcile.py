@@ -27,7 +27,7 @@ from bincount.settings import Settings
 from bincount.store.interface import Store
 from bincount.store.open_store import open_store
 from bincount.tracking import model_registry, runs
-from bincount.tracking.client import RECONCILIATIONS
+from bincount.tracking.client import RECONCILE_EXPERIMENT
 
 _log = logging.getLogger(__name__)
 
@@ -84,10 +84,10 @@ def _track(settings: Settings, options: ReconcileConfig, attempt: str | None) ->
     """Reconciles in `data/runs/<run_id>/reconcile` and logs the files to an MLflow run."""
     records = None if options.records is None else _records_file(settings, options.records)
     version = model_registry.version_named(settings, options.model)
-    run_id = runs.open_run(settings, attempt=attempt, experiment=RECONCILIATIONS)
+    run_id = runs.open_run(settings, attempt=attempt, experiment=RECONCILE_EXPERIMENT)
     version = runs.run_tags(settings, run_id).get(_VERSION_TAG, version)
     runs.log_tags(settings, run_id, {_VERSION_TAG: version})
-    _log.info("run %s of experiment %s, version %s", run_id, RECONCILIATIONS, version)
+    _log.info("run %s of experiment %s, version %s", run_id, RECONCILE_EXPERIMENT, version)
     folder = settings.run(run_id) / "reconcile"
     with runs.marking_failed(settings, run_id):
         if not (folder / "summary.json").exists():
@@ -127,7 +127,7 @@ def _write_worklist(
             baseline = DriftBaseline.read(fetched)
             from bincount.learn.predictor import Predictor
 
-            score_photos(state, store, Predictor(fetched, features=True), baseline)
+            score_photos(state, store, Predictor(fetched), baseline)
             context = WorklistContext(
                 source=store.source,
                 model_version=version,

@@ -13,10 +13,10 @@ from bincount.dataset.ids import counterpart_of
 from bincount.dataset.inventory import InventoryRow, check_id_spelling, inventory_rows
 from bincount.dataset.keys import metadata_key
 from bincount.dataset.reader import metadata_of
-from bincount.dataset.rejection import Rejected
+from bincount.dataset.rejection import Rejection
 from bincount.dataset.table_reader import TableReader
 from bincount.errors import DataError
-from bincount.progress import Progress
+from bincount.progress import ProgressLog
 from bincount.reconcile.state import ReconcileState
 from bincount.store.interface import Store
 
@@ -101,13 +101,13 @@ def read_metadata(work: ReconcileState, store: Store) -> None:
             yield from (metadata_key(bin_id) for _, bin_id in page)
 
     done: list[tuple[int | None, str, int]] = []
-    with Progress("metadata", unread) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
+    with ProgressLog("metadata", unread) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
             place, bin_id = waiting.popleft()
             metadata = metadata_of(bin_id, answer)
-            progress.step(len(answer.data or b""), isinstance(metadata, Rejected))
+            progress.step(len(answer.data or b""), isinstance(metadata, Rejection))
             done.append(
-                (None, metadata.reason, place) if isinstance(metadata, Rejected) else (metadata.recorded, "", place)
+                (None, metadata.reason, place) if isinstance(metadata, Rejection) else (metadata.recorded, "", place)
             )
             if len(done) == _UPDATE_ROWS:
                 work.update(("recorded", "problem"), done)

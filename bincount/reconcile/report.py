@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bincount.dataset.keys import photo_key
 from bincount.dataset.metadata import is_bin_id
@@ -112,7 +112,7 @@ def _reduced(photo: bytes) -> bytes | None:
     try:
         with Image.open(io.BytesIO(photo), formats=["JPEG", "PNG"]) as image:
             image.draft("RGB", (_PHOTO_SIZE_PX, _PHOTO_SIZE_PX))
-            small = image.convert("RGB")
+            small = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     small.thumbnail((_PHOTO_SIZE_PX, _PHOTO_SIZE_PX))

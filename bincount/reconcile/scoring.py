@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,12 +15,12 @@ from bincount.counts import Counts
 from bincount.dataset.keys import photo_key
 from bincount.dataset.photo_check import DAMAGED
 from bincount.dataset.reader import photo_of
-from bincount.dataset.rejection import Rejected
-from bincount.errors import DataError
+from bincount.dataset.rejection import Rejection
+from bincount.errors import RowError
 from bincount.evaluate.batch_inference import rounded
 from bincount.evaluate.drift import drift_of, sentence_of
 from bincount.evaluate.drift_baseline import DriftBaseline
-from bincount.progress import Progress
+from bincount.progress import ProgressLog
 from bincount.reconcile.state import ReconcileState
 from bincount.store.interface import Store
 
@@ -64,14 +63,14 @@ def score_photos(work: ReconcileState, store: Store, predictor: Predictor, refer
 
     chunk: list[_Photo] = []
     bad: list[_Row] = []
-    with Progress("photos", unseen) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
+    with ProgressLog("photos", unseen) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
             place, bin_id = waiting.popleft()
             photo = photo_of(bin_id, answer)
-            if isinstance(photo, Rejected):
+            if isinstance(photo, Rejection):
                 bad.append((None, None, photo.reason, place))
             else:
-                chunk.append((place, photo.data, (photo.header.width_px, photo.header.height_px)))
+                chunk.append((place, photo.data, photo.header.shown_px))
             if len(chunk) + len(bad) == _CHUNK:
                 _score(work, predictor, reference, chunk, bad, progress)
                 chunk, bad = [], []
@@ -84,19 +83,15 @@ def _score(
     reference: DriftBaseline | None,
     chunk: list[_Photo],
     bad: list[_Row],
-    progress: Progress,
+    progress: ProgressLog,
 ) -> None:
     left = list(chunk)
     rows = [*bad]
     while left:
         try:
             seen = predictor.observe([photo for _, photo, _ in left])
-        except DataError as error:
-            # The header is valid, the pixels are not.
-            match = re.match(r"row (\d+)", str(error))
-            if match is None:
-                raise
-            rows.append((None, None, DAMAGED, left.pop(int(match[1]))[0]))
+        except RowError as error:  # its header is valid, its pixels are not
+            rows.append((None, None, DAMAGED, left.pop(error.row)[0]))
             continue
         places, _, sizes = zip(*left, strict=True)
         distance = np.full(len(left), np.nan) if reference is None else reference.distance(seen.features, len(left))

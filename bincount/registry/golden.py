@@ -17,6 +17,7 @@ from bincount.dataset.metadata import is_bin_id
 from bincount.dataset.shards import photos_of
 from bincount.errors import DataError, StoreError
 from bincount.files import read_json
+from bincount.learn.engine import BFLOAT16
 from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16, answer_of, same_answer
 from bincount.settings import Settings
 from bincount.tracking import runs
@@ -30,8 +31,8 @@ _BINS = 5
 Golden = list[tuple[str, bytes, dict]]
 """Id, photo and expected answer of each golden bin."""
 
-BFLOAT16_TAG = "bincount.bfloat16"
-"""Tag of a version: whether it may be served in bfloat16 ("true" or "false"); absent if not tested."""
+ENGINE, PRECISIONS = "bincount.engine", "bincount.precisions"
+"""Tags of a version: the library that answers, and the precisions in which the exported network was checked."""
 
 
 def write_golden(
@@ -95,7 +96,7 @@ def read_golden(settings: Settings, run_id: str) -> Golden:
 
 def tolerance_of(version: Version) -> float:
     """Largest difference between a version's served and offline probabilities."""
-    return SAME_WITHIN_BFLOAT16 if version.tags.get(BFLOAT16_TAG) == "true" else SAME_WITHIN
+    return SAME_WITHIN_BFLOAT16 if BFLOAT16 in version.tags.get(PRECISIONS, "") else SAME_WITHIN
 
 
 def find_wrong_answer(url: str, golden: Golden, *, token: str | None, timeout_s: float, within: float) -> str | None:
@@ -147,7 +148,7 @@ def format_answer(answer: dict) -> str:
     """A short form of an answer for messages.
 
     Example:
-        >>> said({"count": 3, "confidence": 0.61, "probabilities": {}})
+        >>> format_answer({"count": 3, "confidence": 0.61, "probabilities": {}})
         '3 (0.6100)'
     """
     return f"{answer['count']} ({answer['confidence']:.4f})"

@@ -16,7 +16,7 @@ from importlib import metadata
 
 from bincount.client import about_server, invocations_url
 from bincount.errors import ConfigError, StoreError
-from bincount.process.session_guard import kill_session, signal_session, tie
+from bincount.process.session_guard import guarded_command, kill_session, signal_session
 from bincount.registry.decision import write_section
 from bincount.registry.golden import Golden, find_wrong_answer, read_golden, tolerance_of
 from bincount.settings import Settings
@@ -130,7 +130,7 @@ def _served(settings: Settings, model_version: str) -> Iterator[tuple[str, subpr
     command = [sys.executable, "-m", "bincount", "serve", f"--model-version={model_version}", f"--port={port}"]
     _log.info("$ %s", shlex.join(command))
     server = subprocess.Popen(
-        tie(command),
+        guarded_command(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         env=settings.environment(),

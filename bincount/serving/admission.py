@@ -14,10 +14,10 @@ from starlette.requests import Request
 from bincount.errors import DataError
 
 
-class Gate:
+class Admission:
     """Counts the requests inside and the bytes that they hold."""
 
-    def __init__(self, limits: Limits, token: str | None) -> None:
+    def __init__(self, limits: RequestLimits, token: str | None) -> None:
         """Takes the bounds, and what clients must send as "Authorization: Bearer TOKEN"; None for nothing."""
         self._limits, self._token = limits, token
         self._requests = self._held_bytes = 0
@@ -38,19 +38,21 @@ class Gate:
         given = request.headers.get("authorization", "")
         # The whole header, in a time that does not depend on where it differs.
         if not hmac.compare_digest(given.encode("latin-1"), f"Bearer {self._token}".encode()):
-            raise Refused(401, "Authorization: must be Bearer and the server's token, got none or another. Send it.")
+            raise RequestRefused(
+                401, "Authorization: must be Bearer and the server's token, got none or another. Send it."
+            )
 
     @contextmanager
-    def place(self) -> Iterator[Place]:
+    def place(self) -> Iterator[AdmissionSlot]:
         """A place for one request.
 
         Raises:
             Refused: If all are taken (429).
         """
         if self._requests >= self._limits.waiting:
-            raise Refused(429, "server: too many requests wait already. Ask again later.", retry_after_s=1)
+            raise RequestRefused(429, "server: too many requests wait already. Ask again later.", retry_after_s=1)
         self._requests += 1
-        place = Place(self, self._limits)
+        place = AdmissionSlot(self, self._limits)
         try:
             yield place
         finally:
@@ -64,14 +66,14 @@ class Gate:
             Refused: If there are too many already (503).
         """
         if self._held_bytes + size > self._limits.held_bytes:
-            raise Refused(503, "server: too much waits already. Ask again later.", retry_after_s=1)
+            raise RequestRefused(503, "server: too much waits already. Ask again later.", retry_after_s=1)
         self._held_bytes += size
 
 
-class Place:
+class AdmissionSlot:
     """One request inside the gate; `held_bytes` of its body have come."""
 
-    def __init__(self, gate: Gate, limits: Limits) -> None:
+    def __init__(self, gate: Admission, limits: RequestLimits) -> None:
         self.held_bytes = 0
         self._gate, self._limits = gate, limits
 
@@ -83,9 +85,11 @@ class Place:
         """
         limits = self._limits
         if request.headers.get("content-encoding", "identity") != "identity":
-            raise Refused(415, "Content-Encoding: must be absent, got one. Photos are compressed already.")
+            raise RequestRefused(415, "Content-Encoding: must be absent, got one. Photos are compressed already.")
         length = request.headers.get("content-length", "0")
-        too_long = Refused(413, f"request: its body must have at most {limits.body_mb} MB, got more. Send fewer rows.")
+        too_long = RequestRefused(
+            413, f"request: its body must have at most {limits.body_mb} MB, got more. Send fewer rows."
+        )
         if length.isdecimal() and int(length[:20]) > limits.body_bytes:
             raise too_long
         parts = []
@@ -102,7 +106,7 @@ SEND = 'Send {"dataframe_split": {"columns": ["image"], "data": [["<base64 of a 
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """Bounds that keep one client from taking the server from the others.
 
     Attributes:
@@ -130,7 +134,7 @@ class Limits:
         return 8 * self.body_bytes
 
 
-class Refused(DataError):
+class RequestRefused(DataError):
     """A request that is not answered with counts; `status` is HTTP's."""
 
     def __init__(self, status: int, message: str, *, retry_after_s: int | None = None) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from bincount.errors import BincountError, StoreError
-from bincount.serving.admission import Limits
-from bincount.serving.worker_handle import Child, RefusedVersion, start_child
+from bincount.serving.admission import RequestLimits
+from bincount.serving.worker_handle import RefusedVersion, WorkerHandle, start_child
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 
 
 @dataclass(frozen=True)
-class Rules:
+class FollowRules:
     """When a version is taken back.
 
     Attributes:
@@ -54,10 +54,10 @@ class Follower:
         swaps: How often the answering version changed.
     """
 
-    watch: Watch
-    limits: Limits
-    rules: Rules = field(default_factory=Rules)
-    current: Child | None = None
+    watch: AliasWatch
+    limits: RequestLimits
+    rules: FollowRules = field(default_factory=FollowRules)
+    current: WorkerHandle | None = None
     since: datetime | None = None
     loading: str | None = None
     refused: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Follower:
 
     def __post_init__(self) -> None:
         self._wanted: str | None = None
-        self._before: Child | None = None
+        self._before: WorkerHandle | None = None
         self._probation_ends = 0.0
         self._load: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
@@ -81,7 +81,7 @@ class Follower:
         finally:
             await self._stop()
 
-    def note(self, child: Child, *, failed: bool) -> None:
+    def note(self, child: WorkerHandle, *, failed: bool) -> None:
         """Counts an answer of a version, and takes it back if too many were its own errors."""
         child.answered += 1
         child.failed += failed
@@ -141,7 +141,7 @@ class Follower:
         self._not_before = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
-    def _swap_to(self, child: Child) -> None:
+    def _swap_to(self, child: WorkerHandle) -> None:
         before, self.current = self.current, child
         child.answered = child.failed = 0
         self.since, self.swaps = datetime.now(UTC), self.swaps + 1
@@ -175,7 +175,7 @@ class Follower:
         _log.error("version %s is refused: %s", version, why)
         self.refused[version] = {"version": version, "reason": why, "at": datetime.now(UTC).isoformat()}
 
-    def _let_go(self, child: Child) -> None:
+    def _let_go(self, child: WorkerHandle) -> None:
         task = asyncio.create_task(child.leave(patience_s=self.limits.time_s + 1))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
@@ -195,7 +195,7 @@ class Follower:
 _POLL_S = 1.0
 
 
-class Watch:
+class AliasWatch:
     """Asks the registry in a thread of its own: one that hangs holds nobody up, at the end neither.
 
     Attributes:

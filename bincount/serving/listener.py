@@ -16,10 +16,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bincount.serving.admission import Gate, Limits, Refused
+from bincount.serving.admission import Admission, RequestLimits, RequestRefused
 from bincount.serving.follower import Follower
 from bincount.serving.metrics import CONTENT_TYPE, Metrics
-from bincount.serving.worker_handle import Child
+from bincount.serving.worker_handle import WorkerHandle
 
 _log = logging.getLogger(__name__)
 
@@ -34,10 +34,10 @@ class Listener:
         app: The ASGI app; it starts and stops the follower.
     """
 
-    def __init__(self, follower: Follower, alias: str | None, limits: Limits, token: str | None) -> None:
-        """Takes who answers, the alias it follows (None: none), and what is asked of clients (`Gate`)."""
+    def __init__(self, follower: Follower, alias: str | None, limits: RequestLimits, token: str | None) -> None:
+        """Takes who answers, the alias it follows (None: none), and what is asked of clients (`Admission`)."""
         self._follower, self._alias, self._limits = follower, alias, limits
-        self._gate, self._metrics = Gate(limits, token), Metrics()
+        self._gate, self._metrics = Admission(limits, token), Metrics()
         get = {
             "/ping": self._ping,
             "/health": self._ping,
@@ -51,7 +51,7 @@ class Listener:
         self.app = Starlette(
             routes=routes,
             lifespan=self._lifespan,
-            exception_handlers={Refused: _refusal, HTTPException: _http_error, Exception: _unexpected},
+            exception_handlers={RequestRefused: _refusal, HTTPException: _http_error, Exception: _unexpected},
         )
 
     @contextlib.asynccontextmanager
@@ -118,7 +118,7 @@ class Listener:
                 headers[VERSION_HEADER] = child.version
                 left_s = self._limits.time_s - (time.monotonic() - started)
                 response = await self._ask(child, body, request.headers.get("content-type", ""), left_s)
-        except Refused as refused:
+        except RequestRefused as refused:
             response = _refusal(request, refused)
         except ClientDisconnect:
             response = Response(status_code=_DISCONNECTED)
@@ -127,12 +127,14 @@ class Listener:
         self._metrics.request(version, response.status_code, time.monotonic() - started)
         return response
 
-    async def _ask(self, child: Child, body: bytes, content_type: str, left_s: float) -> Response:
+    async def _ask(self, child: WorkerHandle, body: bytes, content_type: str, left_s: float) -> Response:
         try:
             answer = await asyncio.wait_for(child.ask(body, content_type), left_s)
         except TimeoutError:
             self._follower.note(child, failed=True)
-            raise Refused(504, "server: a request must be answered in time, got too much to do. Ask later.") from None
+            raise RequestRefused(
+                504, "server: a request must be answered in time, got too much to do. Ask later."
+            ) from None
         except OSError:
             self._follower.note(child, failed=True)
             raise _gone() from None
@@ -141,9 +143,9 @@ class Listener:
             self._metrics.predictions(child.version, json.loads(answer.body)["predictions"])
         return Response(answer.body, answer.status, media_type="application/json")
 
-    def _current(self) -> Child:
+    def _current(self) -> WorkerHandle:
         if self._follower.current is None:
-            raise Refused(503, "server: a model must be loaded, got none yet. Ask again later.", retry_after_s=5)
+            raise RequestRefused(503, "server: a model must be loaded, got none yet. Ask again later.", retry_after_s=5)
         return self._follower.current
 
 
@@ -151,11 +153,11 @@ async def _in_time(reading: Coroutine[Any, Any, bytes], limit_s: float) -> bytes
     try:
         return await asyncio.wait_for(reading, limit_s)
     except TimeoutError:
-        raise Refused(408, "request: its body must come in time, and did not. Send it faster.") from None
+        raise RequestRefused(408, "request: its body must come in time, and did not. Send it faster.") from None
 
 
-def _gone() -> Refused:
-    return Refused(503, "server: the model must answer, and its process ended. Ask again.", retry_after_s=1)
+def _gone() -> RequestRefused:
+    return RequestRefused(503, "server: the model must answer, and its process ended. Ask again.", retry_after_s=1)
 
 
 def _say_why(following: asyncio.Task[None]) -> None:
@@ -168,17 +170,17 @@ def _json(answer: object) -> Response:
 
 
 def _refusal(_: Request, refused: Exception) -> Response:
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, RequestRefused)
     return Response(refused.as_json(), refused.status, refused.headers, media_type="application/json")
 
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     says = {404: "path: must be a known one, got another. Try /invocations.", 405: "method: must fit the path. Use it."}
-    refused = Refused(error.status_code, says.get(error.status_code, "request: must be whole. Send it again."))
+    refused = RequestRefused(error.status_code, says.get(error.status_code, "request: must be whole. Send it again."))
     refused.headers.update(error.headers or {})
     return _refusal(request, refused)
 
 
 def _unexpected(request: Request, _: Exception) -> Response:
-    return _refusal(request, Refused(500, "server: an answer must succeed, got an error. See its log."))
+    return _refusal(request, RequestRefused(500, "server: an answer must succeed, got an error. See its log."))

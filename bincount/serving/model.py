@@ -41,9 +41,8 @@ class BinCounter(PythonModel):
         # This file runs as a copy in the model's folder; the photo lies in the package.
         example = Path(bincount.serving.__file__).with_name("example.jpg").read_bytes()
         folder = Path(context.artifacts["model"])
-        fast = bool((context.model_config or {}).get("bfloat16"))
-        predictor = Predictor(folder, bfloat16=fast)
-        self.bfloat16 = predictor.bfloat16
+        predictor = Predictor(folder)
+        self.precision = predictor.precision
         self._counts, self._calibration = predictor.counts, Calibration.read(folder)
         patience_s = MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()  # after it MLflow has answered 504
         self._batcher = Batcher(predictor.predict, BATCHES, example, patience_s=patience_s)

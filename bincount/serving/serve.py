@@ -10,7 +10,7 @@ import signal
 import sys
 
 from bincount.errors import ConfigError
-from bincount.serving.admission import Limits
+from bincount.serving.admission import RequestLimits
 from bincount.settings import Settings
 from bincount.tracking import model_registry
 
@@ -41,7 +41,7 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="how long the version before stays loaded, to go back at once (default: 60)",
     )
-    for field in dataclasses.fields(Limits):
+    for field in dataclasses.fields(RequestLimits):
         parser.add_argument(
             f"--max-{field.name.replace('_', '-')}",
             type=type(field.default),
@@ -64,16 +64,18 @@ def serve(args: argparse.Namespace) -> int:
         ConfigError: If a flag is wrong, or the port is taken.
     """
     settings = Settings.from_env()
-    limits = Limits(**{field.name: getattr(args, f"max_{field.name}") for field in dataclasses.fields(Limits)})
+    limits = RequestLimits(
+        **{field.name: getattr(args, f"max_{field.name}") for field in dataclasses.fields(RequestLimits)}
+    )
     _check(args, limits, settings.serving_token)
     import uvicorn
 
-    from bincount.serving.follower import Follower, Rules, Watch
+    from bincount.serving.follower import AliasWatch, Follower, FollowRules
     from bincount.serving.listener import Listener
 
     pinned, alias = args.model_version, None if args.model_version else args.alias
-    watch = Watch(lambda: pinned or model_registry.alias(settings, args.alias))
-    follower = Follower(watch, limits, Rules(probation_s=args.probation_s))
+    watch = AliasWatch(lambda: pinned or model_registry.alias(settings, args.alias))
+    follower = Follower(watch, limits, FollowRules(probation_s=args.probation_s))
     listener = Listener(follower, alias, limits, settings.serving_token)
     config = uvicorn.Config(
         listener.app,
@@ -100,7 +102,7 @@ def serve(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace, limits: Limits, token: str | None) -> None:
+def _check(args: argparse.Namespace, limits: RequestLimits, token: str | None) -> None:
     for name, value in dataclasses.asdict(limits).items():
         if not value > 0:
             raise ConfigError(f"--max-{name.replace('_', '-')}: must be > 0, got {value}. Leave it out.")

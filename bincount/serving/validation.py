@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from bincount.dataset.photo_check import check_photo
+from bincount.dataset.rejection import InvalidObject
 from bincount.errors import DataError
-from bincount.learn.images import check_image
 from bincount.mismatch.verdicts import recorded_of
-from bincount.serving.admission import SEND, Limits, Refused
+from bincount.serving.admission import SEND, RequestLimits, RequestRefused
 
 JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 
@@ -20,10 +21,9 @@ JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 _MILD_CODECS = {"UNCOMPRESSED", "SNAPPY"}
 _PARQUET_ROWS_AT_A_TIME = 4
 _COLUMNS = (["image"], ["image", "recorded"], ["recorded", "image"])
-_MAGIC = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n")
 
 
-def check_request(body: bytes, content_type: str, limits: Limits) -> int:
+def check_request(body: bytes, content_type: str, limits: RequestLimits) -> int:
     """Passes only what MLflow's scoring app will read as a table of photos.
 
     Args:
@@ -39,35 +39,37 @@ def check_request(body: bytes, content_type: str, limits: Limits) -> int:
     """
     kind, _, parameters = content_type.partition(";")
     if parameters.replace(" ", "").lower() not in ("", "charset=utf-8"):
-        raise Refused(415, "Content-Type: may only add charset=utf-8, got something else. Leave it out.")
+        raise RequestRefused(415, "Content-Type: may only add charset=utf-8, got something else. Leave it out.")
     match kind.strip().lower():
         case "application/json":
             photos = _photos_in_json(body, limits)
         case "application/vnd.apache.parquet":
             photos = _photos_in_parquet(body, limits)
         case _:
-            raise Refused(415, f"Content-Type: must be {JSON} or {PARQUET}, got another one. {SEND}")
+            raise RequestRefused(415, f"Content-Type: must be {JSON} or {PARQUET}, got another one. {SEND}")
     rows, pixels, size = 0, 0, 0
     for row, photo in enumerate(photos):
         rows, size = row + 1, size + len(photo)
         pixels += _pixels_of(row, photo)
         _check_rows(rows, limits)
         if size > limits.body_bytes:
-            raise Refused(413, f"request: its photos must have at most {limits.body_mb} MB, got more. Send fewer.")
+            raise RequestRefused(
+                413, f"request: its photos must have at most {limits.body_mb} MB, got more. Send fewer."
+            )
         if pixels > limits.megapixels * 1_000_000:
-            raise Refused(
+            raise RequestRefused(
                 413, f"request: its photos must have at most {limits.megapixels} megapixels, got more. Send fewer."
             )
     if not rows:
-        raise Refused(400, f"request: must hold at least one row, got none. {SEND}")
+        raise RequestRefused(400, f"request: must hold at least one row, got none. {SEND}")
     return rows
 
 
-def _photos_in_json(body: bytes, limits: Limits) -> Iterator[bytes]:
+def _photos_in_json(body: bytes, limits: RequestLimits) -> Iterator[bytes]:
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):
-        raise Refused(400, f"request: must be JSON, got something else. {SEND}") from None
+        raise RequestRefused(400, f"request: must be JSON, got something else. {SEND}") from None
     match request:
         case {"dataframe_split": {"columns": list(names), "data": list(rows), **more}, **others} if (
             names in _COLUMNS and not more | others
@@ -76,7 +78,9 @@ def _photos_in_json(body: bytes, limits: Limits) -> Iterator[bytes]:
         case {"dataframe_records": list(rows), **others} if not others:
             named = [row if isinstance(row, dict) and row.keys() <= {"image", "recorded"} else {} for row in rows]
         case _:
-            raise Refused(400, f"request: must have the column image, and may have recorded, got another form. {SEND}")
+            raise RequestRefused(
+                400, f"request: must have the column image, and may have recorded, got another form. {SEND}"
+            )
     _check_rows(len(named), limits)
     for row, values in enumerate(named):
         _check_recorded(row, values.get("recorded"))
@@ -91,7 +95,7 @@ def _check_recorded(row: int, value: Any) -> None:
     try:
         recorded_of(value)
     except DataError as error:
-        raise Refused(400, f"row {row}: {error}") from None
+        raise RequestRefused(400, f"row {row}: {error}") from None
 
 
 def _decoded(row: int, value: Any) -> bytes:
@@ -100,10 +104,10 @@ def _decoded(row: int, value: Any) -> bytes:
             return binascii.a2b_base64(value)
     except ValueError:
         pass
-    raise Refused(400, f"row {row}: image must be a photo in base64, got something else. {SEND}")
+    raise RequestRefused(400, f"row {row}: image must be a photo in base64, got something else. {SEND}")
 
 
-def _photos_in_parquet(body: bytes, limits: Limits) -> Iterator[bytes]:
+def _photos_in_parquet(body: bytes, limits: RequestLimits) -> Iterator[bytes]:
     import pyarrow
     from pyarrow import parquet
 
@@ -115,20 +119,24 @@ def _photos_in_parquet(body: bytes, limits: Limits) -> Iterator[bytes]:
                 recorded = batch.column("recorded") if "recorded" in batch.schema.names else [None] * len(batch)
                 for value, count in zip(batch.column("image"), recorded, strict=True):
                     if not value.is_valid:
-                        raise Refused(400, f"row {row}: image must be a photo's bytes, got none. Send one a row.")
+                        raise RequestRefused(
+                            400, f"row {row}: image must be a photo's bytes, got none. Send one a row."
+                        )
                     _check_recorded(row, None if count is None else count.as_py())
                     yield value.as_py()
                     row += 1
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError):
-        raise Refused(400, "request: must be a whole parquet file, got something else. Write it again.") from None
+        raise RequestRefused(
+            400, "request: must be a whole parquet file, got something else. Write it again."
+        ) from None
 
 
-def _check_parquet(file: Any, limits: Limits) -> None:
+def _check_parquet(file: Any, limits: RequestLimits) -> None:
     import pyarrow
 
     schema, about = file.schema_arrow, file.metadata
     if schema.names not in _COLUMNS or schema.field("image").type not in (pyarrow.binary(), pyarrow.large_binary()):
-        raise Refused(
+        raise RequestRefused(
             400,
             "request: must have the column image, of photos' bytes, and may have recorded, got another form. Mend it.",
         )
@@ -136,42 +144,46 @@ def _check_parquet(file: Any, limits: Limits) -> None:
     if "recorded" in schema.names:
         kind = schema.field("recorded").type
         if not (kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_null(kind)):
-            raise Refused(400, "request: recorded must be numbers, got another type. Send what the books say.")
+            raise RequestRefused(400, "request: recorded must be numbers, got another type. Send what the books say.")
     _check_rows(about.num_rows, limits)
     groups = [about.row_group(group) for group in range(min(about.num_row_groups, limits.rows))]
     chunks = [group.column(column) for group in groups for column in range(group.num_columns)]
     if not {chunk.compression for chunk in chunks} <= _MILD_CODECS:
-        raise Refused(400, "request: parquet must be uncompressed or snappy, got another codec. Write it uncompressed.")
+        raise RequestRefused(
+            400, "request: parquet must be uncompressed or snappy, got another codec. Write it uncompressed."
+        )
     if sum(chunk.total_uncompressed_size for chunk in chunks) > 2 * limits.body_bytes:
-        raise Refused(413, f"request: its photos must have at most {limits.body_mb} MB, got more. Send fewer.")
+        raise RequestRefused(413, f"request: its photos must have at most {limits.body_mb} MB, got more. Send fewer.")
 
 
-def _check_rows(rows: int, limits: Limits) -> None:
+def _check_rows(rows: int, limits: RequestLimits) -> None:
     if rows > limits.rows:
-        raise Refused(413, f"request: must hold at most {limits.rows} rows, got more. Send them in several requests.")
+        raise RequestRefused(
+            413, f"request: must hold at most {limits.rows} rows, got more. Send them in several requests."
+        )
 
 
 def _pixels_of(row: int, photo: bytes) -> int:
-    if not photo.startswith(_MAGIC):  # its error quotes the bytes; an answer must not
-        raise Refused(400, f"row {row}: image must be a JPEG or PNG file, got {len(photo)} other bytes. Send a photo.")
     try:
-        header = check_image(photo)
-    except DataError as error:
-        raise Refused(400, f"row {row}: {error}") from None
+        header = check_photo(photo, "image")
+    except InvalidObject as error:
+        raise RequestRefused(400, f"row {row}: image must be a whole JPEG or PNG file: {error.reason}.") from None
     return header.width_px * header.height_px
 
 
 # The only errors of the model whose words are its own: a row's number, and no byte of the photo.
-_OWN_WORDS = re.compile(r"row \d+: image: its pixels must be whole, got damaged ones\.")
+_OWN_WORDS = re.compile(r"row \d+: photo: its pixels must be whole")
 
 
-class Guarded:
+class ValidatingApp:
     """An ASGI app: MLflow's, with requests checked before it and errors reworded after it.
 
     MLflow's own errors quote the request and hold stack traces and paths.
     """
 
-    def __init__(self, app: Callable[..., Any], limits: Limits, batches: Callable[[], Mapping[int, int]]) -> None:
+    def __init__(
+        self, app: Callable[..., Any], limits: RequestLimits, batches: Callable[[], Mapping[int, int]]
+    ) -> None:
         self._app, self._limits, self._batches = app, limits, batches
 
     async def __call__(self, scope: dict, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
@@ -188,7 +200,7 @@ class Guarded:
             rows = await asyncio.to_thread(check_request, body, content_type, self._limits)
             status, answer = await self._ask(scope, receive, body)
             _check_answer(status, answer, rows)
-        except Refused as refused:
+        except RequestRefused as refused:
             status, answer = refused.status, refused.as_json()
         await _send(send, status, answer)
 
@@ -214,15 +226,15 @@ def _check_answer(status: int, answer: bytes, rows: int) -> None:
         except (ValueError, KeyError, TypeError):
             pass
     elif status == 504:
-        raise Refused(504, "server: a request must be answered in time, got too much to do. Send fewer photos.")
+        raise RequestRefused(504, "server: a request must be answered in time, got too much to do. Send fewer photos.")
     elif status == 400:
         said = _said(answer)
         own = _OWN_WORDS.match(said)
         if own:
-            raise Refused(400, f"{own[0]} Send the whole file.")
+            raise RequestRefused(400, f"{own[0]} Send the whole file.")
         if "unexpected error while evaluating the model" not in said:
-            raise Refused(400, f"request: must be a table of photos, got another form. {SEND}")
-    raise Refused(500, "server: counting must succeed, got an error. See its log.")
+            raise RequestRefused(400, f"request: must be a table of photos, got another form. {SEND}")
+    raise RequestRefused(500, "server: counting must succeed, got an error. See its log.")
 
 
 def _said(answer: bytes) -> str:

@@ -1,23 +1,20 @@
-"""The process that serves one version: MLflow's own scoring app on a Unix socket, behind a guard.
+"""The process that serves one version: MLflow's scoring app on a Unix socket, behind validation.
 
-    python -m bincount.serving.worker VERSION FOLDER LIMITS NICENESS
+    python -m bincount.serving.worker VERSION FOLDER LIMITS
 
-It loads the version at that niceness, so that whoever answers meanwhile keeps
-the processors, checks its answers against the version's golden bins and says
-in one line of JSON on its output what came of it.
+It loads the version, compares its answers with the version's golden bins and
+reports the result in one line of JSON on its output.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import logging
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,11 +23,12 @@ from typing import Any
 
 from bincount.client import request_of
 from bincount.errors import BincountError, DataError, StoreError
-from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16, same_answer
-from bincount.registry.golden import Golden, format_answer
-from bincount.serving.admission import Limits
+from bincount.learn.engine import BFLOAT16
+from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16
+from bincount.registry.golden import Golden, difference_of
+from bincount.serving.admission import RequestLimits
 from bincount.serving.unix_socket_client import Wire
-from bincount.serving.validation import Guarded
+from bincount.serving.validation import ValidatingApp
 from bincount.settings import Settings
 from bincount.tracking import model_registry
 
@@ -45,7 +43,7 @@ _KEEP_ALIVE_S = 24 * 3600  # the listener keeps its connections as long as this 
 
 def main(argv: list[str]) -> None:
     """Serves until it is killed; ends at once if the version cannot be served."""
-    version, folder, limits, niceness = argv[0], Path(argv[1]), Limits(**json.loads(argv[2])), int(argv[3])
+    version, folder, limits = argv[0], Path(argv[1]), RequestLimits(**json.loads(argv[2]))
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s version {version}: %(message)s", datefmt="%H:%M:%S")
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no report
@@ -55,7 +53,7 @@ def main(argv: list[str]) -> None:
         report.flush()
 
     try:
-        app, golden, about = _load(version, folder, limits, niceness)
+        app, golden, about = _load(version, folder, limits)
         check = partial(_check, Wire(folder / SOCKET), golden, about["within"])
         asyncio.run(_serve(app, check, folder / SOCKET, limits, lambda: say(**{READY: about})))
     except StoreError as error:
@@ -73,29 +71,15 @@ class _Wrong(BincountError):
     """The version answers, and answers wrong. Shown to clients: no paths."""
 
 
-def _load(version: str, folder: Path, limits: Limits, niceness: int) -> tuple[Guarded, Golden, dict]:
+def _load(version: str, folder: Path, limits: RequestLimits) -> tuple[ValidatingApp, Golden, dict]:
     from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 
     MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.set(max(1, round(limits.time_s)))
     settings = dataclasses.replace(Settings.from_env(), workspace=folder / "workspace")
-    with ThreadPoolExecutor(1, initializer=_be_nice, initargs=(niceness,)) as loading:
-        loading.submit(__import__, "tensorflow").result()
-        from bincount.learn.devices import make_threads
-
-        make_threads()  # here, at normal priority
-        return loading.submit(_load_nicely, settings, version, folder, limits).result()
-
-
-def _be_nice(niceness: int) -> None:
-    with contextlib.suppress(OSError):  # Linux alone sets it for one thread
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
-
-
-def _load_nicely(settings: Settings, version: str, folder: Path, limits: Limits) -> tuple[Guarded, Golden, dict]:
     from bincount.registry.golden import read_golden
-    from bincount.tracking.client import door
+    from bincount.tracking.client import mlflow_client
 
-    with door(settings, f"load version {version} of {model_registry.MODEL}", upload=True) as client:
+    with mlflow_client(settings, f"load version {version} of {model_registry.MODEL}", upload=True) as client:
         from mlflow.artifacts import download_artifacts
 
         place = client.get_model_version_download_uri(model_registry.MODEL, version)
@@ -114,9 +98,9 @@ def _load_nicely(settings: Settings, version: str, folder: Path, limits: Limits)
     # All of it is in memory now; a killed listener leaves no more than a socket behind.
     for used in (folder / "package", settings.workspace):
         shutil.rmtree(used, ignore_errors=True)
-    within = SAME_WITHIN_BFLOAT16 if getattr(model.unwrap_python_model(), "bfloat16", False) else SAME_WITHIN
+    within = SAME_WITHIN_BFLOAT16 if model.unwrap_python_model().precision == BFLOAT16 else SAME_WITHIN
     about = {"golden": len(golden), "within": within, "manifest": found.tags.get("bincount.manifest")}
-    return Guarded(init(model), limits, lambda: _batches_of(model)), golden, about
+    return ValidatingApp(init(model), limits, lambda: _batches_of(model)), golden, about
 
 
 def _batches_of(model: Any) -> dict[int, int]:
@@ -127,7 +111,7 @@ async def _serve(
     app: Callable[..., Awaitable[None]],
     check: Callable[[], Awaitable[None]],
     socket: Path,
-    limits: Limits,
+    limits: RequestLimits,
     ready: Callable[[], None],
 ) -> None:
     import uvicorn
@@ -147,14 +131,14 @@ async def _serve(
 
 
 async def _check(wire: Wire, golden: Golden, within: float) -> None:
-    """Asks what a client asks, and compares with what the model answered offline."""
+    """Sends the golden bins and something that is no photo, and compares the answers with the offline ones."""
     for name, photo, expected in golden:
         answer = await wire.ask("POST", "/invocations", request_of([photo])[0])
         if answer.status != 200:
             raise _Wrong(f"golden bin {name} must be answered, got HTTP {answer.status}.")
         (got,) = json.loads(answer.body)["predictions"]
-        if not same_answer(expected, got, within=within):
-            raise _Wrong(f"golden bin {name} must be {format_answer(expected)}, got {format_answer(got)}.")
+        if wrong := difference_of(name, expected, got, within=within):
+            raise _Wrong(f"golden {wrong}")
     answer = await wire.ask("POST", "/invocations", request_of([b"no photo"])[0])
     if answer.status != 400:
         raise _Wrong(f"what is no photo must get HTTP 400, got {answer.status}.")

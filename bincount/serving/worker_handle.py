@@ -14,13 +14,12 @@ import time
 from pathlib import Path
 
 from bincount.errors import BincountError, StoreError
-from bincount.process.session_guard import kill_session, tie
-from bincount.serving.admission import Limits
+from bincount.process.session_guard import guarded_command, kill_session
+from bincount.serving.admission import RequestLimits
 from bincount.serving.unix_socket_client import Answer, Wire
 from bincount.serving.worker import LATER, READY, REFUSED, SOCKET
 
 _LOAD_S = 600  # at low priority on a busy machine; longer means that it hangs
-_NICENESS = 10  # a tenth of the share of one who is not
 _ENV = {
     # Two versions share one GPU for a moment: neither may take all of its memory.
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
@@ -32,7 +31,7 @@ class RefusedVersion(BincountError):
     """A version that must not serve; its message may be shown to clients."""
 
 
-class Child:
+class WorkerHandle:
     """A version in a process of its own, loaded and checked.
 
     A process and not a thread: loading TensorFlow holds the interpreter's lock
@@ -88,7 +87,7 @@ class Child:
         await _end(self._process, self._folder)
 
 
-async def start_child(version: str, limits: Limits, *, beside: bool) -> Child:
+async def start_child(version: str, limits: RequestLimits, *, beside: bool) -> WorkerHandle:
     """Starts a version's process and waits until it is loaded, warmed and checked.
 
     Cancelling ends the process.
@@ -103,9 +102,9 @@ async def start_child(version: str, limits: Limits, *, beside: bool) -> Child:
         StoreError: If the registry does not answer.
     """
     folder = Path(tempfile.mkdtemp(prefix="bincount-serve-"))
-    words = [version, str(folder), json.dumps(dataclasses.asdict(limits)), str(_NICENESS if beside else 0)]
+    words = [version, str(folder), json.dumps(dataclasses.asdict(limits))]
     process = await asyncio.create_subprocess_exec(
-        *tie([sys.executable, "-m", "bincount.serving.worker", *words]),
+        *guarded_command([sys.executable, "-m", "bincount.serving.worker", *words]),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
@@ -113,7 +112,7 @@ async def start_child(version: str, limits: Limits, *, beside: bool) -> Child:
     )
     try:
         about = await _report_of(process)
-        return Child(version, folder, process, about["manifest"])
+        return WorkerHandle(version, folder, process, about["manifest"])
     except BaseException:
         await asyncio.shield(_end(process, folder))
         raise

@@ -1,4 +1,4 @@
-"""What a store of bins answers, whether it is an S3 bucket or a folder in the bucket's layout."""
+"""What a store of bins offers, whether it is an S3 bucket or a folder."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-# A photo of the bucket has 0.2 MB at most; more than this is not read into memory.
-MOST_BYTES = 16_000_000
+# A photo of the Amazon bucket has 0.2 MB at most; a larger object is not read into memory.
+MAX_OBJECT_BYTES = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedObject:
     """One entry of a listing.
 
     Attributes:
         key: Such as "bin-images/00001.jpg".
         size_bytes: The object's size.
-        tag: Differs once the content differs: the ETag, or a file's time.
+        tag: Changes with the content: the ETag, or a file's time.
     """
 
     key: str
@@ -26,15 +26,15 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """One object that was asked for.
+class FetchedObject:
+    """The answer to a request for one object.
 
     Attributes:
         key: Its key.
-        data: Its bytes, None where there are none to be had.
+        data: Its bytes; None if they cannot be had.
         etag: The store's tag without quotes: of a plain object, its MD5.
         problem: Why there are no bytes: "missing", "denied", "too large" or
-            "not readable"; "" where there are.
+            "not readable"; "" if there are.
     """
 
     key: str
@@ -44,37 +44,37 @@ class Fetched:
 
 
 class Store(Protocol):
-    """Where bins are read from.
+    """A source of bins.
 
     Attributes:
-        source: Its name: "s3://BUCKET", or the folder's path.
+        source: Its canonical name: "s3://BUCKET", "s3://BUCKET/PREFIX" or the folder's path.
     """
 
     source: str
 
     @property
     def retries(self) -> Mapping[str, int]:
-        """How often something was asked again, by cause."""
+        """Number of retried requests by cause."""
 
-    def pages(self, prefix: str) -> Iterator[list[Listed]]:
+    def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """Lists the objects below a prefix, page by page, in no particular order.
 
         Raises:
-            ConfigError: If the source may not be listed, or is not there.
-            StoreError: If it does not answer.
+            ConfigError: If the source does not exist or may not be listed.
+            StoreError: If it does not answer, or a listing does not progress.
         """
 
-    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[Fetched, None, None]:
+    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[FetchedObject, None, None]:
         """Reads objects, each with one request, many at a time.
 
-        Objects come in the order of their keys, whatever arrives first, and a
-        bounded number is held in memory. An object that cannot be had is an answer, no error.
+        Answers come in the order of the keys, and a bounded number is held in
+        memory. An object that cannot be had is an answer, not an error.
 
         Args:
-            keys: Which objects; taken from as they are needed.
-            workers: How many to ask for at a time, >= 1.
+            keys: Which objects; consumed as they are needed.
+            workers: Number of concurrent requests, >= 1.
 
         Raises:
-            ConfigError: If nothing has been read yet and the source is absent or denied.
-            StoreError: If it does not answer: within 15 s where nothing has been read yet, else after 2 minutes.
+            ConfigError: If nothing has been read yet and the source is absent or access is denied.
+            StoreError: If it does not answer: within 15 s if nothing has been read yet, else after 2 minutes.
         """

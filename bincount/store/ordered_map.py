@@ -1,4 +1,4 @@
-"""Many calls at a time, their results in the order of what they were called with."""
+"""Concurrent calls whose results come in the order of their arguments."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ from typing import TypeVar
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-# Items of one task: handing over single ones costs the threads as much as reading them.
-_TOGETHER = 2
-# Tasks under way or ready, by worker: 2 x 256 x 2 objects of 57 kB are 58 MB.
+# Items of one task: passing single ones costs the threads as much as reading them.
+_BATCH = 2
+# Tasks running or finished, by worker: 2 x 256 x 2 objects of 57 kB are 58 MB.
 _AHEAD = 2
 
 
-def map_in_order(
+def ordered_map(
     call: Callable[[_T], _R], items: Iterable[_T], *, workers: int, stopped: threading.Event
 ) -> Generator[_R, None, None]:
     """Calls a function in threads and yields its results in the order of the items.
 
-    A result that comes early waits for those before it; no more than four times
-    `workers` items are taken ahead of the reader.
+    At most four times `workers` items are taken ahead of the reader. When the
+    reader stops, `stopped` is set and running calls are not waited for.
 
     Args:
-        call: What to call with each item.
-        items: Taken from as they are needed.
-        workers: How many calls at a time at most, >= 1.
-        stopped: Set once nobody reads any more, for calls that wait.
+        call: Called with each item.
+        items: Consumed as they are needed.
+        workers: Number of concurrent calls, >= 1.
+        stopped: Set when nobody reads any more, for calls that wait.
     """
     remaining = iter(items)
-    together = min(_TOGETHER, workers)
-    batches = iter(lambda: list(itertools.islice(remaining, together)), [])
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="in-order")
+    batches = iter(lambda: list(itertools.islice(remaining, min(_BATCH, workers))), [])
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="ordered-map")
     ahead: deque[Future[list[_R]]] = deque()
     try:
         while True:
@@ -46,4 +45,4 @@ def map_in_order(
             yield from ahead.popleft().result()
     finally:
         stopped.set()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)

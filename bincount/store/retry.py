@@ -7,44 +7,43 @@ import threading
 import time
 from collections import Counter
 
-# Before anything was heard, an address is likely wrong: with the 6 s that a last attempt may take,
-# the message comes within 15 s. Afterwards it is likely an outage that passes.
-BEFORE_S, AFTER_S = 8.0, 120.0
-
-
+# Before the first answer an address is probably wrong: with the 6 s that the last attempt may take, the error comes
+# within 15 s. After it, a failure is probably an outage that passes.
+UNANSWERED_S, OUTAGE_S = 8.0, 120.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 
 
-class Patience:
-    """Decides whether to ask again, and waits before it; shared by all requests to one source.
+class RetryPolicy:
+    """Exponential backoff with full jitter, shared by all requests to one source.
 
     Attributes:
-        retries: How often something was asked again, by cause.
-        has_heard: Whether the source has answered anything yet.
+        retries: Number of retried requests by cause.
+        has_answered: Whether the source has answered anything yet.
     """
 
     def __init__(self) -> None:
         self.retries: Counter[str] = Counter()
-        self.has_heard = False
+        self.has_answered = False
         self._lock = threading.Lock()
 
-    def pause(self, attempt: int, since_s: float, cause: str, stopped: threading.Event) -> bool:
+    def wait(self, attempt: int, since_s: float, cause: str, stopped: threading.Event) -> bool:
         """Waits before another attempt.
 
         Args:
-            attempt: How many attempts have failed, >= 1.
+            attempt: Number of failed attempts, >= 1.
             since_s: When the first of them began (`time.monotonic`).
             cause: Why the last one failed, for `retries`.
-            stopped: Ends the wait at once: nobody is interested any more.
+            stopped: Ends the wait at once.
 
         Returns:
-            Whether to try again; False once patience is at an end or `stopped` is set.
+            Whether to retry: False after `OUTAGE_S` (`UNANSWERED_S` before the first answer) or once `stopped` is set.
         """
-        if time.monotonic() - since_s > (AFTER_S if self.has_heard else BEFORE_S) or stopped.is_set():
+        limit_s = OUTAGE_S if self.has_answered else UNANSWERED_S
+        if time.monotonic() - since_s > limit_s or stopped.is_set():
             return False
         with self._lock:
             self.retries[cause] += 1
-        # Full jitter: 32 workers that failed together must not come back together
+        # Full jitter: requests that failed together must not come back together
         # (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
         longest_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempt - 1, 10))
         return not stopped.wait(random.uniform(0, longest_s))

@@ -1,9 +1,8 @@
-"""A bucket, on AWS or on any server that speaks S3."""
+"""An S3 bucket as a store: on AWS or on any server that speaks S3."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bincount.errors import BincountError, ConfigError, StoreError
 from bincount.settings import Settings
-from bincount.store.interface import MOST_BYTES, Fetched, Listed
-from bincount.store.ordered_map import map_in_order
-from bincount.store.retry import Patience
-from bincount.store.s3_connection import Connection, ask_region, connect
-from bincount.store.s3_errors import cause_of, is_denied, translate
+from bincount.store.interface import MAX_OBJECT_BYTES, FetchedObject, ListedObject
+from bincount.store.ordered_map import ordered_map
+from bincount.store.retry import RetryPolicy
+from bincount.store.s3_connection import Connection, ask_region, check_bucket_name, connect
+from bincount.store.s3_errors import is_denied, retry_cause, translate
 from bincount.store.s3_listing import list_pages
 
 if TYPE_CHECKING:
@@ -25,72 +24,74 @@ _T = TypeVar("_T")
 
 
 class S3Store:
-    """A bucket: what `bincount.store.interface.Store` says."""
+    """A bucket, or the objects below a prefix of it."""
 
     def __init__(self, source: str, settings: Settings) -> None:
-        match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/?", source)
-        if not match:
-            raise ConfigError(f"source: must be s3://BUCKET without a path, got {source!r}. Name the bucket alone.")
-        self._bucket = match[1]
-        self.source = f"s3://{self._bucket}"
+        self._bucket, _, prefix = source.removeprefix("s3://").partition("/")
+        check_bucket_name(self._bucket)
+        prefix = prefix.strip("/")
+        self.source = f"s3://{self._bucket}/{prefix}".rstrip("/")
+        self._prefix = f"{prefix}/" if prefix else ""
         self._endpoint = settings.buckets.get(self._bucket)
-        self._patience = Patience()
+        self._policy = RetryPolicy()
         self._has_read = False
         self._connection: Connection | None = None
         self._opening = threading.Lock()
 
     @property
     def retries(self) -> Mapping[str, int]:
-        """How often something was asked again, by cause."""
-        return self._patience.retries
+        """Number of retried requests by cause."""
+        return self._policy.retries
 
-    def pages(self, prefix: str) -> Iterator[list[Listed]]:
+    def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """Lists the objects below a prefix, page by page."""
-        return list_pages(self._open(), self._bucket, prefix, self._ask)
+        start = len(self._prefix)
+        for page in list_pages(self._open(), self._bucket, self._prefix + prefix, self._with_retries):
+            yield [ListedObject(entry.key[start:], entry.size_bytes, entry.tag) for entry in page]
 
-    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[Fetched, None, None]:
+    def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[FetchedObject, None, None]:
         """Reads objects, many at a time, in the order of `keys`."""
         bulk = self._open().bulk
         stopped = threading.Event()
-        return map_in_order(lambda key: self._read(bulk, key, stopped), keys, workers=workers, stopped=stopped)
+        return ordered_map(lambda key: self._read(bulk, key, stopped), keys, workers=workers, stopped=stopped)
 
-    def _read(self, bulk: obstore.store.S3Store, key: str, stopped: threading.Event) -> Fetched:
+    def _read(self, bulk: obstore.store.S3Store, key: str, stopped: threading.Event) -> FetchedObject:
         import obstore
         from obstore.exceptions import BaseError
 
         since_s, attempt = time.monotonic(), 0
         while True:
             try:
-                answer = obstore.get(bulk, key)
-                about = answer.meta
-                if about["size"] > MOST_BYTES:
-                    return Fetched(key, None, problem="too large")
+                answer = obstore.get(bulk, self._prefix + key)
+                facts = answer.meta
+                if facts["size"] > MAX_OBJECT_BYTES:
+                    return FetchedObject(key, None, problem="too large")
                 data = bytes(answer.bytes())
                 self._has_read = True
-                return Fetched(key, data, (about["e_tag"] or "").strip('"'))
+                return FetchedObject(key, data, (facts["e_tag"] or "").strip('"'))
             except FileNotFoundError:
-                return Fetched(key, None, problem="missing")
+                return FetchedObject(key, None, problem="missing")
             except BaseError as error:
                 if is_denied(error):
-                    return self._refused(key, error)
+                    return self._denied(key, error)
                 attempt += 1
-                if not self._patience.pause(attempt, since_s, cause_of(error), stopped):
-                    return self._given_up(key, f"{cause_of(error)}, {attempt} times in a row", error, stopped)
+                if not self._policy.wait(attempt, since_s, retry_cause(error), stopped):
+                    return self._given_up(key, f"{retry_cause(error)}, {attempt} times in a row", error, stopped)
 
-    def _refused(self, key: str, error: Exception) -> Fetched:
+    def _denied(self, key: str, error: Exception) -> FetchedObject:
         if self._has_read:
-            return Fetched(key, None, problem="denied")
+            return FetchedObject(key, None, problem="denied")
         raise ConfigError(
             f"{self.source}: objects must be readable, got access denied for {key!r}. "
             "Check the credentials; a public bucket is read without any."
         ) from error
 
-    def _given_up(self, key: str, found: str, error: Exception, stopped: threading.Event) -> Fetched:
-        """Tells one object that cannot be had from a bucket that does not answer."""
+    def _given_up(self, key: str, found: str, error: Exception, stopped: threading.Event) -> FetchedObject:
+        """Distinguishes one object that cannot be had from a bucket that does not answer."""
         if self._has_read and not stopped.is_set():
             with contextlib.suppress(Exception):
                 ask_region(self._open().client, self._bucket)
-                return Fetched(key, None, problem="not readable")
+                return FetchedObject(key, None, problem="not readable")
         raise StoreError(
             f"{self.source}: must answer, got {found} for {key!r}. Run again later; what was read is kept."
         ) from error
@@ -98,20 +99,20 @@ class S3Store:
     def _open(self) -> Connection:
         with self._opening:
             if self._connection is None:
-                self._connection = self._ask(lambda: connect(self._bucket, self._endpoint))
+                self._connection = self._with_retries(lambda: connect(self._bucket, self._endpoint), threading.Event())
             return self._connection
 
-    def _ask(self, request: Callable[[], _T]) -> _T:
-        """Makes a request for a listing, again where that may help."""
-        since_s, attempt, never = time.monotonic(), 0, threading.Event()
+    def _with_retries(self, request: Callable[[], _T], stopped: threading.Event) -> _T:
+        """Makes a request, again where that may help and until `stopped` is set."""
+        since_s, attempt = time.monotonic(), 0
         while True:
             try:
                 answer = request()
-                self._patience.has_heard = True
+                self._policy.has_answered = True
                 return answer
             except Exception as error:
-                wrong: BincountError = translate(error, self.source, self._endpoint)
+                translated: BincountError = translate(error, self.source, self._endpoint)
                 attempt += 1
-                may_help = isinstance(wrong, StoreError)
-                if not may_help or not self._patience.pause(attempt, since_s, cause_of(error), never):
-                    raise wrong from error
+                is_temporary = isinstance(translated, StoreError)
+                if not is_temporary or not self._policy.wait(attempt, since_s, retry_cause(error), stopped):
+                    raise translated from error

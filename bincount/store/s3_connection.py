@@ -1,20 +1,50 @@
-"""The two clients of a bucket: boto3 finds it, obstore reads from it."""
+"""The two clients of a bucket: boto3 resolves how to reach it, obstore reads from it in bulk."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from bincount.errors import ConfigError
 
 if TYPE_CHECKING:
     import obstore.store
+    from obstore.store import ClientConfig
 
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _REQUEST_TIMEOUT_S = 4, 6, 60
+
+# docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_NAME_RULES = (
+    (r".{3,63}", "3 to 63 characters"),
+    (r"[a-z0-9.-]+", "only lower-case letters, digits, dots and hyphens"),
+    (r"[a-z0-9].*[a-z0-9]", "a letter or digit at its start and end"),
+    (r"(?!.*\.\.).*", "no two dots in a row"),
+    (r"(?!\d+\.\d+\.\d+\.\d+$).*", "another form than an IP address"),
+    (r"(?!xn--|sthree-|amzn-s3-demo-).*(?<!-s3alias)(?<!--ol-s3)(?<!\.mrap)", "no prefix or suffix that S3 reserves"),
+)
+
+
+def check_bucket_name(name: str) -> None:
+    """Checks a bucket's name against S3's rules.
+
+    Raises:
+        ConfigError: If it breaks one; the message says which.
+
+    Example:
+        >>> check_bucket_name("aft-vbi-pds")
+    """
+    for pattern, rule in _NAME_RULES:
+        if not re.fullmatch(pattern, name):
+            raise ConfigError(f"source: a bucket's name must have {rule}, got {name!r}.")
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Both clients of one bucket; neither asks again by itself, `Patience` decides and counts.
+    """Both clients of one bucket. Neither retries by itself: `RetryPolicy` does.
 
     Attributes:
         client: boto3's.
@@ -26,61 +56,103 @@ class Connection:
 
 
 def connect(bucket: str, endpoint: str | None) -> Connection:
-    """Finds a bucket and opens both clients; anonymously where there are no credentials.
+    """Opens both clients; without credentials, anonymously.
+
+    obstore is told what boto3 resolved: endpoint, addressing style, region,
+    certificate authority, proxy and credentials, from the environment or a
+    profile. So whatever boto3 reaches, obstore reaches in the same way.
 
     Args:
         bucket: Its name.
-        endpoint: Address of its server; None for what AWS_ENDPOINT_URL_S3 says, or AWS itself.
+        endpoint: Address of its server; None for boto3's own, such as AWS_ENDPOINT_URL_S3 or AWS itself.
 
     Raises:
         Exception: What boto3 raises if the bucket is absent, denied or does not answer.
     """
     import boto3
+    import botocore.session
     from botocore import UNSIGNED
     from botocore.config import Config
+
+    core = botocore.session.Session()
+    session = boto3.session.Session(botocore_session=core)
+    is_anonymous = session.get_credentials() is None
+
+    def client_in(region: str) -> Any:
+        return session.client(
+            "s3",
+            region_name=region,
+            endpoint_url=endpoint,
+            config=Config(
+                connect_timeout=_CONNECT_TIMEOUT_S,
+                read_timeout=_READ_TIMEOUT_S,
+                retries={"total_max_attempts": 1},
+                **({"signature_version": UNSIGNED} if is_anonymous else {}),
+            ),
+        )
+
+    client = client_in(session.region_name or "us-east-1")
+    region = ask_region(client, bucket)
+    if region != client.meta.region_name:
+        client = client_in(region)
+    return Connection(client, bulk_client(client, core, bucket, is_anonymous=is_anonymous))
+
+
+def bulk_client(client: Any, core: Any, bucket: str, *, is_anonymous: bool) -> obstore.store.S3Store:
+    """An obstore client that reaches a bucket as a boto3 client does.
+
+    Args:
+        client: boto3's client, in the bucket's region.
+        core: Its botocore session.
+        bucket: The bucket's name.
+        is_anonymous: Whether requests are not signed.
+    """
+    import boto3
+    from botocore.utils import get_environ_proxies
     from obstore.auth.boto3 import Boto3CredentialProvider
     from obstore.store import S3Store
 
-    session = boto3.session.Session()
-    is_anonymous = session.get_credentials() is None
-    client = session.client(
-        "s3",
-        region_name=session.region_name or "us-east-1",
-        endpoint_url=endpoint,
-        config=Config(
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            read_timeout=_READ_TIMEOUT_S,
-            retries={"total_max_attempts": 1},
-            **({"signature_version": UNSIGNED} if is_anonymous else {}),
-        ),
-    )
-    region = ask_region(client, bucket)
-    address = client.meta.endpoint_url
-    options: dict[str, Any] = {"region": region, "skip_signature": is_anonymous}
-    if ".amazonaws.com" not in address:
-        options["endpoint"] = address
+    address, is_virtual_hosted = _resolved(client, bucket)
+    options: dict[str, Any] = {
+        "region": client.meta.region_name,
+        "endpoint": address,
+        "virtual_hosted_style_request": is_virtual_hosted,
+        "skip_signature": is_anonymous,
+    }
     if not is_anonymous:
-        options["credential_provider"] = Boto3CredentialProvider(session)
-    bulk = S3Store(
-        bucket,
-        client_options={
-            "allow_http": address.startswith("http://"),
-            "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
-            "read_timeout": timedelta(seconds=_READ_TIMEOUT_S),
-            "timeout": timedelta(seconds=_REQUEST_TIMEOUT_S),
-        },
-        retry_config={"max_retries": 0},
-        **options,
+        options["credential_provider"] = Boto3CredentialProvider(boto3.session.Session(botocore_session=core))
+    client_options: ClientConfig = {
+        "allow_http": address.startswith("http://"),
+        "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
+        "read_timeout": timedelta(seconds=_READ_TIMEOUT_S),
+        "timeout": timedelta(seconds=_REQUEST_TIMEOUT_S),
+    }
+    authority = core.get_config_variable("ca_bundle")
+    if authority:
+        client_options["root_certificate"] = Path(authority).read_bytes()
+    proxy = get_environ_proxies(address).get(urlsplit(address).scheme)
+    if proxy:
+        client_options["proxy_url"] = proxy if "://" in proxy else f"http://{proxy}"
+    return S3Store(bucket, client_options=client_options, retry_config={"max_retries": 0}, **options)
+
+
+def _resolved(client: Any, bucket: str) -> tuple[str, bool]:
+    """The address of a bucket as boto3 resolves it, and whether its host names the bucket."""
+    url = urlsplit(client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "key"}))
+    path = url.path.removesuffix("/key")
+    is_virtual_hosted = (url.hostname or "").startswith(f"{bucket}.")
+    return (
+        f"{url.scheme}://{url.netloc}{path if is_virtual_hosted else path.removesuffix(f'/{bucket}')}",
+        is_virtual_hosted,
     )
-    return Connection(client, bulk)
 
 
 def ask_region(client: Any, bucket: str) -> str:
-    """Asks a bucket for its region, and so whether it is there and answers.
+    """Asks a bucket for its region, and so whether it exists and answers.
 
     Raises:
-        Exception: What boto3 raises, but for a bucket that may be read and not
-            listed: there the first object will tell.
+        Exception: What boto3 raises, except for a bucket that may be read and not
+            listed: there the first object shows.
     """
     from botocore.exceptions import ClientError
     from botocore.parsers import ResponseParserError

@@ -1,4 +1,4 @@
-"""What boto3 and obstore say went wrong, in bincount's words."""
+"""Errors of boto3 and obstore, translated into those of `bincount.errors`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from bincount.errors import BincountError, ConfigError, StoreError
 from bincount.settings import without_passwords
 
-# Object stores answer these to say "later" (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
+# Codes of a server that is busy (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
 _LATER = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"})
-# An answer that is no S3 server's.
-_NO_SERVER = frozenset({"SSLError", "ProxyConnectionError", "ResponseParserError"})
+# The address answers, but not as an S3 server.
+_NO_SERVER = frozenset({"ProxyConnectionError", "ResponseParserError"})
 
 
 def translate(error: Exception, source: str, endpoint: str | None) -> BincountError:
@@ -22,8 +22,8 @@ def translate(error: Exception, source: str, endpoint: str | None) -> BincountEr
         endpoint: The server's address where it is not AWS.
 
     Returns:
-        StoreError where asking again may help, else ConfigError; what is no
-        answer of a store at all is raised as it is.
+        StoreError if a retry may help, else ConfigError. An exception of
+        neither library is raised as it is.
     """
     from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
     from botocore.parsers import ResponseParserError
@@ -42,10 +42,15 @@ def translate(error: Exception, source: str, endpoint: str | None) -> BincountEr
         raise error
     name = type(error).__name__
     if "Credential" in name or "Profile" in name or "ConfigNotFound" in name:
-        return ConfigError(f"{where}: credentials must be whole, got {_line(error)!r}. Complete or remove them.")
+        return ConfigError(f"{where}: credentials must be complete, got {_line(error)!r}. Complete or remove them.")
+    if name == "SSLError":
+        return ConfigError(
+            f"{where}: its certificate must be trusted, got {_line(error)!r}. "
+            "Name the certificate authority in AWS_CA_BUNDLE, or as ca_bundle in the AWS configuration."
+        )
     if name in _NO_SERVER:
         return ConfigError(f"{where}: must be the address of an S3 server, got {_line(error)!r}. Check the endpoint.")
-    # A name that nobody knows too: a container's goes with it and comes back.
+    # An unknown host name too: that of a container goes and comes with it.
     return StoreError(
         f"{where}: must answer, got {_line(error)!r}. Check the endpoint and the network; if they are right, run again."
     )
@@ -70,15 +75,12 @@ def _translate_answer(error: Exception, where: str) -> BincountError:
 
 
 def is_denied(error: Exception) -> bool:
-    """Whether obstore was refused an object."""
+    """Whether obstore was denied access to an object."""
     return type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
 
 
-def cause_of(error: Exception) -> str:
-    """Names why a request failed, in a word or two, for counting.
-
-    obstore tells in its message's text alone.
-    """
+def retry_cause(error: Exception) -> str:
+    """Why a request failed, in a word or two, for the counts of retries; obstore has it in its message alone."""
     text = str(error)
     status = re.search(r"status code: (\d{3})", text) or re.search(r"\((\d{3})\)", text)
     code = re.search(r"<Code>(\w+)</Code>", text) or re.search(r"An error occurred \((\w+)\)", text)

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bincount.errors import StoreError
-from bincount.locks import alone
+from bincount.locks import exclusive_lock
 from bincount.settings import Settings
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 from bincount.tracking.model_registry import CHALLENGER, CHAMPION, MODEL, PREVIOUS, alias_of
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def move_champion(settings: Settings, version: str, *, instead_of: str | None, a
         ChampionChanged: If another version became champion in the meantime.
         StoreError: If somebody else has been moving it for a minute.
     """
-    in_turn = alone(settings.workspace / _LOCK, "champion", patience_s=_PATIENCE_S)
-    with in_turn, door(settings, f"promote version {version} of {MODEL}") as client:
+    in_turn = exclusive_lock(settings.workspace / _LOCK, "champion", patience_s=_PATIENCE_S)
+    with in_turn, mlflow_client(settings, f"promote version {version} of {MODEL}") as client:
         _expect(client, instead_of, version)
         if version == instead_of:
             return
@@ -82,7 +82,7 @@ def move_champion(settings: Settings, version: str, *, instead_of: str | None, a
 
 def champion_moves(settings: Settings) -> list[Move]:
     """Every move there was, the oldest first."""
-    with door(settings, f"history of {MODEL}") as client:
+    with mlflow_client(settings, f"history of {MODEL}") as client:
         tags = client.get_registered_model(MODEL).tags
     return [Move(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_MOVE)]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "bincount"
-RECONCILIATIONS = "bincount-reconcile"
+RECONCILE_EXPERIMENT = "bincount-reconcile"
 
 _SERVERS = ("http://", "https://")
 _DATABASES = ("sqlite:///", "postgresql", "mysql", "mssql")
@@ -39,7 +39,7 @@ _CALLERS_FAULT = {
 
 
 @contextlib.contextmanager
-def door(settings: Settings, where: str, *, upload: bool = False) -> Iterator[MlflowClient]:
+def mlflow_client(settings: Settings, where: str, *, upload: bool = False) -> Iterator[MlflowClient]:
     """Lends a client of the tracking server and renames what goes wrong in the block.
 
     The first use of an SQLite address creates its database and its folder.
@@ -60,7 +60,7 @@ def door(settings: Settings, where: str, *, upload: bool = False) -> Iterator[Ml
 
     uri = settings.tracking_uri
     try:
-        with short_waits(_UPLOAD_TIMEOUT_S if upload else _TIMEOUT_S):
+        with short_timeouts(_UPLOAD_TIMEOUT_S if upload else _TIMEOUT_S):
             yield _client(uri)
     except BincountError:
         raise
@@ -117,7 +117,7 @@ def _client(uri: str) -> MlflowClient:
 
 
 @contextlib.contextmanager
-def short_waits(timeout_s: int = _TIMEOUT_S) -> Iterator[None]:
+def short_timeouts(timeout_s: int = _TIMEOUT_S) -> Iterator[None]:
     """Sets what MLflow reads from the environment, where the user set nothing: short waits above all."""
     from mlflow import environment_variables as knobs
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bincount.errors import ConfigError, DataError
 from bincount.settings import Settings, without_passwords
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,20 +43,20 @@ def version_of(settings: Settings, version: str) -> Version:
     Raises:
         ConfigError: If there is no such version.
     """
-    with door(settings, f"version {version!r} of {MODEL}") as client:
+    with mlflow_client(settings, f"version {version!r} of {MODEL}") as client:
         return _version(client.get_model_version(MODEL, version))
 
 
 def versions_of_run(settings: Settings, run_id: str) -> list[Version]:
     """The versions that a run made, newest first."""
-    with door(settings, f"versions of run {run_id}") as client:
+    with mlflow_client(settings, f"versions of run {run_id}") as client:
         found = client.search_model_versions(f"name = '{MODEL}' and run_id = '{run_id}'")
         return sorted(map(_version, found), key=lambda version: -int(version.version))
 
 
 def alias(settings: Settings, name: str) -> str | None:
     """The version an alias such as "champion" names now, None where it names none."""
-    with door(settings, f"alias {name!r} of {MODEL}") as client:
+    with mlflow_client(settings, f"alias {name!r} of {MODEL}") as client:
         return alias_of(client, name)
 
 
@@ -80,13 +80,13 @@ def version_named(settings: Settings, uri: str) -> str:
 
 def set_challenger(settings: Settings, version: str) -> None:
     """Names a version as the one that wants the champion's place."""
-    with door(settings, f"challenger {version} of {MODEL}") as client:
+    with mlflow_client(settings, f"challenger {version} of {MODEL}") as client:
         client.set_registered_model_alias(MODEL, CHALLENGER, version)
 
 
 def describe(settings: Settings, version: str, *, tags: Mapping[str, str], description: str | None = None) -> None:
     """Writes tags on a version, and a new description where one is given."""
-    with door(settings, f"describe version {version} of {MODEL}") as client:
+    with mlflow_client(settings, f"describe version {version} of {MODEL}") as client:
         for key, value in tags.items():
             client.set_model_version_tag(MODEL, version, key, str(value))
         if description is not None:
@@ -104,11 +104,11 @@ def fetch_model(settings: Settings, version: str, folder: Path) -> Path:
         DataError: If its files are gone.
         StoreError: If the tracking server does not answer.
     """
-    with door(settings, f"version {version} of {MODEL}") as client:
+    with mlflow_client(settings, f"version {version} of {MODEL}") as client:
         place = f"{client.get_model_version_download_uri(MODEL, version)}/artifacts/{ARTIFACT}"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with door(settings, f"download version {version} of {MODEL}", upload=True):
+        with mlflow_client(settings, f"download version {version} of {MODEL}", upload=True):
             from mlflow.artifacts import download_artifacts
 
             return Path(
@@ -180,7 +180,7 @@ def register(settings: Settings, run_id: str, package: Package, tags: Mapping[st
         ConfigError: If MLflow refuses the model.
         StoreError: If the tracking server does not answer.
     """
-    with door(settings, f"register run {run_id}", upload=True) as client:
+    with mlflow_client(settings, f"register run {run_id}", upload=True) as client:
         from mlflow.entities import LoggedModelOutput
 
         experiment_id = client.get_run(run_id).info.experiment_id

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bincount.errors import BincountError, ConfigError
 from bincount.settings import CHECKOUT, Settings
 from bincount.tracking import model_registry
-from bincount.tracking.client import EXPERIMENT, door, experiment_id_of, short_waits
+from bincount.tracking.client import EXPERIMENT, experiment_id_of, mlflow_client, short_timeouts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +46,7 @@ def open_run(
         StoreError: If the tracking server does not answer.
     """
     written = {**_commit_tag(), **({_ATTEMPT: attempt} if attempt else {})}
-    with door(settings, "open run") as client:
+    with mlflow_client(settings, "open run") as client:
         experiment_id = experiment_id_of(settings, client, experiment)
         found = _find(client, experiment_id, {_ATTEMPT: attempt}) if attempt else None
         return _reopen(client, found, written) if found else _create(client, experiment_id, attempt, written)
@@ -68,7 +68,7 @@ def open_trial(settings: Settings, run_id: str, name: str) -> str:
         StoreError: If the tracking server does not answer.
     """
     tags = {_PARENT: run_id, "mlflow.runName": name}
-    with door(settings, f"open trial {name!r} of run {run_id}") as client:
+    with mlflow_client(settings, f"open trial {name!r} of run {run_id}") as client:
         experiment_id = client.get_run(run_id).info.experiment_id
         found = _find(client, experiment_id, tags)
         return _reopen(client, found, {}) if found else _create(client, experiment_id, name, tags)
@@ -81,7 +81,7 @@ def finish_run(settings: Settings, run_id: str, status: str = "FINISHED") -> Non
         ConfigError: If there is no such run.
         StoreError: If the tracking server does not answer.
     """
-    with door(settings, f"finish run {run_id}") as client:
+    with mlflow_client(settings, f"finish run {run_id}") as client:
         client.set_terminated(run_id, status=status)
 
 
@@ -143,7 +143,7 @@ def log_params(settings: Settings, run_id: str, params: Mapping[str, object]) ->
         ConfigError: If one of them is already written with another value.
         StoreError: If the tracking server does not answer.
     """
-    with door(settings, f"params of run {run_id}") as client:
+    with mlflow_client(settings, f"params of run {run_id}") as client:
         from mlflow.entities import Param
 
         for batch in _batches([Param(key, str(value)) for key, value in params.items()], _PARAMS_A_BATCH):
@@ -159,7 +159,7 @@ def log_metrics(settings: Settings, run_id: str, metrics: Mapping[str, float], s
         metrics: Value by name.
         step: Where on the curve, such as the epoch; None for a value that stands alone.
     """
-    with door(settings, f"metrics of run {run_id}") as client:
+    with mlflow_client(settings, f"metrics of run {run_id}") as client:
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
@@ -176,7 +176,7 @@ def curves(settings: Settings, run_id: str, stages: Sequence[str]) -> dict[str, 
         run_id: The run.
         stages: Such as "train", for "train/loss" and "train/val_nll".
     """
-    with door(settings, f"curves of run {run_id}") as client:
+    with mlflow_client(settings, f"curves of run {run_id}") as client:
         names = [name for name in client.get_run(run_id).data.metrics if name.split("/")[0] in stages]
         return {
             name: {
@@ -189,7 +189,7 @@ def curves(settings: Settings, run_id: str, stages: Sequence[str]) -> dict[str, 
 
 def log_tags(settings: Settings, run_id: str, tags: Mapping[str, str]) -> None:
     """Writes tags on a run, over those of the same name."""
-    with door(settings, f"tags of run {run_id}") as client:
+    with mlflow_client(settings, f"tags of run {run_id}") as client:
         from mlflow.entities import RunTag
 
         for batch in _batches([RunTag(key, str(value)) for key, value in tags.items()], _PARAMS_A_BATCH):
@@ -198,27 +198,27 @@ def log_tags(settings: Settings, run_id: str, tags: Mapping[str, str]) -> None:
 
 def log_artifacts(settings: Settings, run_id: str, folder: Path, to: str | None = None) -> None:
     """Copies a folder's files to a run's artifacts, below `to`."""
-    with door(settings, f"artifacts of run {run_id}", upload=True) as client:
+    with mlflow_client(settings, f"artifacts of run {run_id}", upload=True) as client:
         client.log_artifacts(run_id, str(folder), to)
 
 
 def fetch_artifacts(settings: Settings, run_id: str, path: str, folder: Path) -> Path:
     """Downloads a run's artifacts below `path` and returns where they are, below `folder`."""
-    with door(settings, f"{path} of run {run_id}", upload=True) as client:
+    with mlflow_client(settings, f"{path} of run {run_id}", upload=True) as client:
         folder.mkdir(parents=True, exist_ok=True)
         return Path(client.download_artifacts(run_id, path, str(folder)))
 
 
 def log_figures(settings: Settings, run_id: str, figures: Mapping[str, Any]) -> None:
     """Draws matplotlib figures into a run's artifacts, by path such as "evaluation/confusion.png"."""
-    with door(settings, f"figures of run {run_id}", upload=True) as client:
+    with mlflow_client(settings, f"figures of run {run_id}", upload=True) as client:
         for path, figure in figures.items():
             client.log_figure(run_id, figure, path)
 
 
 def log_dict(settings: Settings, run_id: str, document: Mapping[str, Any], path: str) -> None:
     """Writes a JSON document to a run's artifacts, such as "evaluation/evaluation.json"."""
-    with door(settings, f"{path} of run {run_id}", upload=True) as client:
+    with mlflow_client(settings, f"{path} of run {run_id}", upload=True) as client:
         client.log_dict(run_id, dict(document), path)
 
 
@@ -232,7 +232,7 @@ def log_dataset(settings: Settings, run_id: str, *, digest: str, source: str, pr
         source: Where the bins came from, such as "s3://aft-vbi-pds".
         profile: JSON about them, such as how many there are a part.
     """
-    with door(settings, f"dataset of run {run_id}") as client:
+    with mlflow_client(settings, f"dataset of run {run_id}") as client:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         bins = Dataset("bins", digest, source_type="s3", source=source, profile=profile)
@@ -242,12 +242,12 @@ def log_dataset(settings: Settings, run_id: str, *, digest: str, source: str, pr
 @contextlib.contextmanager
 def watch_machine(settings: Settings, run_id: str) -> Iterator[None]:
     """Writes processor, memory, disk and GPU use to a run, every 10 s while the block lasts."""
-    with door(settings, f"run {run_id}"):
+    with mlflow_client(settings, f"run {run_id}"):
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=settings.tracking_uri)
         monitor.start()
-    with short_waits():  # also for the monitor's own thread, for which its end waits
+    with short_timeouts():  # also for the monitor's own thread, for which its end waits
         try:
             yield
         finally:
@@ -256,7 +256,7 @@ def watch_machine(settings: Settings, run_id: str) -> Iterator[None]:
 
 def run_tags(settings: Settings, run_id: str) -> dict[str, str]:
     """The tags and parameters of a run, by name; a tag hides a parameter of its name."""
-    with door(settings, f"run {run_id}") as client:
+    with mlflow_client(settings, f"run {run_id}") as client:
         data = client.get_run(run_id).data
         return {**data.params, **data.tags}
 
@@ -273,7 +273,7 @@ def runs_needed(settings: Settings) -> dict[str, str]:
     """
     from mlflow.entities import ViewType
 
-    with door(settings, "runs and versions") as client:
+    with mlflow_client(settings, "runs and versions") as client:
         experiments = [one.experiment_id for one in client.search_experiments()]
         needed: dict[str, str] = {}
         token = None

@@ -7,7 +7,7 @@ import pytest
 
 from bincount.local.supervisor import Supervisor
 from bincount.registry.promotion import promote
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 from tests.dags.airflow_stack import AirflowStack
 from tests.reconcile.reconciled import registered
 from tests.reconcile.test_reconcile import FILES
@@ -82,7 +82,7 @@ def test_a_person_and_a_new_champion_start_it(tmp_path):
         assert extra["run_id"] == answer["run_id"]
         assert "brightness" in extra["facts"]
 
-        with door(settings, "tests") as client:
+        with mlflow_client(settings, "tests") as client:
             kept = {each.path for each in client.list_artifacts(answer["run_id"], "reconcile")}
         assert kept == {f"reconcile/{name}" for name in FILES}
         stack.wait(lambda: "brightness" in stack.messages.read_text())

@@ -79,7 +79,7 @@ def test_it_reconciles_then_reports_drift(dag):
     assert dag["pools"]["reconcile"] == "gpu"
     assert dag["told"]
     assert dag["max_active_runs"] == 1
-    assert "Nothing changes any\nrecord" in dag["docs"]
+    assert "No record is changed" in dag["docs"]
     assert not {"tensorflow", "mlflow", "boto3", "numpy"} & set(dag["loaded"])
 
 

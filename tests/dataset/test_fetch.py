@@ -13,9 +13,9 @@ from bincount import progress
 from bincount.dataset.fetch import HashingWriter
 from bincount.dataset.job import check_rejected
 from bincount.dataset.journal import Journal, open_entries, read_entry
-from bincount.dataset.rejection import SIBLING, Rejected
+from bincount.dataset.rejection import SIBLING, Rejection
 from bincount.errors import DataError
-from bincount.progress import Progress
+from bincount.progress import ProgressLog
 
 
 def test_a_torn_journal_keeps_what_is_whole(tmp_path):
@@ -56,9 +56,13 @@ def test_a_file_is_hashed_as_it_is_written(chunks):
 
 
 def test_siblings_are_no_faults():
-    siblings = [Rejected(f"{number:05d}", SIBLING) for number in range(50)]
+    siblings = [Rejection(f"{number:05d}", SIBLING) for number in range(50)]
     check_rejected(siblings, 100, 0)
-    faults = [Rejected("00001", "photo is empty"), Rejected("00002", "photo is a PNG"), Rejected("3", "photo is empty")]
+    faults = [
+        Rejection("00001", "photo is empty"),
+        Rejection("00002", "photo is a PNG"),
+        Rejection("3", "photo is empty"),
+    ]
     check_rejected([*siblings, *faults], 100, 0.03)
     with pytest.raises(DataError, match=r"2\.00% of 100 bins .* got 3: 2 x photo is empty, 1 x photo is a PNG; the f"):
         check_rejected([*siblings, *faults], 100, 0.02)
@@ -68,7 +72,7 @@ def test_a_log_hears_of_progress_every_few_seconds(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("sys.stderr", io.StringIO())
     monkeypatch.setattr(progress, "_LOG_EVERY_S", 0)
-    with Progress("photos", 1200) as shown:
+    with ProgressLog("photos", 1200) as shown:
         shown.step(1_000_000)
         shown.step(500_000, rejected=True)
     said = "photos: 2 of 1,200, {} MB/s, 1 rejected, {} s left".replace("{}", r"[\d.]+")
@@ -84,7 +88,7 @@ def test_a_terminal_shows_a_bar(monkeypatch, caplog):
     monkeypatch.setattr(progress, "_DRAW_EVERY_S", 0)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    with Progress("photos", 2) as shown:
+    with ProgressLog("photos", 2) as shown:
         shown.step(1_000_000)
         shown.step(10, rejected=True)
     last = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", terminal.getvalue()).splitlines()[-1]

@@ -11,7 +11,6 @@ from hashlib import file_digest
 
 import pytest
 
-from benchmarks.bucket_server import count_of, run_server
 from bincount.dataset import job, placement, shards
 from bincount.dataset.fetch import fetch
 from bincount.dataset.ingest import collect, ingest, join
@@ -23,8 +22,9 @@ from bincount.errors import ConfigError, DataError, StoreError
 from bincount.settings import Settings
 from bincount.store import retry
 from bincount.tracking import runs
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 from tests.bins import metadata, photo, resized, saved, write_bin, write_bins
+from tests.bucket_server import count_of, run_server
 from tests.shared import ABID, needs_abid
 from tests.stores import make_settings
 
@@ -388,7 +388,7 @@ def test_the_run_holds_the_card_and_is_found_again(tmp_path, bins):
     settings = make_settings(tmp_path)
     first = ingest(settings, source=str(bins), limit=300, attempt="manual__1")
     assert ingest(settings, source=str(bins), limit=300, attempt="manual__1") == first
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         run = client.get_run(first["run_id"])
         names = {entry.path for entry in client.list_artifacts(first["run_id"], "data")}
     assert {"data/card.json", "data/counts.png", "data/groups.png", "data/sizes.png"} <= names
@@ -401,7 +401,7 @@ def test_a_failed_ingest_fails_its_run(tmp_path, bins):
     with pytest.raises(DataError):
         ingest(settings, source=str(bins), limit=2, attempt="manual__2")
     run_id = runs.open_run(settings, attempt="manual__3")
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         experiment = client.get_run(run_id).info.experiment_id
         failed = client.search_runs([experiment], "attributes.status = 'FAILED'")
     assert len(failed) == 1

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from benchmarks.bucket_server import run_server
 from bincount.dataset.manifest import Manifest
 from bincount.dataset.shards import decode_example, read_record
 from bincount.settings import Settings
+from tests.bucket_server import run_server
 
 SHARD_BYTES = 400_000
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bincount.dataset.photo_check import DAMAGED, PhotoHeader, check_photo
-from bincount.dataset.rejection import BadObject
+from bincount.dataset.rejection import InvalidObject
 from tests.bins import photo, resized, saved
 
 
@@ -45,7 +45,7 @@ def test_reads_the_size_of_a_whole_photo(options):
     ],
 )
 def test_says_what_is_wrong(data, reason):
-    with pytest.raises(BadObject, match=r"^bin-images/00523\.jpg: must be a whole JPEG or PNG") as caught:
+    with pytest.raises(InvalidObject, match=r"^bin-images/00523\.jpg: must be a whole JPEG or PNG") as caught:
         check_photo(data, "bin-images/00523.jpg")
     assert caught.value.reason == reason
     assert len(str(caught.value)) < 300
@@ -55,13 +55,13 @@ def test_says_what_is_wrong(data, reason):
 def test_no_cut_goes_unnoticed(options):
     data = saved(**options)
     for length in range(len(data) - 1):
-        with pytest.raises(BadObject):
+        with pytest.raises(InvalidObject):
             check_photo(data[:length], "1.jpg")
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n"]))
 def test_noise_never_breaks_it(noise, start):
-    with pytest.raises(BadObject):
+    with pytest.raises(InvalidObject):
         check_photo(start + noise, "1.jpg")
 
 
@@ -88,7 +88,7 @@ def test_each_kind_of_file_has_one_answer(options, answer):
     if answer in ("jpeg", "png"):
         assert check_photo(data, "x") == (64, 48, answer, 1)
     else:
-        with pytest.raises(BadObject) as caught:
+        with pytest.raises(InvalidObject) as caught:
             check_photo(data, "x")
         assert caught.value.reason == answer
 
@@ -110,7 +110,7 @@ def test_a_broken_exif_block_leaves_a_photo_upright(noise, start):
 def test_each_flipped_byte_of_a_png_is_found():
     data = saved(kind="PNG", size=(8, 6))
     for at in range(len(data)):
-        with pytest.raises(BadObject):
+        with pytest.raises(InvalidObject):
             check_photo(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :], "x")
 
 
@@ -118,7 +118,7 @@ def test_a_missing_restart_marker_is_found():
     data = saved(restart_marker_blocks=1)
     at = data.index(b"\xff\xd3", data.index(b"\xff\xda"))
     for damaged in (data[:at] + data[at + 2 :], data[: at + 1] + b"\xd5" + data[at + 2 :], data[:at] + b"\xff\xd9"):
-        with pytest.raises(BadObject, match="restart markers") as caught:
+        with pytest.raises(InvalidObject, match="restart markers") as caught:
             check_photo(damaged, "x")
         assert caught.value.reason == DAMAGED
 
@@ -126,5 +126,5 @@ def test_a_missing_restart_marker_is_found():
 def test_a_marker_that_does_not_belong_into_a_scan_is_found():
     data = saved(quality=95)
     at = data.index(b"\xff\x00", data.index(b"\xff\xda"))
-    with pytest.raises(BadObject):
+    with pytest.raises(InvalidObject):
         check_photo(data[: at + 1] + b"\xc0" + data[at + 2 :], "x")

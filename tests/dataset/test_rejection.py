@@ -1,13 +1,13 @@
 import csv
 import io
 
-from bincount.dataset.rejection import SIBLING, Rejected, count_reasons, rejected_csv
+from bincount.dataset.rejection import SIBLING, Rejection, count_reasons, rejected_csv
 
 REJECTED = [
-    Rejected("00001", "photo is empty", "bin-images/00001.jpg: 0 bytes"),
-    Rejected("523", "metadata is no JSON", 'got b\'{"a",\n\' "quoted"'),
-    Rejected("00002", "photo is empty"),
-    Rejected("00020", SIBLING),
+    Rejection("00001", "photo is empty", "bin-images/00001.jpg: 0 bytes"),
+    Rejection("523", "metadata is no JSON", 'got b\'{"a",\n\' "quoted"'),
+    Rejection("00002", "photo is empty"),
+    Rejection("00020", SIBLING),
 ]
 
 
@@ -18,4 +18,4 @@ def test_reasons_are_counted_the_most_frequent_first():
 
 def test_the_table_reads_back():
     rows = list(csv.DictReader(io.StringIO(rejected_csv(REJECTED))))
-    assert [Rejected(**row) for row in rows] == REJECTED
+    assert [Rejection(**row) for row in rows] == REJECTED

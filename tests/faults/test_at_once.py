@@ -17,8 +17,8 @@ import pytest
 
 from bincount.dataset.manifest import Manifest
 from bincount.errors import StoreError
-from bincount.learn.feature_cache import read_prepared
-from bincount.locks import alone
+from bincount.learn.feature_cache import read_features
+from bincount.locks import exclusive_lock
 from bincount.tracking import runs
 from tests.learn.bins import write_bins
 from tests.processes import wait_until
@@ -30,10 +30,10 @@ def test_the_second_waits_for_the_first(tmp_path, caplog):
     order = []
 
     def second():
-        with alone(tmp_path / "a.lock", "features"):
+        with exclusive_lock(tmp_path / "a.lock", "features"):
             order.append("second")
 
-    with alone(tmp_path / "a.lock", "features"):
+    with exclusive_lock(tmp_path / "a.lock", "features"):
         thread = threading.Thread(target=second)
         thread.start()
         time.sleep(0.3)
@@ -45,9 +45,9 @@ def test_the_second_waits_for_the_first(tmp_path, caplog):
 
 def test_patience_ends(tmp_path):
     with (
-        alone(tmp_path / "a.lock", "champion"),
+        exclusive_lock(tmp_path / "a.lock", "champion"),
         pytest.raises(StoreError, match=r"champion: must be done by one at a time, got another"),
-        alone(tmp_path / "a.lock", "champion", patience_s=0.1),
+        exclusive_lock(tmp_path / "a.lock", "champion", patience_s=0.1),
     ):
         pass
 
@@ -75,7 +75,7 @@ def test_two_extractions_of_the_same_features(tmp_path):
     assert answers[0] == answers[1]
     computed = ["nothing is left to compute" not in log for _, log in said]
     assert computed.count(True) == 1, "one computes, the other waits and finds it done"
-    features = read_prepared(settings, answers[0]["features"]).examples("train").features
+    features = read_features(settings, answers[0]["features"]).examples("train").features
     assert np.isfinite(features).all()
     assert not list(settings.features.rglob("*.partial"))
 

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from benchmarks.bucket_server import run_server
 from bincount.dataset.ingest import collect
 from bincount.evaluate.evaluate import evaluate
 from bincount.reconcile.reconcile import reconcile
+from tests.bucket_server import run_server
 from tests.reconcile.reconciled import registered
 from tests.stores import make_settings
 

@@ -11,7 +11,7 @@ from bincount.reconcile.reconcile import reconcile
 from bincount.registry.gate import gate
 from bincount.registry.promotion import promote
 from bincount.tracking import model_registry
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 from tests.bins import write_bins
 from tests.reconcile.reconciled import registered
 from tests.serving.versions import name
@@ -25,7 +25,7 @@ def robbed(tmp_path):
     settings = make_settings(tmp_path)
     versions = [registered(settings, seed=seed).rsplit("/", 1)[1] for seed in (1, 2)]
     name(settings, versions[0])
-    with door(settings, "tests") as client:
+    with mlflow_client(settings, "tests") as client:
         place = client.get_model_version_download_uri(model_registry.MODEL, versions[0]).removeprefix("file://")
     shutil.rmtree(place)
     return settings, versions

@@ -40,7 +40,7 @@ ANSWERS = {
     "plan": {"plan": "p", "shards": 1, "finished": False}, "fetch": {"shards": 1},
     "ingest": {"run_id": "abc", "manifest": "m"}, "prepare": {"features": "p"}, "tune": {}, "train": {},
     "evaluate": {}, "register": {"model_version": "1"},
-    "gate": {"agreed": False, "reason": "it guesses.", "against": "none", "comparison": ""},
+    "gate": {"agreed": False, "outcome": "refused", "reason": "it guesses.", "against": "none", "comparison": ""},
     "promote": {"promoted": False, "reason": "it guesses."},
 }
 

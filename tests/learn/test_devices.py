@@ -51,7 +51,7 @@ from bincount.dataset.manifest import Manifest
 from bincount.learn import trained
 from bincount.learn.backbone import build_backbone
 from bincount.learn.devices import spread
-from bincount.learn.actorle_network import Recipe
+from bincount.learn.whole_network import Recipe
 from bincount.learn.photo_batches import Photos
 trained.spread = partial(spread, "CPU")
 workspace, digest, folder = Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])

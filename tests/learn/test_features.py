@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bincount.errors import DataError
-from bincount.learn.features import extract_features, missing_features, read_examples
+from bincount.learn.features import extract_features, keras_forward, missing_features, read_examples
 from bincount.learn.photo_batches import load_photos
 
 
@@ -19,7 +19,13 @@ def cache(tmp_path_factory, shard_files, extractor):
     folder = tmp_path_factory.mktemp("features")
     told = []
     extract_features(
-        folder, shard_files, extractor, image_px=32, fit="pad", on_progress=lambda *seen: told.append(seen)
+        folder,
+        shard_files,
+        keras_forward(extractor, 32),
+        width=24,
+        image_px=32,
+        fit="pad",
+        on_progress=lambda *seen: told.append(seen),
     )
     assert [done for done, _, _ in told] == sorted({done for done, _, _ in told})
     assert told[-1][:2] == (120, 120)
@@ -63,7 +69,9 @@ def test_a_damaged_file_is_noticed_and_rebuilt_alike(damage, cache, manifest, sh
     else:
         path.with_suffix(".json").write_text("" if damage == "empty note" else "{}")
     assert missing_features(tmp_path, manifest.shards) == [shard]
-    extract_features(tmp_path, {shard: shard_files[shard]}, extractor, image_px=32, fit="pad")
+    extract_features(
+        tmp_path, {shard: shard_files[shard]}, keras_forward(extractor, 32), width=24, image_px=32, fit="pad"
+    )
     asides = [aside.name for aside in tmp_path.glob("*.damaged")]
     expected = {"truncated": [path.name], "changed": [path.name], "empty note": [f"{path.stem}.json"]}.get(damage, [])
     assert asides == [f"{name}.damaged" for name in expected]
@@ -82,7 +90,8 @@ def test_what_a_killed_run_had_computed_is_used(cache, manifest, shard_files, ex
     extract_features(
         tmp_path,
         {shard: shard_files[shard]},
-        extractor,
+        keras_forward(extractor, 32),
+        width=24,
         image_px=32,
         fit="pad",
         on_progress=lambda *seen: told.append(seen),
@@ -98,14 +107,15 @@ import sys, time
 from pathlib import Path
 import keras
 from bincount.dataset.manifest import Manifest
-from bincount.learn.features import extract_features
+from bincount.learn.features import extract_features, keras_forward
 folder, manifests, digest, network = sys.argv[1:]
 manifest = Manifest.read(Path(manifests), digest)
 shards = {shard: Path(manifests).parent / "shards" / shard.name for shard in manifest.shards}
 def tell(done, total, rate):
     print(done, flush=True)
     time.sleep(1)
-extract_features(Path(folder), shards, keras.saving.load_model(network), image_px=32, fit="pad", on_progress=tell)
+forward = keras_forward(keras.saving.load_model(network), 32)
+extract_features(Path(folder), shards, forward, width=24, image_px=32, fit="pad", on_progress=tell)
 """
 
 
@@ -123,7 +133,8 @@ def test_kill_9_and_again_gives_the_same_features(cache, manifest, workspace, sh
     extract_features(
         tmp_path / "features",
         {shard: shard_files[shard] for shard in missing},
-        extractor,
+        keras_forward(extractor, 32),
+        width=24,
         image_px=32,
         fit="pad",
     )

@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from bincount.dataset.shards import decode_example, read_record
-from bincount.errors import DataError
-from bincount.learn.features import extract_features, read_examples
+from bincount.errors import DataError, RowError
+from bincount.learn.engine import FLOAT32, save_network
+from bincount.learn.features import extract_features, keras_forward, read_examples
 from bincount.learn.head_training import fit_head, mean_of_views
 from bincount.learn.model import Hyperparameters, assemble
 from bincount.learn.photo_batches import load_photos
-from bincount.learn.predictor import Predictor
+from bincount.learn.predictor import FEATURES, Predictor
 
 TEMPERATURE = 1.7
 
@@ -24,17 +25,19 @@ TEMPERATURE = 1.7
 def parts(tmp_path_factory, manifest, shard_files, extractor):
     """Features of all bins, a head trained on some of them, and the folder of the model made of it."""
     folder = tmp_path_factory.mktemp("model")
-    extract_features(folder / "features", shard_files, extractor, image_px=32, fit="pad")
+    extract_features(folder / "features", shard_files, keras_forward(extractor, 32), width=24, image_px=32, fit="pad")
     train, validation = (read_examples(folder / "features", manifest, part) for part in ("train", "validation"))
     head = fit_head(train, validation, 5, Hyperparameters(1e-2, 32, 5), seed=0).head
-    assemble(extractor, head, TEMPERATURE).save(folder / "model.keras")
+    photos = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    model = assemble(extractor, head, TEMPERATURE)
+    save_network(model, folder / "model.keras", photos, outputs=(FEATURES,), scale=1.0)
     (folder / "model.json").write_text(json.dumps({"counts": "1-5", "image_px": 32, "fit": "pad"}))
     return folder, head
 
 
 @pytest.fixture(scope="module")
 def predictor(parts):
-    return Predictor(parts[0])
+    return Predictor(parts[0], precision=FLOAT32)
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +107,17 @@ def test_mirroring_a_photo_changes_nothing(predictor, images):
 
 
 def test_a_bad_row_is_named(predictor, images):
-    with pytest.raises(DataError, match=r"^row 1: image: must be a JPEG or PNG file, got b'no photo'"):
+    with pytest.raises(DataError, match=r"^row 1: photo: must be a whole JPEG or PNG .* got b'no photo'"):
         predictor.predict([images[0], b"no photo"])
-    with pytest.raises(DataError, match=r"^row 2: image: its pixels must be whole"):
+    with pytest.raises(RowError, match=r"^row 2: photo: must be a whole JPEG or PNG") as caught:
         predictor.predict([*images[:2], images[2][:-60]])
-    with pytest.raises(DataError, match="one photo at least"):
+    assert caught.value.row == 2
+    with pytest.raises(DataError, match="at least one photo is needed"):
         predictor.predict([])
 
 
 def test_a_folder_without_a_model_is_said(tmp_path):
-    with pytest.raises(DataError, match=r"must hold model\.keras and model\.json"):
+    with pytest.raises(DataError, match=r"must hold a model\.json"):
         Predictor(tmp_path)
 
 
@@ -121,17 +125,16 @@ def test_a_model_that_runs_code_is_refused(tmp_path):
     inputs = keras.Input((4,))
     keras.Model(inputs, keras.layers.Lambda(lambda x: x)(inputs)).save(tmp_path / "model.keras")
     (tmp_path / "model.json").write_text(json.dumps({"counts": "1-5", "image_px": 32, "fit": "pad"}))
-    with pytest.raises(DataError, match=r"must hold model\.keras"):
+    with pytest.raises(DataError, match=r"model\.keras: must be a network that Keras loads"):
         Predictor(tmp_path)
 
 
 def test_observing_gives_the_same_counts_and_the_head_s_features(parts, predictor, images):
     """The features are those that training cached: the mean of both views."""
     folder, head = parts
-    seen = Predictor(folder, features=True).observe(images)
+    seen = Predictor(folder, precision=FLOAT32).observe(images)
     np.testing.assert_allclose(seen.probabilities, predictor.predict(images), atol=1e-6)
     logits = keras.ops.convert_to_numpy(head(seen.features)) / TEMPERATURE
     np.testing.assert_allclose(keras.ops.convert_to_numpy(keras.ops.softmax(logits)), seen.probabilities, atol=1e-5)
     assert seen.brightness.shape == seen.sharpness.shape == (len(images),)
     assert (seen.brightness > 0).all()
-    assert predictor.observe(images[:3]).features is None  # it was not asked for them

@@ -7,7 +7,8 @@ import pytest
 
 from bincount.dataset.manifest import Manifest
 from bincount.errors import ConfigError, DataError
-from bincount.learn.feature_cache import read_prepared
+from bincount.learn.engine import BFLOAT16, FLOAT32, has_bfloat16
+from bincount.learn.feature_cache import read_features
 from bincount.learn.prepare import prepare
 from bincount.tracking import runs
 from tests.learn.bins import write_bins
@@ -30,7 +31,7 @@ def snapshot(settings):
 def test_the_answer_names_features_of_every_bin(made):
     settings, arguments, answer = made
     assert answer["weights"] == "none"
-    prepared = read_prepared(settings, answer["features"])
+    prepared = read_features(settings, answer["features"])
     manifest = Manifest.read(settings.manifests, arguments["manifest"])
     for part in ("train", "validation", "calibration", "test"):
         examples = prepared.examples(part)
@@ -42,6 +43,7 @@ def test_the_answer_names_features_of_every_bin(made):
         "weights": "none",
         "fit": "pad",
         "image_px": 32,
+        "precision": BFLOAT16 if has_bfloat16() else FLOAT32,
     }
     assert runs.run_tags(settings, arguments["run_id"])["weights"] == "none"
 
@@ -74,7 +76,7 @@ def test_shares_are_the_features_of_one(made, tmp_path, caplog):
 def test_a_wrong_share_is_named_before_anything_is_done(made):
     settings, arguments, _ = made
     before = snapshot(settings)
-    with pytest.raises(ConfigError, match="--index: must be a share from 0 to 1, got 2"):
+    with pytest.raises(ConfigError, match="--share: must be such as 1/3, from 1/N to N/N, got '3/2'"):
         prepare(settings, **arguments, share="3/2")
     assert snapshot(settings) == before
 
@@ -113,7 +115,7 @@ def test_damaged_features_are_computed_again_when_they_are_needed(made):
     path = next((settings.features / answer["features"][:16]).glob("*.npy"))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    read_prepared(settings, answer["features"])
+    read_features(settings, answer["features"])
     assert path.read_bytes() == content
 
 
@@ -131,7 +133,7 @@ def test_a_missing_shard_is_a_data_error(made):
 @pytest.mark.parametrize("key", ["", "../../x", "0" * 16 + "-" + "0" * 16])
 def test_a_key_that_is_none_is_refused(made, key):
     with pytest.raises(ConfigError, match="must be a key that prepare printed"):
-        read_prepared(made[0], key)
+        read_features(made[0], key)
 
 
 def test_notes_are_json(made):

@@ -9,7 +9,7 @@ import pytest
 from bincount.errors import DataError, StoreError
 from bincount.learn import search
 from bincount.learn.features import Examples
-from bincount.learn.head_training import Fitted
+from bincount.learn.head_training import FittedHead
 from bincount.learn.search import search_heads
 
 # KerasTuner 1.4.8 names its threads as Python 2 did.
@@ -29,7 +29,7 @@ def training(monkeypatch):
             raise cost.error
         value = abs(np.log10(hyperparameters.learning_rate) + 3)
         on_epoch(0, {"loss": value, "nll": value, "val_nll": value})
-        return Fitted(None, 1, value)
+        return FittedHead(None, 1, value)
 
     cost.fails, cost.error, cost.ran = (lambda number: False), ValueError("out of luck"), ran
     monkeypatch.setattr(search, "fit_head", cost)
@@ -77,7 +77,7 @@ def test_no_completed_trial_is_a_clear_error(training, tmp_path, trials):
 
 
 def test_a_trial_that_ends_in_nan_is_a_failed_one(training, tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "fit_head", lambda *a, **k: Fitted(None, 1, float("nan")))
+    monkeypatch.setattr(search, "fit_head", lambda *a, **k: FittedHead(None, 1, float("nan")))
     with pytest.raises(DataError, match="val_nll must be finite, got nan"):
         run(tmp_path)
 

@@ -5,15 +5,15 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from bincount.learn.actorle_network import FROM_SCRATCH
 
 from bincount.errors import ConfigError
 from bincount.learn.predictor import Predictor
 from bincount.learn.prepare import prepare
 from bincount.learn.train import train
 from bincount.learn.tune import tune
+from bincount.learn.whole_network import FROM_SCRATCH
 from bincount.tracking import runs
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 from tests.learn.bins import write_bins
 from tests.learn.featured import open_prepared_run
 from tests.stores import make_settings
@@ -55,7 +55,7 @@ def test_a_whole_model_comes_of_it_once_and_the_same_again(place):
     again = Predictor(folder).predict([photo(items=2), photo(items=4)])
     np.testing.assert_array_equal(again, probabilities)
 
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         run = client.get_run(run_id)
         assert run.data.params["learning_rate"] == "0.02"
         assert len(client.get_metric_history(run_id, "train/val_nll")) >= answer["epochs"]
@@ -99,7 +99,7 @@ def test_compact_is_trained_whole(tmp_path):
     assert Predictor(folder).predict([photo(items=2)]).shape == (1, 5)
     assert json.loads((folder / "model.json").read_text())["backbone"] == "compact"
     assert not (settings.run(run_id) / "whole").exists()
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         assert len(client.get_metric_history(run_id, "train/member1/val_nll")) == 2
 
 
@@ -114,5 +114,5 @@ def test_fine_tuning_comes_after_the_head(tmp_path):
     (search / "best.json").write_text(json.dumps({"prepared": prepared, "best": FOUND}))
     train(settings, run_id=run_id, features=prepared, fine_tune_epochs=2)
     assert Predictor(settings.run(run_id) / "model").predict([photo(items=2)]).shape == (1, 5)
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         assert len(client.get_metric_history(run_id, "fine_tune/val_nll")) == 2

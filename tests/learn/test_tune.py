@@ -10,7 +10,7 @@ import pytest
 from bincount.errors import ConfigError, DataError
 from bincount.learn.tune import tune
 from bincount.tracking import runs
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 from tests.learn.featured import open_prepared_run
 from tests.stores import make_settings
 
@@ -25,7 +25,7 @@ def place(tmp_path):
 
 
 def trials_of(settings, run_id):
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         experiment = client.get_run(run_id).info.experiment_id
         trials = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
         return {
@@ -69,7 +69,7 @@ def test_a_grid_over_more_hyperparameters_is_asked_for_by_name(place):
         ConfigError, match="tune_also: must be some of dropout, units, loss_mix, each once, got 'depth'"
     ):
         tune(settings, run_id=run_id, features=prepared, tune_also="depth")
-    with pytest.raises(ConfigError, match="loss_mix: must be a share from 0 to 1, got 2"):
+    with pytest.raises(ConfigError, match="loss_mix: must be a number from 0 to 1, got 2"):
         tune(settings, run_id=run_id, features=prepared, loss_mix=2)
 
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import keras
 import numpy as np
-from bincount.learn.actorle_network import FINE_TUNING
 
 from bincount.learn.backbone import build_backbone
 from bincount.learn.model import build_plain_head
 from bincount.learn.photo_batches import Photos
-from bincount.learn.train import Trained, fine_tune
+from bincount.learn.train import TrainedModel, fine_tune
+from bincount.learn.whole_network import FINE_TUNING
 
 
 def test_fine_tuning_trains_the_network_on_with_batch_norm_frozen(manifest, shard_files, tmp_path):
@@ -34,7 +34,7 @@ def test_fine_tuning_trains_the_network_on_with_batch_norm_frozen(manifest, shar
                 )
 
     recipe = replace(FINE_TUNING, epochs=2)
-    fine_tune(Trained(backbone, head, 1.0, 0, 0.0), photos, recipe, folder=tmp_path, seed=0, on_epoch=look)
+    fine_tune(TrainedModel(backbone, head, 1.0, 0, 0.0), photos, recipe, folder=tmp_path, seed=0, on_epoch=look)
     assert all(changed["Conv2D"])
     assert not any(changed["BatchNormalization"])
     assert changed["normalisation"] == [False]

@@ -7,11 +7,11 @@ import sys
 import keras
 import numpy as np
 import pytest
-from bincount.learn.actorle_network import Recipe, fit_network, logits_of
 
 from bincount.learn.backbone import build_backbone
 from bincount.learn.model import build_plain_head, join
 from bincount.learn.photo_batches import Photos
+from bincount.learn.whole_network import Recipe, fit_network, logits_of
 from tests.learn.bins import write_bins
 
 RECIPE = Recipe(learning_rate=3e-3, batch_size=16, epochs=4)
@@ -132,7 +132,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from bincount.dataset.manifest import Manifest
-from bincount.learn.actorle_network import Recipe, fit_network
+from bincount.learn.whole_network import Recipe, fit_network
 from bincount.learn.photo_batches import Photos
 from tests.learn.test_whole_network import RECIPE, network_of
 workspace, digest, folder = map(Path, sys.argv[1:])

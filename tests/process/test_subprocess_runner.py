@@ -137,9 +137,9 @@ def test_a_step_and_its_children_end_with_the_task(tmp_path, sent, on_term, with
 
 def test_a_task_that_died_before_the_step_started_gets_no_step(tmp_path):
     ran = tmp_path / "ran"
-    from bincount.process.session_guard import tie
+    from bincount.process.session_guard import guarded_command
 
-    command = tie([sys.executable, "-c", f"open({str(ran)!r}, 'w')"])
+    command = guarded_command([sys.executable, "-c", f"open({str(ran)!r}, 'w')"])
     command[3] = "1"  # not our parent
     subprocess.run(command, check=True, start_new_session=True)
     assert not ran.exists()

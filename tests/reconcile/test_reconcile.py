@@ -347,7 +347,7 @@ def test_two_processes_cannot_do_the_same_work(tmp_path):
 def test_bins_the_model_may_know_by_heart_are_told(settings, model, out, tmp_path):
     """The model of these tests learned from s3://aft-vbi-pds; a folder is another source."""
     from bincount.tracking import model_registry
-    from bincount.tracking.client import door
+    from bincount.tracking.client import mlflow_client
 
     folder = tmp_path / "copy"
     for number in range(1, 41):
@@ -358,7 +358,7 @@ def test_bins_the_model_may_know_by_heart_are_told(settings, model, out, tmp_pat
     model_registry.describe(settings, version, tags={"bincount.source": str(folder)})
     reconcile(settings, source=str(folder), model=model, out=str(out))
     assert read_lists(out)[2]["learned_from"] == sum(part_of(f"{number:05d}") != "test" for number in range(1, 41))
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         client.set_model_version_tag(model_registry.MODEL, version, "bincount.source", "s3://aft-vbi-pds")
 
 

@@ -14,7 +14,7 @@ from bincount.registry.golden import read_golden
 from bincount.registry.promotion import promote
 from bincount.registry.register import register
 from bincount.tracking import model_registry, runs
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 from tests.evaluate.trained import as_if_served, cheat, open_trained_run, write_manifest
 from tests.processes import free_ports
 from tests.stores import make_settings
@@ -62,7 +62,7 @@ def test_evaluate_scores_each_unseen_test_bin_once(settings, manifest, run_id):
     } <= artifacts_of(settings, run_id)
     card = (settings.run(run_id) / "evaluation" / "card.md").read_text()
     assert all(f"({name})" in card for name in pictures)
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         assert client.get_run(run_id).data.metrics["test_nll"] == pytest.approx(metrics["nll"])
 
 
@@ -227,7 +227,7 @@ def test_only_what_beats_the_baselines_becomes_champion(fresh):
     assert version.tags["bincount.reason"] == answer["reason"]
     assert version.description.count("## Gate") == 1
     assert answer["reason"] in version.description
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         assert client.get_run(version.run_id).info.status == "FINISHED"
 
     # With a champion, the earlier refusal is asked anew, and the champion is scored on the same bins.
@@ -290,7 +290,7 @@ def test_register_keeps_what_the_calibration_part_says_with_the_model(settings, 
     assert sum(len(group) for groups in kept.scores for group in groups) == len(bins.part("calibration"))
     assert kept.pooled() == ["1", "2", "3", "4", "5"]  # 40 bins: eight of each count
     assert digest_of_model(settings.run(run_id) / "model") == digest
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         metrics = client.get_run(run_id).data.metrics
     assert 0.8 < metrics["test_coverage"] <= 1
     assert 1 <= metrics["test_set_size"] <= 5
@@ -308,7 +308,7 @@ def test_a_version_carries_what_its_test_photos_were_like(settings, run_id, tmp_
     assert kept.histograms["recorded"].mean == pytest.approx(3, abs=0.5)
     (folder / FILE).unlink()
     assert register(settings, run_id=run_id)["model_version"] == before
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         client.delete_model_version_tag(model_registry.MODEL, before, "bincount.reference")
     evaluate(settings, run_id=run_id)
     again = DriftBaseline.read(folder)

@@ -18,7 +18,7 @@ from bincount.registry.gate_rules import ACCEPTED, REFUSED, UNDECIDED
 from bincount.registry.promotion import history, promote, reject, rollback
 from bincount.settings import Settings
 from bincount.tracking import champion, model_registry, runs
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 from tests.evaluate.trained import as_if_served
 from tests.stores import make_settings
 
@@ -29,12 +29,12 @@ ROOT = Path(__file__).parents[2]
 def registered(tmp_path):
     """Settings, and a function that registers a version on which the gate has decided."""
     settings = make_settings(tmp_path)
-    with door(settings, "tests") as client:
+    with mlflow_client(settings, "tests") as client:
         client.create_registered_model(model_registry.MODEL)
 
     def register(*, against=None, outcome=ACCEPTED):
         run_id = runs.open_run(settings)
-        with door(settings, "tests") as client:
+        with mlflow_client(settings, "tests") as client:
             made = client.create_model_version(model_registry.MODEL, "file:///nowhere", run_id, description="Base.")
         version = str(made.version)
         decision = new_decision(settings, against, outcome=outcome, reason=f"The gate says {outcome}.")
@@ -143,7 +143,7 @@ def test_a_rejected_version_stays_out_until_the_champion_changes(registered):
         "Not promoted: rejected by ada: no empty bins."
     )
     assert promote(settings, model_version=second)["promoted"] is False
-    with door(settings, "tests") as client:
+    with mlflow_client(settings, "tests") as client:
         assert client.get_run(model_registry.version_of(settings, second).run_id).info.status == "FINISHED"
     with pytest.raises(ConfigError, match="must not be champion to be rejected"):
         reject(settings, model_version=first)
@@ -294,7 +294,7 @@ def test_moves_at_once_follow_one_another(registered, how):
 def test_a_move_is_readable_in_mlflow(registered):
     settings, register = registered
     promote(settings, model_version=register(), actor="ada")
-    with door(settings, "tests") as client:
+    with mlflow_client(settings, "tests") as client:
         (tag,) = [
             value for key, value in client.get_registered_model(model_registry.MODEL).tags.items() if "move" in key
         ]

@@ -12,7 +12,7 @@ from bincount.dataset.job import IngestJob
 from bincount.dataset.manifest import Manifest
 from bincount.dataset.metadata import is_bin_id
 from bincount.errors import BincountError, DataError
-from bincount.learn.feature_cache import read_prepared
+from bincount.learn.feature_cache import read_features
 from bincount.local.embedded_s3 import list_objects
 from bincount.settings import Settings
 from bincount.store.open_store import open_store
@@ -87,7 +87,7 @@ def test_a_manifest_and_features(text, tmp_path_factory):
     with pytest.raises(DataError, match="must exist in the workspace"):
         Manifest.read(settings.manifests, text)
     with pytest.raises(BincountError, match="must be a key that prepare printed"):
-        read_prepared(settings, text)
+        read_features(settings, text)
 
 
 @given(HOSTILE)

@@ -11,11 +11,11 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from bincount.serving.admission import Limits, Refused
+from bincount.serving.admission import RequestLimits, RequestRefused
 from bincount.serving.validation import JSON, PARQUET, check_request
 from tests.tiny import photo
 
-LIMITS = Limits(body_mb=1, rows=4, megapixels=1)
+LIMITS = RequestLimits(body_mb=1, rows=4, megapixels=1)
 ONE = photo()
 SECRET = b"GET /etc/passwd SECRET"
 
@@ -106,7 +106,7 @@ def test_photos_pass(body, kind):
 )
 def test_anything_else_is_refused_without_quoting_it(body, kind, status, words):
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    with pytest.raises(Refused, match=words) as refused:
+    with pytest.raises(RequestRefused, match=words) as refused:
         check_request(body, kind, LIMITS)
     assert refused.value.status == status
     assert b"SECRET" not in refused.value.as_json()
@@ -119,5 +119,5 @@ def test_a_dictionary_that_unfolds_is_stopped_before_it_fills_memory():
     column = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(4, np.int32)), pyarrow.array([large]))
     body = table({"image": column.cast(pyarrow.binary())}, compression="none", store_schema=False)
     assert len(body) < 1_000_000
-    with pytest.raises(Refused, match="at most 1 MB"):
+    with pytest.raises(RequestRefused, match="at most 1 MB"):
         check_request(body, PARQUET, LIMITS)

@@ -18,7 +18,7 @@ from bincount.counts import Counts
 from bincount.mismatch.answer import answer_of
 from bincount.mismatch.calibration import Calibration
 from bincount.tracking import model_registry, runs
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 from tests.processes import free_ports
 from tests.tiny import photo, write_model
 
@@ -54,7 +54,7 @@ def register_version(settings, *, seed=0, code=CODE, golden=None, calibrated=Fal
 
 def name(settings, version, alias=model_registry.CHAMPION):
     """Points an alias at a version."""
-    with door(settings, "tests") as client:
+    with mlflow_client(settings, "tests") as client:
         client.set_registered_model_alias(model_registry.MODEL, alias, version)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bincount.store.ordered_map import map_in_order
+from bincount.store.ordered_map import ordered_map
 
 
 @settings(deadline=None, max_examples=25)
@@ -16,7 +16,7 @@ def test_results_come_in_the_order_of_the_items(items, workers):
         time.sleep(random.random() / 2000)
         return 2 * item
 
-    found = map_in_order(double, items, workers=workers, stopped=threading.Event())
+    found = ordered_map(double, items, workers=workers, stopped=threading.Event())
     assert list(found) == [2 * item for item in items]
 
 
@@ -33,7 +33,7 @@ def test_no_more_calls_are_made_at_a_time_than_workers_and_few_are_ahead_of_a_sl
             under_way -= 1
         return item
 
-    results = map_in_order(call, range(10_000), workers=6, stopped=threading.Event())
+    results = ordered_map(call, range(10_000), workers=6, stopped=threading.Event())
     assert [next(results) for _ in range(500)] == list(range(500))
     time.sleep(0.1)
     assert made <= 500 + 2 * 2 * 6
@@ -43,7 +43,7 @@ def test_no_more_calls_are_made_at_a_time_than_workers_and_few_are_ahead_of_a_sl
 
 def test_slow_answers_are_waited_for_together():
     started_s = time.monotonic()
-    found = map_in_order(lambda item: time.sleep(0.02) or item, range(600), workers=64, stopped=threading.Event())
+    found = ordered_map(lambda item: time.sleep(0.02) or item, range(600), workers=64, stopped=threading.Event())
     assert list(found) == list(range(600))
     assert time.monotonic() - started_s < 600 * 0.02 / 8
 
@@ -57,5 +57,5 @@ def test_an_error_reaches_the_reader_and_ends_the_rest():
         return item
 
     with pytest.raises(ValueError, match="five"):
-        list(map_in_order(call, range(100), workers=4, stopped=stopped))
+        list(ordered_map(call, range(100), workers=4, stopped=stopped))
     assert stopped.is_set()

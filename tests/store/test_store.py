@@ -100,7 +100,7 @@ def test_what_is_far_too_large_is_not_read(opened, monkeypatch):
     from bincount.store import folder, s3
 
     for module in (folder, s3):
-        monkeypatch.setattr(module, "MOST_BYTES", 10)
+        monkeypatch.setattr(module, "MAX_OBJECT_BYTES", 10)
     store, _ = opened
     found = list(store.fetch(["bin-images/1.jpg", "metadata/00001.json"], workers=2))
     assert [one.problem for one in found] == ["too large", ""]
@@ -114,9 +114,9 @@ def test_what_is_no_source_is_refused(source, tmp_path, monkeypatch):
             open_store(source, settings(tmp_path))
 
 
-@pytest.mark.parametrize("source", ["s3://", "s3://Bucket", "s3://bucket/prefix", "s3://a b", "s3://-x-"])
-def test_a_bucket_is_named_alone(source, tmp_path):
-    with pytest.raises(ConfigError, match="s3://BUCKET without a path"):
+@pytest.mark.parametrize("source", ["s3://", "s3://Bucket", "s3:///prefix", "s3://a b", "s3://-x-"])
+def test_a_wrong_bucket_name_is_named(source, tmp_path):
+    with pytest.raises(ConfigError, match="source: a bucket's name must have"):
         open_store(source, settings(tmp_path))
 
 

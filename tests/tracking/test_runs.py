@@ -11,7 +11,7 @@ import pytest
 from bincount.errors import ConfigError, StoreError
 from bincount.settings import Settings
 from bincount.tracking import runs
-from bincount.tracking.client import door
+from bincount.tracking.client import mlflow_client
 from tests.processes import free_ports
 
 
@@ -26,7 +26,7 @@ def settings(tmp_path_factory):
 
 
 def run_of(settings, run_id):
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         return client.get_run(run_id)
 
 
@@ -80,7 +80,7 @@ def test_what_is_logged_can_be_read_back(settings, tmp_path):
     assert run.data.metrics["m1199"] == 599.5
     assert [bins.dataset.digest for bins in run.inputs.dataset_inputs] == ["0123456789abcdef"]
     assert runs.run_tags(settings, run_id)["p7"] == "7"
-    with door(settings, "test") as client:
+    with mlflow_client(settings, "test") as client:
         curve = [(point.step, point.value) for point in client.get_metric_history(run_id, "val_nll")]
     assert curve == [(0, 1.5), (1, 1.4), (2, 1.3)]
     files = {str(path.relative_to(settings.artifacts)) for path in settings.artifacts.rglob("*") if path.is_file()}
@@ -150,7 +150,7 @@ def test_a_server_that_hangs_is_given_up(tmp_path, monkeypatch):
 def test_nothing_is_told_to_mlflows_makers(tmp_path):
     """In a process of its own: MLflow is silent in tests anyway."""
     code = (
-        "from pathlib import Path; from bincount.edge import runs; from bincount.settings import Settings\n"
+        "from pathlib import Path; from bincount.tracking import runs; from bincount.settings import Settings\n"
         f"runs.open_run(Settings(Path(), 'sqlite:///{tmp_path}/mlflow.db', Path({str(tmp_path)!r})))\n"
         "from mlflow.telemetry.client import get_telemetry_client; assert get_telemetry_client() is None"
     )

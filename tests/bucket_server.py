@@ -1,6 +1,6 @@
 """A simulated S3 bucket that is fast enough not to be what is measured, and that fails on request.
 
-    python -m benchmarks.bucket_server --bins 5000 --photo-bytes 50000 --port 9400
+    python -m tests.bucket_server --bins 5000 --photo-bytes 50000 --port 9400
 
 Bins are made up from their number: `bin-images/00001.jpg` and `metadata/00001.json` onwards; every photo is a whole
 JPEG that carries its id in a comment. Anonymous and signed requests are answered alike. `GET /_stats` tells what was
@@ -225,7 +225,7 @@ def run_server(
 ) -> Iterator[Running]:
     """Runs a server in its own process while the block lasts."""
     asked = ["--bins", str(bins), "--photo-bytes", str(photo_bytes), "--counts", counts, "--port", str(port)]
-    command = [sys.executable, "-m", "benchmarks.bucket_server", *asked]
+    command = [sys.executable, "-m", "tests.bucket_server", *asked]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""

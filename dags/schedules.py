@@ -1,10 +1,10 @@
-"""What the DAGs tell each other, and with which form one runs when nobody has filled it in.
+"""When the DAGs run by themselves, and with which values of their forms.
 
-The setting is called as the DAG, in section `[bincount]` of Airflow's
+The setting has the DAG's name, in section `[bincount]` of Airflow's
 configuration or as AIRFLOW__BINCOUNT__RECONCILE_INVENTORY and
-AIRFLOW__BINCOUNT__TRAIN_BIN_COUNTER in its environment: a JSON object with
-values for the form, which shows them too, and, for reconcile_inventory, `cron`
-where it is also to run by the clock (UTC):
+AIRFLOW__BINCOUNT__TRAIN_BIN_COUNTER in the environment: a JSON object with
+values for the form, which become its defaults, and, for reconcile_inventory, `cron`
+(UTC) to run by the clock too:
 
     {"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *"}
 """
@@ -22,20 +22,20 @@ CHAMPION = Asset("bincount_champion")
 """Another version is champion, and the model server answers with it."""
 
 CHAMPION_SERVED = AssetAlias("bincount_champion_served")
-"""By this alias a task publishes `CHAMPION` in a run that promoted a version, and nothing in a run that did not."""
+"""With this alias a task publishes `CHAMPION` in a run that promoted a version, and nothing in a run that did not."""
 
 DRIFT = Asset("bincount_drift")
-"""Photos, answers or records are no longer like those that the champion was judged on."""
+"""Photos, answers or records have drifted from those that the champion was evaluated on."""
 
 DRIFT_SEEN = AssetAlias("bincount_drift_seen")
-"""By this alias a task publishes `DRIFT` in a run that saw one, and nothing in a run that did not."""
+"""With this alias a task publishes `DRIFT` in a run that saw one, and nothing in a run that did not."""
 
 
-def form_of(dag_id: str) -> dict[str, Any]:
-    """The setting of a DAG; empty where there is none.
+def operator_form(dag_id: str) -> dict[str, Any]:
+    """The operator's values for the form of a DAG; empty if none are set.
 
     Raises:
-        ValueError: If it is no JSON object. Airflow shows that as an import error.
+        ValueError: If the setting is not a JSON object. Airflow shows that as an import error.
     """
     text = conf.get("bincount", dag_id, fallback="") or "{}"
     try:
@@ -43,15 +43,15 @@ def form_of(dag_id: str) -> dict[str, Any]:
     except ValueError:
         form = None
     if not isinstance(form, dict):
-        raise ValueError(f"[bincount] {dag_id}: must be a JSON object, got {text:.200}. Mend Airflow's setting.")
+        raise ValueError(f"[bincount] {dag_id}: must be a JSON object, got {text:.200}.")
     return form
 
 
 def schedule_of(dag_id: str, asset: Asset, cron: str | None) -> Any:
-    """When a DAG runs by itself: on an asset's events and, where `cron` says so, by the clock.
+    """The schedule of a DAG that runs on an asset's events and, with `cron`, by the clock.
 
     Raises:
-        ValueError: If `cron` is none; Airflow would say so only later, and in its log.
+        ValueError: If `cron` is not a cron expression; Airflow would report that later, in its log alone.
     """
     if cron is None:
         return [asset]
@@ -63,11 +63,11 @@ def schedule_of(dag_id: str, asset: Asset, cron: str | None) -> Any:
     return AssetOrTimeSchedule(timetable=clock, assets=[asset])
 
 
-def filled(dag_id: str, params: dict[str, Param], form: dict[str, Any]) -> dict[str, Param]:
-    """Makes a setting's values the form's defaults.
+def with_defaults(dag_id: str, params: dict[str, Param], form: dict[str, Any]) -> dict[str, Param]:
+    """A form whose defaults are the operator's values.
 
     Raises:
-        ValueError: If the form has no such field, or its field takes no such value.
+        ValueError: If the form has no such field, or its field does not take the value.
     """
     for name, value in form.items():
         if name not in params:

@@ -1,0 +1,218 @@
+"""Runs saved networks: on a processor with OpenVINO, on a GPU or where OpenVINO cannot with TensorFlow.
+
+A network is saved twice, as Keras' file to train on and as OpenVINO's to answer
+with. The exported one is used if it gives what Keras gives: in float32 and,
+where the processor computes it natively, in bfloat16. Loading and running it
+imports neither TensorFlow nor Keras.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from bincount.errors import DataError
+from bincount.files import is_whole_zip, read_json, write_json
+
+if TYPE_CHECKING:
+    import keras
+
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+WITHIN = {FLOAT32: 1e-4, BFLOAT16: 0.02}
+"""Largest difference to Keras' output, of a probability or relative to the largest feature."""
+
+_HINTS = {FLOAT32: "f32", BFLOAT16: "bf16"}
+_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+_log = logging.getLogger(__name__)
+
+
+class Network(Protocol):
+    """A network that is ready to run.
+
+    Attributes:
+        precision: "float32" or "bfloat16".
+        library: "openvino" or "tensorflow".
+    """
+
+    precision: str
+    library: str
+
+    def __call__(self, photos: np.ndarray) -> list[np.ndarray]:
+        """The outputs for photos (B, H, W, 3) uint8, each (B, ...) float32."""
+
+
+class OpenVinoNetwork:
+    """A network that was exported to OpenVINO's format."""
+
+    library = "openvino"
+
+    def __init__(self, path: Path, precision: str) -> None:
+        """Compiles `path`, an .xml file with its .bin beside it.
+
+        Raises:
+            DataError: If a file is absent or damaged.
+        """
+        self.precision = precision
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
+        try:
+            self._compiled = _openvino().Core().compile_model(str(path), "CPU", hints)
+        except RuntimeError as error:
+            raise DataError(f"{path.name}: must be an exported network, got {str(error)[:200]!r}.") from None
+        self._request = self._compiled.create_infer_request()
+        self._lock = threading.Lock()  # a request holds one input at a time
+
+    def __call__(self, photos: np.ndarray) -> list[np.ndarray]:
+        """The outputs for photos (B, H, W, 3) uint8."""
+        with self._lock:
+            found = self._request.infer({0: np.ascontiguousarray(photos)})
+            return [np.array(found[output], np.float32) for output in self._compiled.outputs]
+
+
+class KerasNetwork:
+    """A network as Keras saved it, on whatever TensorFlow finds: a GPU, or a processor."""
+
+    library, precision = "tensorflow", FLOAT32
+
+    def __init__(self, model: keras.Model) -> None:
+        import tensorflow as tf
+
+        self._graph = tf.function(lambda photos: model(photos, training=False), reduce_retracing=True)
+
+    def __call__(self, photos: np.ndarray) -> list[np.ndarray]:
+        """The outputs for photos (B, H, W, 3) uint8."""
+        found = self._graph(photos)
+        return [np.asarray(each, np.float32) for each in (found if isinstance(found, list | tuple) else [found])]
+
+
+def open_network(path: Path, *, outputs: tuple[str, ...] = (), precision: str | None = None) -> Network:
+    """Opens a saved network.
+
+    Args:
+        path: Its Keras file; the exported one is beside it.
+        outputs: Names of layers whose output Keras' network gives after its own. The exported one has them already.
+        precision: "float32" or "bfloat16"; None for the fastest that was checked and that the processor computes.
+
+    Raises:
+        DataError: If it is absent or damaged.
+    """
+    usable = checked_precisions(path)
+    if FLOAT32 in usable and path.with_suffix(".xml").is_file() and not has_gpu():
+        fastest = BFLOAT16 if BFLOAT16 in usable and has_bfloat16() else FLOAT32
+        return OpenVinoNetwork(path.with_suffix(".xml"), precision or fastest)
+    return KerasNetwork(_with_outputs(load_keras(path), outputs))
+
+
+def load_keras(path: Path) -> keras.Model:
+    """Loads a saved network in Keras' safe mode.
+
+    Raises:
+        DataError: If it is absent or damaged.
+    """
+    import keras
+
+    if not is_whole_zip(path):
+        raise DataError(f"{path.name}: must be the network that was saved there, got a damaged file or none.")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path.name}: must be a network that Keras loads, got {str(error)[:200]!r}.") from error
+
+
+def save_network(
+    model: keras.Model, path: Path, photos: np.ndarray, *, outputs: tuple[str, ...] = (), scale: float | None = None
+) -> dict[str, Any]:
+    """Saves a network for Keras and, if it gives the same there, for OpenVINO.
+
+    Args:
+        model: Photos (B, px, px, 3) uint8 to (B, ...) float32.
+        path: The Keras file; the exported network and a note of the check are written beside it.
+        photos: (N, px, px, 3) uint8 to check the exported network with, N >= 1.
+        outputs: Names of layers whose output the exported network gives after the network's own.
+        scale: What differences are relative to; None for the largest output. Probabilities: 1.
+
+    Returns:
+        The note: "float32" and "bfloat16", the largest difference to Keras' first output (absent where it was not
+        tried), and "problem" if the network cannot be exported.
+    """
+    model.save(path)
+    exported = _with_outputs(model, outputs)
+    try:
+        _openvino()
+        exported.export(str(path.with_suffix(".xml")), format="openvino", verbose=False)
+    except Exception as error:  # Keras and OpenVINO raise whatever an operation without a counterpart makes them raise
+        note: dict[str, Any] = {"problem": f"{type(error).__name__}: {str(error)[:200]}"}
+        for suffix in (".xml", ".bin"):
+            path.with_suffix(suffix).unlink(missing_ok=True)
+    else:
+        expected = KerasNetwork(exported)(photos)[0]
+        within = scale or float(abs(expected).max()) or 1.0
+        note = {}
+        for precision in (FLOAT32, BFLOAT16) if has_bfloat16() else (FLOAT32,):
+            found = OpenVinoNetwork(path.with_suffix(".xml"), precision)(photos)[0]
+            same = scale is None or np.array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+            note[precision] = float(abs(found - expected).max()) / within if same else 1.0
+    write_json(note_of(path), note)
+    _report(path, note)
+    return note
+
+
+def checked_precisions(path: Path) -> list[str]:
+    """The precisions in which the exported network of a Keras file gives what Keras gives."""
+    note = read_json(note_of(path)) or {}
+    return [each for each in (FLOAT32, BFLOAT16) if note.get(each, 1.0) <= WITHIN[each]]
+
+
+def note_of(path: Path) -> Path:
+    """The note of the check, beside the network's Keras file."""
+    return path.with_suffix(".engine.json")
+
+
+def files_of(path: Path) -> list[Path]:
+    """Every file of a saved network that is there."""
+    every = (path, path.with_suffix(".xml"), path.with_suffix(".bin"), note_of(path))
+    return [file for file in every if file.is_file()]
+
+
+def has_bfloat16() -> bool:
+    """Whether this machine's processor multiplies bfloat16 natively."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return bool(_FLAGS.intersection(flags))
+
+
+def has_gpu() -> bool:
+    """Whether this machine has an NVIDIA GPU for TensorFlow; asks no library."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def _openvino() -> Any:
+    # Its conversion tools can report their use to the vendor. Without this package there is nothing that could.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def _with_outputs(model: keras.Model, names: tuple[str, ...]) -> keras.Model:
+    import keras
+
+    more = [layer.output for layer in model.layers if layer.name in names]
+    return keras.Model(model.input, [model.output, *more]) if more else model
+
+
+def _report(path: Path, note: dict[str, Any]) -> None:
+    if "problem" in note:
+        _log.warning("%s: OpenVINO cannot run this network, so TensorFlow does (%s)", path.name, note["problem"])
+        return
+    for precision, difference in note.items():
+        verdict = "used" if difference <= WITHIN[precision] else "not used"
+        _log.info("%s: exported network in %s differs by %.2g: %s", path.name, precision, difference, verdict)

@@ -1,0 +1,94 @@
+"""Writes docs/settings.md from the schema of settings in `bincount.config` and `bincount.settings`.
+
+python docs/write_settings.py     writes the page
+tests/test_settings_schema.py     fails when the page is not the schema's
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from bincount.config import (
+    AirflowConfig,
+    ApprovalConfig,
+    BinsConfig,
+    DriftLimits,
+    FetchConfig,
+    FormConfig,
+    GateLimits,
+    IngestConfig,
+    NetworkConfig,
+    ReconcileConfig,
+    SearchConfig,
+    Setting,
+    TrainConfig,
+    settings_of,
+)
+from bincount.settings import Settings
+
+PAGE = Path(__file__).with_name("settings.md")
+
+SECTIONS = (
+    ("Bins", BinsConfig, "`bincount run`, `ingest`, `plan`; the form of `train_bin_counter`."),
+    ("Fetching", FetchConfig, "`bincount ingest`, `plan`, `fetch`."),
+    ("Which ids", IngestConfig, "`bincount ingest`, `plan`."),
+    ("Network", NetworkConfig, "`bincount run`, `prepare`; the form of `train_bin_counter`."),
+    ("Search", SearchConfig, "`bincount run`, `tune`; the form of `train_bin_counter`."),
+    ("Training", TrainConfig, "`bincount run`, `train`; the form of `train_bin_counter`."),
+    ("Workers", FormConfig, "The form of `train_bin_counter`; `bincount up`."),
+    ("Approval", ApprovalConfig, "The form of `train_bin_counter`."),
+    ("Reconciling", ReconcileConfig, "`bincount reconcile`; the form of `reconcile_inventory`."),
+    ("Gate", GateLimits, "`BINCOUNT_GATE`, a JSON object with some of these."),
+    (
+        "Drift",
+        DriftLimits,
+        "`BINCOUNT_DRIFT`, a JSON object with some of these: the largest population stability index.",
+    ),
+)
+
+
+def page() -> str:
+    """The whole page as Markdown; a setting that several schemas share is listed once."""
+    parts = [
+        "# Settings",
+        "This page is written by `python docs/write_settings.py` from `bincount/config.py` and `bincount/settings.py`. "
+        "On the command line a setting is its name with dashes (`image_px`: `--image-px`), in a DAG's form its name.",
+        "## Environment",
+        "Operators set these for every process.",
+        _table(("variable", "meaning"), [(f"`{env}`", text) for env, text in _environment()]),
+        "## Airflow",
+        "Operators set these in section `[bincount]` of Airflow's configuration, or as `AIRFLOW__BINCOUNT__` and the "
+        "name in capitals. All but the queue are JSON.",
+        _table(
+            ("setting", "default", "meaning"),
+            [(f"`{each.name}`", _default(each), each.help) for each in settings_of(AirflowConfig)],
+        ),
+    ]
+    listed: set[str] = set()
+    for title, schema, where in SECTIONS:
+        fresh = [each for each in settings_of(schema) if each.name not in listed or title in ("Gate", "Drift")]
+        listed |= {each.name for each in fresh}
+        rows = [(f"`{each.name}`", _default(each), each.rule, each.help) for each in fresh]
+        parts += [f"## {title}", where, _table(("setting", "default", "value", "meaning"), rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _environment() -> list[tuple[str, str]]:
+    facts = [each.metadata["setting"] for each in fields(Settings) if "setting" in each.metadata]
+    return [(each["env"], each["help"]) for each in facts]
+
+
+def _default(setting: Setting) -> str:
+    if setting.is_required:
+        return "required"
+    return setting.unset if setting.default is None else f"`{setting.default}`"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
