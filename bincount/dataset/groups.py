@@ -23,7 +23,7 @@ def sort_key_of(bin_id: str) -> tuple[str, int, str]:
     is alone in its own. Sorting by this gives the order of records.
 
     Example:
-        >>> place_of("00523"), place_of("523"), place_of("x-1")
+        >>> sort_key_of("00523"), sort_key_of("523"), sort_key_of("x-1")
         (('padded', 523, '00523'), ('unpadded', 523, '523'), ('x-1', 0, 'x-1'))
     """
     if _PADDED.fullmatch(bin_id):

@@ -25,7 +25,7 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
         temperature: Divides their logarithms; 1 returns them unchanged.
 
     Example:
-        >>> tempered(np.array([[0.8, 0.2]]), 2.0).round(3)  # the square roots' odds are 2 to 1
+        >>> apply_temperature(np.array([[0.8, 0.2]]), 2.0).round(3)  # the square roots' odds are 2 to 1
         array([[0.667, 0.333]])
     """
     if temperature == 1:

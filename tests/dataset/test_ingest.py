@@ -311,7 +311,7 @@ def test_a_damaged_shard_is_written_again(settings, bins, monkeypatch, damage):
 
 
 def test_a_bucket_that_stops_leaves_what_was_read(of_server, server, monkeypatch):
-    monkeypatch.setattr(retry, "AFTER_S", 1)
+    monkeypatch.setattr(retry, "OUTAGE_S", 1)
     monkeypatch.setattr(placement, "SHARD_BYTES", 100_000)
     from bincount.dataset import fetch
 

@@ -28,7 +28,7 @@ def place(tmp_path):
     run_id, prepared = open_prepared_run(settings)
     search = settings.run(run_id) / "search"
     search.mkdir(parents=True)
-    (search / "best.json").write_text(json.dumps({"prepared": prepared, "best": FOUND}))
+    (search / "best.json").write_text(json.dumps({"features": prepared, "best": FOUND}))
     return settings, run_id, prepared
 
 
@@ -111,7 +111,7 @@ def test_fine_tuning_comes_after_the_head(tmp_path):
     prepared = prepare(settings, run_id=run_id, manifest=manifest, **network)["features"]
     search = settings.run(run_id) / "search"
     search.mkdir(parents=True)
-    (search / "best.json").write_text(json.dumps({"prepared": prepared, "best": FOUND}))
+    (search / "best.json").write_text(json.dumps({"features": prepared, "best": FOUND}))
     train(settings, run_id=run_id, features=prepared, fine_tune_epochs=2)
     assert Predictor(settings.run(run_id) / "model").predict([photo(items=2)]).shape == (1, 5)
     with mlflow_client(settings, "test") as client:

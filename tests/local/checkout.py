@@ -20,7 +20,8 @@ import json, logging, pathlib, signal, subprocess, sys, time
 ANSWERS = {
     "plan": {"plan": "r", "shards": 5, "finished": False}, "fetch": {"shards": 3},
     "ingest": {"run_id": "abc", "manifest": "m"}, "prepare": {"features": "p"}, "tune": {}, "train": {},
-    "evaluate": {}, "register": {"model_version": "1"}, "gate": {"agreed": False, "outcome": "refused", "reason": "it guesses."},
+    "evaluate": {}, "register": {"model_version": "1"},
+    "gate": {"agreed": False, "outcome": "refused", "reason": "it guesses."},
     "promote": {"promoted": False, "reason": "it guesses."},
 }
 
