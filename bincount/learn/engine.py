@@ -8,6 +8,7 @@ imports neither TensorFlow nor Keras.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sys
 import threading
@@ -137,8 +138,8 @@ def save_network(
         scale: What differences are relative to; None for the largest output. Probabilities: 1.
 
     Returns:
-        The note: "float32" and "bfloat16", the largest difference to Keras' first output (absent where it was not
-        tried), and "problem" if the network cannot be exported.
+        The note: `differences`, the largest difference to Keras' first output by precision; `files`, the SHA-256 of
+        each exported file; and `problem` if the network cannot be exported.
     """
     model.save(path)
     exported = _with_outputs(model, outputs)
@@ -146,17 +147,20 @@ def save_network(
         _openvino()
         exported.export(str(path.with_suffix(".xml")), format="openvino", verbose=False)
     except Exception as error:  # Keras and OpenVINO raise whatever an operation without a counterpart makes them raise
-        note: dict[str, Any] = {"problem": f"{type(error).__name__}: {str(error)[:200]}"}
+        problem = f"{type(error).__name__}: {str(error)[:200]}"
+        note: dict[str, Any] = {"problem": problem, "differences": {}, "files": {}}
         for suffix in (".xml", ".bin"):
             path.with_suffix(suffix).unlink(missing_ok=True)
     else:
         expected = KerasNetwork(exported)(photos)[0]
         within = scale or float(abs(expected).max()) or 1.0
-        note = {}
+        differences = {}
         for precision in (FLOAT32, BFLOAT16) if has_bfloat16() else (FLOAT32,):
             found = OpenVinoNetwork(path.with_suffix(".xml"), precision)(photos)[0]
             same = scale is None or np.array_equal(found.argmax(axis=1), expected.argmax(axis=1))
-            note[precision] = float(abs(found - expected).max()) / within if same else 1.0
+            differences[precision] = float(abs(found - expected).max()) / within if same else 1.0
+        files = (path.with_suffix(".xml"), path.with_suffix(".bin"))
+        note = {"differences": differences, "files": {file.name: _sha256(file) for file in files}}
     write_json(note_of(path), note)
     _report(path, note)
     return note
@@ -164,8 +168,17 @@ def save_network(
 
 def checked_precisions(path: Path) -> list[str]:
     """The precisions in which the exported network of a Keras file gives what Keras gives."""
-    note = read_json(note_of(path)) or {}
-    return [each for each in (FLOAT32, BFLOAT16) if note.get(each, 1.0) <= WITHIN[each]]
+    differences = (read_json(note_of(path)) or {}).get("differences", {})
+    return [each for each in (FLOAT32, BFLOAT16) if differences.get(each, 1.0) <= WITHIN[each]]
+
+
+def is_whole_network(path: Path) -> bool:
+    """Whether a Keras file and the exported network beside it are what `save_network` wrote."""
+    note = read_json(note_of(path))
+    if note is None or not is_whole_zip(path):
+        return False
+    exported = {path.with_name(name): digest for name, digest in note["files"].items()}
+    return all(file.is_file() and _sha256(file) == digest for file, digest in exported.items())
 
 
 def note_of(path: Path) -> Path:
@@ -194,6 +207,11 @@ def has_gpu() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _openvino() -> Any:
     # Its conversion tools can report their use to the vendor. Without this package there is nothing that could.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -213,6 +231,6 @@ def _report(path: Path, note: dict[str, Any]) -> None:
     if "problem" in note:
         _log.warning("%s: OpenVINO cannot run this network, so TensorFlow does (%s)", path.name, note["problem"])
         return
-    for precision, difference in note.items():
+    for precision, difference in note["differences"].items():
         verdict = "used" if difference <= WITHIN[precision] else "not used"
         _log.info("%s: exported network in %s differs by %.2g: %s", path.name, precision, difference, verdict)

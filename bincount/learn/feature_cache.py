@@ -14,7 +14,7 @@ import numpy as np
 
 from bincount.dataset.manifest import Manifest, Shard
 from bincount.dataset.partition import ALL, Partition
-from bincount.errors import ConfigError
+from bincount.errors import ConfigError, DataError
 from bincount.files import read_json
 from bincount.locks import exclusive_lock
 from bincount.settings import Settings
@@ -119,9 +119,14 @@ def compute_missing(settings: Settings, prepared: CachedFeatures, share: Partiti
 
 def _forward_of(prepared: CachedFeatures) -> tuple[Forward, int]:
     """What computes features here, and how many a photo has."""
-    from bincount.learn.engine import has_gpu, load_keras, open_network
+    from bincount.learn.engine import has_gpu, is_whole_network, load_keras, open_network
     from bincount.learn.features import engine_forward, keras_forward
 
+    if not is_whole_network(prepared.backbone_path):
+        raise DataError(
+            f"{prepared.backbone_path}: must be the network that prepare saved, got a damaged file or none. "
+            "Run `bincount prepare` again."
+        )
     image_px = prepared.facts["image_px"]
     if has_gpu():
         model = load_keras(prepared.backbone_path)

@@ -11,8 +11,8 @@ from bincount.config import NetworkConfig
 from bincount.dataset.manifest import Manifest, Record
 from bincount.dataset.partition import ALL, Partition
 from bincount.errors import DataError
-from bincount.files import digest_of, is_whole_zip, read_json, set_aside, write_json
-from bincount.learn.engine import BFLOAT16, FLOAT32, has_bfloat16, has_gpu
+from bincount.files import digest_of, read_json, set_aside, write_json
+from bincount.learn.engine import BFLOAT16, FLOAT32, has_bfloat16, has_gpu, is_whole_network
 from bincount.learn.feature_cache import NETWORK, CachedFeatures, compute_missing, shard_paths
 from bincount.locks import exclusive_lock
 from bincount.settings import Settings
@@ -78,7 +78,7 @@ def _network_of(settings: Settings, run_id: str, asked: dict[str, Any]) -> Cache
     runs.log_params(settings, run_id, asked)
     note = settings.run(run_id) / "prepare.json"
     before = read_json(note)
-    if before and before["asked"] == asked and is_whole_zip(settings.features / before["folder"] / NETWORK):
+    if before and before["asked"] == asked and is_whole_network(settings.features / before["folder"] / NETWORK):
         bins = Manifest.read(settings.manifests, asked["manifest"])
         return CachedFeatures(settings.features / before["folder"], bins, before["facts"])
     prepared = _resolve(settings, **asked)
@@ -109,7 +109,7 @@ def _resolve(
     del made_of["manifest"]  # features are a matter of photo and network: other bins may share them
     prepared = CachedFeatures(settings.features / digest_of(made_of), bins, facts)
     with exclusive_lock(prepared.folder / "backbone.lock", "network"):
-        if not is_whole_zip(prepared.backbone_path):
+        if not is_whole_network(prepared.backbone_path):
             _save_network(settings, prepared, network, photographed)
     return prepared
 
@@ -118,7 +118,7 @@ def _save_network(settings: Settings, prepared: CachedFeatures, network: Backbon
     import numpy as np
 
     from bincount.learn.backbone import set_statistics
-    from bincount.learn.engine import files_of, save_network
+    from bincount.learn.engine import files_of, note_of, save_network
     from bincount.learn.photo_batches import load_photos
 
     if photographed:
@@ -130,7 +130,10 @@ def _save_network(settings: Settings, prepared: CachedFeatures, network: Backbon
     beside = prepared.folder / "beside.keras"
     some = np.stack([np.random.default_rng(0).integers(0, 256, network.model.input.shape[1:], np.uint8)])
     save_network(network.model, beside, some)
-    for file in reversed(files_of(beside)):  # the Keras file comes last: it says that the others are there
+    note = read_json(note_of(beside)) or {}
+    note["files"] = {name.replace("beside", "backbone"): digest for name, digest in note["files"].items()}
+    write_json(note_of(beside), note)
+    for file in files_of(beside):
         file.replace(prepared.folder / file.name.replace("beside", "backbone"))
 
 

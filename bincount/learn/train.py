@@ -18,13 +18,15 @@ import numpy as np
 from bincount.config import TrainConfig
 from bincount.dataset.split import DEVELOPMENT_PARTS
 from bincount.errors import ConfigError
-from bincount.files import is_whole_zip, read_json
+from bincount.files import read_json
 from bincount.learn.devices import mixed_precision, on_gpu, spread
+from bincount.learn.engine import is_whole_network
 from bincount.learn.feature_cache import CachedFeatures, read_features
 from bincount.learn.features import Examples
 from bincount.learn.head_training import fit_head, mean_of_views
 from bincount.learn.model import Hyperparameters, average, build_plain_head, join
 from bincount.learn.photo_batches import Photos
+from bincount.learn.predictor import MODEL
 from bincount.learn.temperature import nll_of, temperature_of
 from bincount.learn.whole_network import FittedNetwork, OnEpoch, Recipe, fit_network, logits_of
 from bincount.settings import Settings
@@ -67,7 +69,7 @@ def train(
     asked = {"features": features, **asdict(config)}
     folder = settings.run(run_id) / "model"
     facts = read_json(folder / "model.json")
-    if facts and facts["asked"] == asked and is_whole_zip(folder / "model.keras"):
+    if facts and facts["asked"] == asked and is_whole_network(folder / MODEL):
         _log.info("train: the model is there already")
         return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
     found = read_features(settings, features)

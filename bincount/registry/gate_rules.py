@@ -54,7 +54,7 @@ class RecallPair:
 
         Example:
             >>> [round(RecallPair(groups, 0.3, 0.6, 0.4, 0.1).smallest_fall(5), 2) for groups in (20, 100, 1000)]
-            [-0.05, 0.14, 0.25]
+            [-0.07, 0.14, 0.25]
         """
         number = self.groups + 2
         lost, gained = ((share * self.groups + 1) / number for share in (self.lost, self.gained))

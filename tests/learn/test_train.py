@@ -36,7 +36,9 @@ def test_a_whole_model_comes_of_it_once_and_the_same_again(place):
     settings, run_id, prepared = place
     answer = train(settings, run_id=run_id, features=prepared)
     folder = settings.run(run_id) / "model"
-    assert {path.name for path in folder.iterdir()} == {"model.keras", "model.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("model.keras", "model.json", "model.xml", "model.bin", "model.engine.json")
+    }
     facts = json.loads((folder / "model.json").read_text())
     assert facts["counts"] == "1-5"
     assert (facts["fit"], facts["image_px"], facts["backbone"], facts["weights"]) == ("pad", 32, "tiny", "none")

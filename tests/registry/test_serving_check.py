@@ -41,7 +41,7 @@ def servers(version, settings):
     [
         (None, "served, it answers 5 golden bins"),
         # A ten-thousandth is the tolerance; this is three of them.
-        (lambda answer: answer["probabilities"] | {"1": answer["probabilities"]["1"] + 3e-4}, "golden bin 0 must be"),
+        (lambda answer: answer["probabilities"] | {"1": answer["probabilities"]["1"] + 3e-4}, "bin 0 should be"),
     ],
 )
 def test_a_version_is_asked_and_its_server_ended(tmp_path, golden, words):

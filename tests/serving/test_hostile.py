@@ -79,17 +79,28 @@ def test_the_client_sends_the_token_and_passes_refusals_on(server):
         assert len(client.count(PHOTOS)) == 5
         assert len(client.count(PHOTOS[:1])) == 1
         for photos in ([PHOTOS[0], b"hello"], [*PHOTOS, b"hello"]):
-            with pytest.raises(DataError, match=f"row {len(photos) - 1}: image must be a JPEG or PNG"):
+            with pytest.raises(DataError, match=f"row {len(photos) - 1}: image must be a whole JPEG or PNG"):
                 client.count(photos)
     with Client(server[0]) as client, pytest.raises(StoreError, match="HTTP 401"):
         client.count(PHOTOS[:1])
 
 
-def test_a_damaged_photo_is_named(server):
+def test_a_photo_that_is_cut_short_is_named(server):
     damaged = PHOTOS[0][:-200]
     with Client(server[0], token=TOKEN) as client:
         for photos in ([PHOTOS[0], damaged], [*PHOTOS, damaged]):
-            with pytest.raises(DataError, match=f"row {len(photos) - 1}: image: its pixels must be whole"):
+            with pytest.raises(
+                DataError, match=f"row {len(photos) - 1}: image must be a whole JPEG or PNG file: photo is cut short"
+            ):
+                client.count(photos)
+
+
+def test_damaged_pixels_behind_a_whole_header_are_named(server):
+    middle = len(PHOTOS[0]) // 2
+    damaged = PHOTOS[0][:middle] + b"\xff\xd9"
+    with Client(server[0], token=TOKEN) as client:
+        for photos in ([PHOTOS[0], damaged], [*PHOTOS, damaged]):
+            with pytest.raises(DataError, match=f"row {len(photos) - 1}: photo: its pixels must be whole"):
                 client.count(photos)
 
 
