@@ -8,6 +8,7 @@ import io
 import json
 import random
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
@@ -80,6 +81,7 @@ class Client:
         Raises:
             DataError: If the server refuses a photo or the request; the message
                 is its own and names the row, counted from the first of 64.
+            ConfigError: If it refuses the token (HTTP 401).
             StoreError: If it does not answer in time, or not with predictions.
         """
         answers: list[dict] = []
@@ -95,6 +97,8 @@ class Client:
             status, said, wait_s = self._ask(body, content_type, until)
             if status == 200:
                 return self._predictions(said, len(photos))
+            if status in {401, 403}:
+                raise _denied(self._address, status)
             if status in {400, 413, 415}:
                 raise DataError(f"{self._address}: {said.decode(errors='replace')[:2000]}")
             # Jitter: those who failed together must not come back together.
@@ -190,7 +194,7 @@ def request_of(photos: Sequence[bytes], recorded: Sequence[int | None] | None = 
     return buffer.getvalue(), "application/vnd.apache.parquet"
 
 
-_PATIENCE_S = 10
+_TIMEOUT_S = 10
 
 
 def invocations_url(url: str) -> str:
@@ -219,14 +223,27 @@ def about_server(url: str, *, token: str | None = None) -> dict:
 
     Returns:
         `version`, `alias`, `loading`, `refused` and more, as `GET /model` gives it.
+
+    Raises:
+        ConfigError: If it refuses the token (HTTP 401).
     """
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     address = invocations_url(url).removesuffix("invocations") + "model"
     request = urllib.request.Request(address, headers=headers)  # noqa: S310  # invocations_url lets http alone pass
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(request, timeout=_PATIENCE_S) as answer:
+        with direct.open(request, timeout=_TIMEOUT_S) as answer:
             said = json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code in {401, 403}:
+            raise _denied(address, error.code) from None
+        return {}
     except (OSError, ValueError, http.client.HTTPException):
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def _denied(address: str, status: int) -> ConfigError:
+    return ConfigError(
+        f"{address}: must accept the token, got HTTP {status}. Set BINCOUNT_SERVING_TOKEN to the server's."
+    )

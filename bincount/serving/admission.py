@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -90,16 +90,34 @@ class AdmissionSlot:
         too_long = RequestRefused(
             413, f"request: its body must have at most {limits.body_mb} MB, got more. Send fewer rows."
         )
-        if length.isdecimal() and int(length[:20]) > limits.body_bytes:
+        declared = int(length[:20]) if length.isdecimal() else 0
+        if declared > limits.body_bytes:
+            if declared <= _DISCARDED_BYTES:
+                await _discard(request)
             raise too_long
         parts = []
-        async for part in request.stream():
+        stream = request.stream()
+        async for part in stream:
             if self.held_bytes + len(part) > limits.body_bytes:
+                await _discard(request, stream)
                 raise too_long
             self._gate.hold(len(part))
             self.held_bytes += len(part)
             parts.append(part)
         return b"".join(parts)
+
+
+# A client that is still sending when the connection closes sees a reset and not the answer, so the rest of a body that
+# is too large is read and dropped, up to this size and within the time of a request.
+_DISCARDED_BYTES = 1_000_000_000
+
+
+async def _discard(request: Request, stream: AsyncIterator[bytes] | None = None) -> None:
+    left = _DISCARDED_BYTES
+    async for part in stream or request.stream():
+        left -= len(part)
+        if left < 0:
+            return
 
 
 SEND = 'Send {"dataframe_split": {"columns": ["image"], "data": [["<base64 of a JPEG or PNG>"]]}}.'

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from bincount.errors import BincountError, StoreError
 from bincount.serving.admission import RequestLimits
-from bincount.serving.worker_handle import RefusedVersion, WorkerHandle, start_child
+from bincount.serving.worker_handle import RefusedVersion, WorkerHandle, start_worker
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Follower:
 
     async def _loaded(self, version: str) -> None:
         try:
-            child = await start_child(version, self.limits, beside=self.current is not None)
+            child = await start_worker(version, self.limits)
             if self._wanted == version:
                 self._swap_to(child)
             else:

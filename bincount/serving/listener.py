@@ -89,7 +89,7 @@ class Listener:
             answer = await self._current().get("/version")
         except OSError:
             raise _gone() from None
-        return Response(answer.body, answer.status, media_type=answer.content_type)
+        return Response(answer.content, answer.status_code, media_type=answer.headers["content-type"])
 
     async def _samples(self, request: Request) -> Response:
         self._gate.check_token(request)
@@ -97,7 +97,7 @@ class Listener:
         if child is not None:
             serving = {"version": child.version, "alias": self._alias or "", "manifest": child.manifest or ""}
             with contextlib.suppress(OSError):  # its process has just ended
-                batches = json.loads((await child.get("/batches")).body)
+                batches = (await child.get("/batches")).json()
         text = self._metrics.text(
             in_flight=self._gate.requests,
             serving=serving,
@@ -132,16 +132,14 @@ class Listener:
             answer = await asyncio.wait_for(child.ask(body, content_type), left_s)
         except TimeoutError:
             self._follower.note(child, failed=True)
-            raise RequestRefused(
-                504, "server: a request must be answered in time, got too much to do. Ask later."
-            ) from None
+            raise RequestRefused(504, f"server: timed out after {self._limits.time_s:.0f} s; retry.") from None
         except OSError:
             self._follower.note(child, failed=True)
             raise _gone() from None
-        self._follower.note(child, failed=answer.status >= 500)
-        if answer.status == 200:
-            self._metrics.predictions(child.version, json.loads(answer.body)["predictions"])
-        return Response(answer.body, answer.status, media_type="application/json")
+        self._follower.note(child, failed=answer.status_code >= 500)
+        if answer.status_code == 200:
+            self._metrics.predictions(child.version, answer.json()["predictions"])
+        return Response(answer.content, answer.status_code, media_type="application/json")
 
     def _current(self) -> WorkerHandle:
         if self._follower.current is None:

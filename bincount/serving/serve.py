@@ -88,7 +88,8 @@ def serve(args: argparse.Namespace) -> int:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=round(limits.time_s) + 1,
     )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for name in ("uvicorn.error", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     _log.info("listening on http://%s:%d for %s", args.host, args.port, alias or f"version {pinned}")
     # uvicorn finishes what it has begun and then raises the signal again, for whom it may concern: nobody.
     signal.signal(signal.SIGTERM, lambda *_: None)

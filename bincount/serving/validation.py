@@ -20,7 +20,8 @@ JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 # Others reach hundreds of times: a small body that becomes gigabytes.
 _MILD_CODECS = {"UNCOMPRESSED", "SNAPPY"}
 _PARQUET_ROWS_AT_A_TIME = 4
-_COLUMNS = (["image"], ["image", "recorded"], ["recorded", "image"])
+_PARQUET_COLUMNS = (["image"], ["image", "recorded"], ["recorded", "image"])
+_SHOWN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,30}")  # names of columns that an answer may repeat
 
 
 def check_request(body: bytes, content_type: str, limits: RequestLimits) -> int:
@@ -71,20 +72,29 @@ def _photos_in_json(body: bytes, limits: RequestLimits) -> Iterator[bytes]:
     except (ValueError, RecursionError):
         raise RequestRefused(400, f"request: must be JSON, got something else. {SEND}") from None
     match request:
-        case {"dataframe_split": {"columns": list(names), "data": list(rows), **more}, **others} if (
-            names in _COLUMNS and not more | others
-        ):
+        case {"dataframe_split": {"columns": list(names), "data": list(rows), **more}} if not more.keys() - {"index"}:
+            _check_columns(names)
             named = [dict(zip(names, row, strict=False)) if _is_row(row, names) else {} for row in rows]
-        case {"dataframe_records": list(rows), **others} if not others:
-            named = [row if isinstance(row, dict) and row.keys() <= {"image", "recorded"} else {} for row in rows]
+        case {"dataframe_records": list(rows)}:
+            named = [row if isinstance(row, dict) else {} for row in rows]
         case _:
             raise RequestRefused(
-                400, f"request: must have the column image, and may have recorded, got another form. {SEND}"
+                400, f"request: must be dataframe_split or dataframe_records, got another form. {SEND}"
             )
     _check_rows(len(named), limits)
     for row, values in enumerate(named):
         _check_recorded(row, values.get("recorded"))
         yield _decoded(row, values.get("image"))
+
+
+def _check_columns(names: list[Any]) -> None:
+    """Other columns than image and recorded, such as an index, are ignored, as MLflow's server does."""
+    if names.count("image") == 1 and names.count("recorded") <= 1:
+        return
+    shown = [name for name in names if isinstance(name, str) and _SHOWN.fullmatch(name)][:5]
+    raise RequestRefused(
+        400, f"request: must have the column image once, got {', '.join(shown) or 'no column of a plain name'}. {SEND}"
+    )
 
 
 def _is_row(row: Any, names: list[str]) -> bool:
@@ -104,7 +114,8 @@ def _decoded(row: int, value: Any) -> bytes:
             return binascii.a2b_base64(value)
     except ValueError:
         pass
-    raise RequestRefused(400, f"row {row}: image must be a photo in base64, got something else. {SEND}")
+    found = "none" if value is None else "something else"
+    raise RequestRefused(400, f"row {row}: image must be a photo in base64, got {found}. {SEND}")
 
 
 def _photos_in_parquet(body: bytes, limits: RequestLimits) -> Iterator[bytes]:
@@ -135,7 +146,10 @@ def _check_parquet(file: Any, limits: RequestLimits) -> None:
     import pyarrow
 
     schema, about = file.schema_arrow, file.metadata
-    if schema.names not in _COLUMNS or schema.field("image").type not in (pyarrow.binary(), pyarrow.large_binary()):
+    if schema.names not in _PARQUET_COLUMNS or schema.field("image").type not in (
+        pyarrow.binary(),
+        pyarrow.large_binary(),
+    ):
         raise RequestRefused(
             400,
             "request: must have the column image, of photos' bytes, and may have recorded, got another form. Mend it.",
@@ -226,7 +240,7 @@ def _check_answer(status: int, answer: bytes, rows: int) -> None:
         except (ValueError, KeyError, TypeError):
             pass
     elif status == 504:
-        raise RequestRefused(504, "server: a request must be answered in time, got too much to do. Send fewer photos.")
+        raise RequestRefused(504, "server: timed out; send fewer photos.")
     elif status == 400:
         said = _said(answer)
         own = _OWN_WORDS.match(said)

@@ -21,13 +21,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from bincount.client import request_of
 from bincount.errors import BincountError, DataError, StoreError
 from bincount.learn.engine import BFLOAT16
 from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16
 from bincount.registry.golden import Golden, difference_of
 from bincount.serving.admission import RequestLimits
-from bincount.serving.unix_socket_client import Wire
 from bincount.serving.validation import ValidatingApp
 from bincount.settings import Settings
 from bincount.tracking import model_registry
@@ -38,6 +39,7 @@ SOCKET = "model.sock"
 READY, REFUSED, LATER = "ready", "refused", "later"
 """What the line says: it serves; it must not serve; the registry did not answer, so try again."""
 
+_JSON = {"Content-Type": "application/json"}
 _KEEP_ALIVE_S = 24 * 3600  # the listener keeps its connections as long as this process lives
 
 
@@ -45,6 +47,7 @@ def main(argv: list[str]) -> None:
     """Serves until it is killed; ends at once if the version cannot be served."""
     version, folder, limits = argv[0], Path(argv[1]), RequestLimits(**json.loads(argv[2]))
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s version {version}: %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no report
 
@@ -54,7 +57,7 @@ def main(argv: list[str]) -> None:
 
     try:
         app, golden, about = _load(version, folder, limits)
-        check = partial(_check, Wire(folder / SOCKET), golden, about["within"])
+        check = partial(_check, folder / SOCKET, golden, about["within"])
         asyncio.run(_serve(app, check, folder / SOCKET, limits, lambda: say(**{READY: about})))
     except StoreError as error:
         _log.warning("%s", error)
@@ -130,18 +133,26 @@ async def _serve(
     await serving
 
 
-async def _check(wire: Wire, golden: Golden, within: float) -> None:
+async def _check(socket: Path, golden: Golden, within: float) -> None:
     """Sends the golden bins and something that is no photo, and compares the answers with the offline ones."""
-    for name, photo, expected in golden:
-        answer = await wire.ask("POST", "/invocations", request_of([photo])[0])
-        if answer.status != 200:
-            raise _Wrong(f"golden bin {name} must be answered, got HTTP {answer.status}.")
-        (got,) = json.loads(answer.body)["predictions"]
-        if wrong := difference_of(name, expected, got, within=within):
-            raise _Wrong(f"golden {wrong}")
-    answer = await wire.ask("POST", "/invocations", request_of([b"no photo"])[0])
-    if answer.status != 400:
-        raise _Wrong(f"what is no photo must get HTTP 400, got {answer.status}.")
+    async with socket_client(socket) as client:
+        for name, photo, expected in golden:
+            answer = await client.post("/invocations", content=request_of([photo])[0], headers=_JSON)
+            if answer.status_code != 200:
+                raise _Wrong(f"golden bin {name} must be answered, got HTTP {answer.status_code}.")
+            (got,) = answer.json()["predictions"]
+            if wrong := difference_of(name, expected, got, within=within):
+                raise _Wrong(f"golden {wrong}")
+        answer = await client.post("/invocations", content=request_of([b"no photo"])[0], headers=_JSON)
+        if answer.status_code != 400:
+            raise _Wrong(f"what is no photo must get HTTP 400, got {answer.status_code}.")
+
+
+def socket_client(socket: Path) -> httpx.AsyncClient:
+    """A client of the process that listens on a Unix socket; the listener limits the time of a request."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    transport = httpx.AsyncHTTPTransport(uds=str(socket), limits=limits)
+    return httpx.AsyncClient(transport=transport, base_url="http://model", timeout=None, trust_env=False)  # noqa: S113 - the listener limits it
 
 
 if __name__ == "__main__":

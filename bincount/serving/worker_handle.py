@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from bincount.errors import BincountError, StoreError
 from bincount.process.session_guard import guarded_command, kill_session
 from bincount.serving.admission import RequestLimits
-from bincount.serving.unix_socket_client import Answer, Wire
-from bincount.serving.worker import LATER, READY, REFUSED, SOCKET
+from bincount.serving.worker import LATER, READY, REFUSED, SOCKET, socket_client
 
 _LOAD_S = 600  # at low priority on a busy machine; longer means that it hangs
 _ENV = {
@@ -34,8 +36,8 @@ class RefusedVersion(BincountError):
 class WorkerHandle:
     """A version in a process of its own, loaded and checked.
 
-    A process and not a thread: loading TensorFlow holds the interpreter's lock
-    for seconds, and only the end of a process gives its memory back.
+    A process and not a thread: loading holds the interpreter's lock, and only the
+    end of a process gives its memory back.
 
     Attributes:
         version: Its number.
@@ -51,43 +53,49 @@ class WorkerHandle:
         self.version, self.manifest, self.pid = version, manifest, process.pid
         self.in_flight = self.answered = self.failed = 0
         self._folder, self._process = folder, process
-        self._wire = Wire(folder / SOCKET)
+        self._client = socket_client(folder / SOCKET)
 
     @property
     def alive(self) -> bool:
         """Whether its process runs."""
         return self._process.returncode is None
 
-    async def ask(self, body: bytes, content_type: str) -> Answer:
-        """Has it answer one request.
+    async def ask(self, body: bytes, content_type: str) -> httpx.Response:
+        """Sends one request to the process and waits for the answer.
 
         Raises:
             OSError: If the process is gone.
         """
         self.in_flight += 1
         try:
-            return await self._wire.ask("POST", "/invocations", body, content_type)
+            return await self._send("POST", "/invocations", content=body, headers={"Content-Type": content_type})
         finally:
             self.in_flight -= 1
 
-    async def get(self, path: str) -> Answer:
-        """What it says of itself: "/version" (MLflow's) or "/batches".
+    async def get(self, path: str) -> httpx.Response:
+        """The answer of "/version" (MLflow's) or "/batches".
 
         Raises:
             OSError: If the process is gone.
         """
-        return await self._wire.ask("GET", path)
+        return await self._send("GET", path)
+
+    async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            return await self._client.request(method, path, **request)
+        except httpx.TransportError as error:
+            raise ConnectionResetError(f"the process ended before its answer ({error})") from None
 
     async def leave(self, *, patience_s: float) -> None:
         """Lets it finish its requests, then ends its process and removes its files."""
         until = time.monotonic() + patience_s
         while self.in_flight and time.monotonic() < until:
             await asyncio.sleep(0.02)
-        self._wire.close()
+        await self._client.aclose()
         await _end(self._process, self._folder)
 
 
-async def start_child(version: str, limits: RequestLimits, *, beside: bool) -> WorkerHandle:
+async def start_worker(version: str, limits: RequestLimits) -> WorkerHandle:
     """Starts a version's process and waits until it is loaded, warmed and checked.
 
     Cancelling ends the process.
@@ -95,7 +103,6 @@ async def start_child(version: str, limits: RequestLimits, *, beside: bool) -> W
     Args:
         version: Its number.
         limits: Of each request.
-        beside: Whether another one answers meanwhile, which must keep the processors.
 
     Raises:
         RefusedVersion: If it cannot be loaded or answers wrong.

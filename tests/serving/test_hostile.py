@@ -10,6 +10,8 @@ import random
 import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from bincount.client import Client, DataError, StoreError
+from bincount.client import Client, about_server
+from bincount.errors import ConfigError, DataError
 from tests.serving.test_follower import SLOW, workers_of
 from tests.serving.versions import PHOTOS, get, name, register_version, serving, wait_until
 from tests.stores import make_settings
@@ -81,7 +84,7 @@ def test_the_client_sends_the_token_and_passes_refusals_on(server):
         for photos in ([PHOTOS[0], b"hello"], [*PHOTOS, b"hello"]):
             with pytest.raises(DataError, match=f"row {len(photos) - 1}: image must be a whole JPEG or PNG"):
                 client.count(photos)
-    with Client(server[0]) as client, pytest.raises(StoreError, match="HTTP 401"):
+    with Client(server[0]) as client, pytest.raises(ConfigError, match="must accept the token, got HTTP 401"):
         client.count(PHOTOS[:1])
 
 
@@ -95,9 +98,26 @@ def test_a_photo_that_is_cut_short_is_named(server):
                 client.count(photos)
 
 
+def test_a_wrong_token_is_a_wrong_setting_and_is_not_waited_for(server):
+    for token in (None, "another"):
+        with pytest.raises(ConfigError, match="must accept the token, got HTTP 401"):
+            about_server(server[0], token=token)
+
+
+def test_a_body_that_is_too_large_gets_its_answer_from_a_client_that_sends_first(server):
+    request = urllib.request.Request(  # noqa: S310
+        f"{server[0]}/invocations",
+        data=b"x" * 30_000_000,
+        headers={"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)  # noqa: S310
+    assert refused.value.code == 413
+    assert "its body must have at most" in json.load(refused.value)["message"]
+
+
 def test_damaged_pixels_behind_a_whole_header_are_named(server):
-    middle = len(PHOTOS[0]) // 2
-    damaged = PHOTOS[0][:middle] + b"\xff\xd9"
+    damaged = PHOTOS[0][:-60] + b"\xff\xd9"
     with Client(server[0], token=TOKEN) as client:
         for photos in ([PHOTOS[0], damaged], [*PHOTOS, damaged]):
             with pytest.raises(DataError, match=f"row {len(photos) - 1}: photo: its pixels must be whole"):
@@ -163,7 +183,7 @@ def test_too_many_and_too_slow_requests_get_an_explained_refusal(tmp_path):
         got.clear()
         ask(PHOTOS)
         assert got[0][0] == 504
-        assert b"in time" in got[0][2]
+        assert b"timed out after 4 s" in got[0][2]
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as slow:
             slow.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
             began = time.monotonic()
