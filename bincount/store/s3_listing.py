@@ -139,4 +139,5 @@ def _boto3_pages(connection: Connection, bucket: str, prefix: str, after: str) -
     pages = connection.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **start)
     for page in pages:
         found = page.get("Contents", [])
-        yield [ListedObject(entry["Key"], entry["Size"], entry.get("ETag", "").strip('"')) for entry in found]
+        if found:  # S3 may send an empty page with a token
+            yield [ListedObject(entry["Key"], entry["Size"], entry.get("ETag", "").strip('"')) for entry in found]
