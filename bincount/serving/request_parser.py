@@ -179,8 +179,9 @@ def _checked_columns(file: Any, limits: RequestLimits) -> list[str]:
             raise RequestRefused(400, "request: recorded must be numbers, got another type. Send counts or nulls.")
     _check_rows(about.num_rows, limits)
     groups = [about.row_group(group) for group in range(min(about.num_row_groups, limits.rows))]
-    chunks = [group.column(column) for group in groups for column in range(group.num_columns)]
-    chunks = [chunk for chunk in chunks if chunk.path_in_schema in columns]
+    # Only of the columns that are read: on damaged metadata of others, nested ones above all, pyarrow ends the process.
+    read = [number for number in range(about.num_columns) if file.schema.column(number).path in columns]
+    chunks = [group.column(number) for group in groups for number in read]
     if not {chunk.compression for chunk in chunks} <= _MILD_CODECS:
         raise RequestRefused(
             400, "request: parquet must be uncompressed or snappy, got another codec. Write it uncompressed."
