@@ -1,15 +1,20 @@
 """Prediction of files, good ones and bad ones: each has an entry, and a bad one costs no other its answer."""
 
+import csv
 import json
 import os
 
 import pytest
+from PIL import Image
 
 from bincount import cli
+from bincount.dataset.ingest import collect
+from bincount.dataset.manifest import Manifest
 from bincount.errors import ConfigError
 from bincount.evaluate.predict import predict
-from tests.bins import photo, saved, undecodable
-from tests.reconcile.reconciled import registered
+from bincount.reconcile.reconcile import reconcile
+from tests.bins import photo, saved, undecodable, write_bin, write_bins
+from tests.reconcile.reconciled import read_lists, registered
 from tests.stores import make_settings
 
 BAD = {
@@ -96,3 +101,49 @@ def test_a_name_that_is_no_utf_8_is_printed_as_json(model, folder, monkeypatch, 
 def test_without_the_model_the_whole_fails(model, folder):
     with pytest.raises(ConfigError, match="must name a version, got none"):
         predict(model[0], files=["a.jpg", "cut.jpg"], model="models:/bincount@nobody")
+
+
+ON_ITS_SIDE = Image.Exif()
+ON_ITS_SIDE[0x0112] = 6
+KINDS = {  # a file, and why it is refused or the size of what is shown
+    "CMYK JPEG": (saved(mode="CMYK"), "photo is a JPEG of a rare kind"),
+    "16-bit PNG": (saved(kind="PNG", mode="I;16"), "photo is a PNG of a rare kind"),
+    "palette PNG": (saved(kind="PNG", mode="P"), (64, 48)),
+    "RGBA PNG": (saved(kind="PNG", mode="RGBA"), (64, 48)),
+    "grey JPEG": (saved(mode="L"), (64, 48)),
+    "JPEG on its side": (saved(exif=ON_ITS_SIDE), (48, 64)),
+    "PNG on its side": (saved(kind="PNG", exif=ON_ITS_SIDE), (48, 64)),
+}
+
+
+@pytest.fixture(scope="module")
+def doors(model, tmp_path_factory):
+    """What ingest, reconcile and predict say of each kind of file, by its name."""
+    settings, uri = model
+    source = write_bins(tmp_path_factory.mktemp("kinds"), 100)
+    ids = {name: f"{70_000 + 100 * number}" for number, name in enumerate(KINDS)}
+    for name, (data, _) in KINDS.items():
+        write_bin(source, ids[name], recorded=2, image=data)
+    digest = collect(settings, source=str(source), counts="1-5", max_rejected=1.0)["manifest"]
+    ingested = {record.id: record for record in Manifest.read(settings.manifests, digest).records}
+    with (settings.manifests / f"{digest}.rejected.csv").open() as file:
+        rejected = {row["id"]: row["reason"] for row in csv.DictReader(file)}
+    reconcile(settings, source=str(source), model=uri, out=str(source / "out"))
+    lines = {line["id"]: line for line in read_lists(source / "out")[0]}
+    files = [str(source / "bin-images" / f"{bin_id}.jpg") for bin_id in ids.values()]
+    entries = dict(zip(ids, predict(settings, files=files, model=uri)["predictions"], strict=True))
+    return {
+        name: (ingested.get(bin_id) or rejected[bin_id], lines[bin_id], entries[name]) for name, bin_id in ids.items()
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_door_gives_a_kind_of_file_the_same_answer(doors, kind):
+    expected = KINDS[kind][1]
+    ingested, line, entry = doors[kind]
+    if isinstance(expected, str):
+        assert (ingested, line["reason"], entry["error"]) == (expected,) * 3
+    else:
+        assert (ingested.width_px, ingested.height_px) == expected
+        assert line["predicted"] == entry["count"]
+        assert entry["probabilities"] == pytest.approx(line["probabilities"], abs=1e-4)
