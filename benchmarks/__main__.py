@@ -29,6 +29,7 @@ QUESTIONS = {
     "images": "How fast are photos decoded and resized on one core, compared with other readers?",
     "extraction": "How much of the network's speed does feature extraction reach?",
     "search": "How long does a search on cached features take, compared with running the network in every step?",
+    "search_memory": "How much memory does a search take on the features of the whole bucket?",
     "serving": "How fast are photos counted over HTTP, compared with `mlflow models serve` and a bare loop?",
     "reconcile": "How fast are records compared with photos, compared with a loop of `model.predict` and pandas?",
     "orchestration": "What does Airflow add to a task?",

@@ -16,8 +16,8 @@ from benchmarks.measure import Spent, run_process, timed
 
 NEEDS = {
     "prepare": ("run_id", "manifest"),
-    "tune": ("run_id", "prepared"),
-    "train": ("run_id", "prepared"),
+    "tune": ("run_id", "features"),
+    "train": ("run_id", "features"),
     "evaluate": ("run_id",),
     "register": ("run_id",),
 }

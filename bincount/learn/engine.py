@@ -1,4 +1,4 @@
-"""Runs saved networks: on a processor with OpenVINO, on a GPU or where OpenVINO cannot with TensorFlow.
+"""Runs saved networks: on a processor with OpenVINO; on a GPU, or where OpenVINO cannot, with TensorFlow.
 
 A network is saved twice, as Keras' file to train on and as OpenVINO's to answer
 with. The exported one is used if it gives what Keras gives: in float32 and,
@@ -12,6 +12,7 @@ import hashlib
 import logging
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -103,7 +104,7 @@ def open_network(path: Path, *, outputs: tuple[str, ...] = (), precision: str | 
         DataError: If it is absent or damaged.
     """
     usable = checked_precisions(path)
-    if FLOAT32 in usable and path.with_suffix(".xml").is_file() and not has_gpu():
+    if FLOAT32 in usable and path.with_suffix(".xml").is_file() and not (has_gpu() and find_spec("tensorflow")):
         fastest = BFLOAT16 if BFLOAT16 in usable and has_bfloat16() else FLOAT32
         return OpenVinoNetwork(path.with_suffix(".xml"), precision or fastest)
     return KerasNetwork(_with_outputs(load_keras(path), outputs))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bincount.dataset.manifest import Manifest, Shard
+from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.errors import DataError
 from bincount.files import read_json, set_aside, write_json
 from bincount.learn.devices import mixed_precision, on_gpu
@@ -38,7 +40,7 @@ class Examples(NamedTuple):
     """Bins of one part, in the manifest's order.
 
     Attributes:
-        features: (N, VIEWS, D) float16.
+        features: (N, VIEWS, D) float16; of `read_examples` a mapped file, so that memory does not grow with N.
         classes: (N,) int32, index of each recorded count among the manifest's counts.
     """
 
@@ -120,7 +122,47 @@ def read_examples(folder: Path, manifest: Manifest, part: str) -> Examples:
         DataError: If a record has no features.
     """
     records = manifest.part(part)
-    pieces = []
+    classes = np.array([manifest.counts.index_of(record.recorded) for record in records], np.int32)
+    # Records are in id order and shards in the order of their records, so the pieces follow each other.
+    return Examples(map_arrays(_pieces(folder, manifest, records)), classes)
+
+
+def join_examples(first: Examples, second: Examples) -> Examples:
+    """The bins of two parts, one after the other."""
+    pieces = (
+        features[start : start + _MAPPED_ROWS]
+        for features in (first.features, second.features)
+        for start in range(0, len(features), _MAPPED_ROWS)
+    )
+    return Examples(map_arrays(pieces), np.concatenate([first.classes, second.classes]))
+
+
+_MAPPED_ROWS = 4096  # copied at a time
+
+
+def map_arrays(pieces: Iterable[np.ndarray]) -> np.ndarray:
+    """Arrays (n, ...) float16 one after the other, read only, in a file without a name."""
+    shape: tuple[int, ...] = ()
+    with tempfile.TemporaryFile() as file:
+        for piece in pieces:
+            file.write(piece.tobytes())
+            shape = piece.shape[1:]
+            release(piece)
+        file.flush()
+        mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    return np.frombuffer(mapping, np.float16).reshape(-1, *shape)
+
+
+def release(array: np.ndarray) -> None:
+    """Gives the memory of a mapped file's pages back; they are read again when they are used."""
+    base: object = array
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def _pieces(folder: Path, manifest: Manifest, records: Sequence[Record]) -> Iterator[np.ndarray]:
     for index, shard in enumerate(manifest.shards):
         here = [record.id for record in records if record.shard == index]
         if here:
@@ -132,10 +174,7 @@ def read_examples(folder: Path, manifest: Manifest, part: str) -> Examples:
                     f"shards/{shard.name}: must hold every bin the manifest places in it, got none of {missing[:3]}. "
                     "Run `bincount ingest` again."
                 )
-            pieces.append(array[[row_of[bin_id] for bin_id in here]])
-    classes = np.array([manifest.counts.index_of(record.recorded) for record in records], np.int32)
-    # Records are in id order and shards in the order of their records, so the pieces follow each other.
-    return Examples(np.concatenate(pieces), classes)
+            yield array[[row_of[bin_id] for bin_id in here]]
 
 
 def engine_forward(network: Network) -> Forward:

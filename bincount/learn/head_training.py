@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from bincount.learn.features import Examples
+from bincount.learn.features import Examples, release
 from bincount.learn.model import Hyperparameters, build_head
 from bincount.learn.photo_batches import soft_targets
 from bincount.learn.temperature import nll_of
@@ -20,7 +20,10 @@ from bincount.learn.temperature import nll_of
 PATIENCE = 10
 """Epochs without a better validation NLL after which a training ends."""
 
-_ROWS = 4096  # standardised at a time: the whole bucket's features in float32 are 4 GB
+PART_ROWS = 65_536
+"""Most examples in memory at a time; more are read from their file in every epoch. A multiple of every batch size."""
+_RUN_ROWS = 256
+_ROWS = 4096  # standardised at a time, in float32
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 """Told the epoch, from 0, and its metrics."""
@@ -65,7 +68,7 @@ def fit_head(
     """
     n, views, width = train.features.shape
     features, labels = train.features.reshape(n * views, width), np.repeat(train.classes, views)
-    mean, variance = features.mean(0, dtype=np.float64), features.var(0, dtype=np.float64)
+    mean, variance = _moments(features)
     # A constant feature, such as a dead unit's, has nothing to say and must not be divided by nothing.
     variance = np.where(variance > 1e-8, variance, 1.0)
     units, dropout = hyperparameters.units, hyperparameters.dropout
@@ -75,14 +78,29 @@ def fit_head(
     order = np.random.default_rng(seed)
     steps = math.ceil(len(labels) / hyperparameters.batch_size) * hyperparameters.epochs
     centre, scale = mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
-    standardised = np.empty(features.shape, np.float16)  # once, not in every step
-    for start in range(0, len(features), _ROWS):
-        standardised[start : start + _ROWS] = (features[start : start + _ROWS] - centre) / scale
-    training.start(head, standardised, labels, rate=hyperparameters.learning_rate, steps=steps)
+
+    def standardised(rows: np.ndarray) -> np.ndarray:
+        taken = features[rows]
+        for start in range(0, len(taken), _ROWS):
+            taken[start : start + _ROWS] = (taken[start : start + _ROWS] - centre) / scale
+        release(features)
+        return taken
+
+    def parts() -> Iterator[tuple[tf.Tensor, tf.Tensor, np.ndarray]]:
+        if held is not None:
+            yield *held, order.permutation(len(labels))
+            return
+        for rows in shuffled_parts(len(labels), order):
+            yield tf.constant(standardised(rows)), tf.constant(labels[rows]), np.arange(len(rows))
+
+    held = None
+    if len(labels) <= PART_ROWS:  # once, not in every epoch
+        held = tf.constant(standardised(np.arange(len(labels)))), tf.constant(labels)
+    training.start(head, rate=hyperparameters.learning_rate, steps=steps)
     judged = (mean_of_views(validation.features) - centre) / scale if validation else None
     best, costs = training.weights(), []
     for epoch in range(hyperparameters.epochs):
-        loss, nll = training.run_epoch(order.permutation(len(labels)), hyperparameters.batch_size)
+        loss, nll = training.run_epoch(parts(), hyperparameters.batch_size)
         told = {"loss": loss, "nll": nll}
         if validation and judged is not None:
             costs.append(nll_of(training.logits_of(judged), validation.classes))
@@ -97,6 +115,32 @@ def fit_head(
         return FittedHead(head, hyperparameters.epochs, math.nan)
     epoch = int(np.argmin(costs))
     return FittedHead(head, epoch + 1, costs[epoch])
+
+
+def shuffled_parts(examples: int, order: np.random.Generator) -> Iterator[np.ndarray]:
+    """Every index once, at random, in parts of at most `PART_ROWS`: what is in memory at a time.
+
+    A part is made of runs of neighbours from all over the examples, so that it is read from few places of a file.
+    """
+    starts = order.permutation(np.arange(0, examples, _RUN_ROWS))
+    for first in range(0, len(starts), PART_ROWS // _RUN_ROWS):
+        runs = [
+            np.arange(start, min(start + _RUN_ROWS, examples)) for start in starts[first:][: PART_ROWS // _RUN_ROWS]
+        ]
+        yield order.permutation(np.concatenate(runs))
+
+
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance (D,) float64 of features (N, D), a part at a time (Chan, Golub and LeVeque 1979)."""
+    n, mean, squares = 0, np.zeros(features.shape[1]), np.zeros(features.shape[1])
+    for start in range(0, len(features), PART_ROWS):
+        part = features[start : start + PART_ROWS]
+        m, own = len(part), part.mean(0, dtype=np.float64)
+        squares += m * part.var(0, dtype=np.float64) + (own - mean) ** 2 * n * m / (n + m)
+        mean += (own - mean) * m / (n + m)
+        n += m
+        release(features)
+    return mean, squares / n
 
 
 def mean_of_views(features: np.ndarray) -> np.ndarray:
@@ -146,17 +190,14 @@ class HeadTraining:
         self._update = graph(self._trace_update, jit_compile=True)
         self._logits = graph(partial(self._head, training=False), input_signature=[tf.TensorSpec((None, width))])
 
-    def start(self, head: keras.Model, features: np.ndarray, labels: np.ndarray, *, rate: float, steps: int) -> None:
+    def start(self, head: keras.Model, *, rate: float, steps: int) -> None:
         """Begins a training.
 
         Args:
             head: Whose weights it starts from; they stay as they are.
-            features: (N, D) float16, standardised.
-            labels: (N,) int32.
             rate: Adam's learning rate, at the start of a cosine that ends at zero.
             steps: Steps until then.
         """
-        self._examples = tf.constant(features), tf.constant(labels)
         for own, first in zip(self._head.variables, head.variables, strict=True):
             own.assign(first)
         for variable in self._adam.variables:
@@ -164,12 +205,23 @@ class HeadTraining:
         self._rate.assign(rate)
         self._steps.assign(steps)
 
-    def run_epoch(self, order: np.ndarray, batch_size: int) -> tuple[float, float]:
-        """Learns from every example once, in an order of their indices; the mean loss and NLL while it did.
+    def run_epoch(
+        self, parts: Iterable[tuple[tf.Tensor, tf.Tensor, np.ndarray]], batch_size: int
+    ) -> tuple[float, float]:
+        """Learns from every example once; the mean loss and NLL while it did.
 
-        The loss holds the weight decay at the epoch's end.
+        The loss holds the weight decay at a part's end.
+
+        Args:
+            parts: Standardised features (N, D) float16, labels (N,) int32, and the order of their indices.
+            batch_size: Examples a step.
         """
-        loss, nll = self._epoch(*self._examples, tf.constant(order), tf.constant(batch_size, tf.int64))
+        examples, total = 0, np.zeros(2)
+        for features, labels, order in parts:
+            means = self._epoch(features, labels, tf.constant(order), tf.constant(batch_size, tf.int64))
+            total += len(order) * np.array([float(mean) for mean in means])
+            examples += len(order)
+        loss, nll = total / examples
         return float(loss), float(nll)
 
     def logits_of(self, features: np.ndarray) -> np.ndarray:

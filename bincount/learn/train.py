@@ -22,7 +22,7 @@ from bincount.files import read_json
 from bincount.learn.devices import mixed_precision, on_gpu, spread
 from bincount.learn.engine import is_whole_network
 from bincount.learn.feature_cache import CachedFeatures, read_features
-from bincount.learn.features import Examples
+from bincount.learn.features import Examples, join_examples
 from bincount.learn.head_training import fit_head, mean_of_views
 from bincount.learn.model import Hyperparameters, average, build_plain_head, join
 from bincount.learn.photo_batches import Photos
@@ -204,9 +204,7 @@ def train_frozen(
     fitted = fit_head(examples["train"], examples["validation"], classes, hyperparameters, seed=seed, on_epoch=on_epoch)
     head = fitted.head
     if refit:
-        both = Examples(
-            *(np.concatenate(arrays) for arrays in zip(examples["train"], examples["validation"], strict=True))
-        )
+        both = join_examples(examples["train"], examples["validation"])
         head = fit_head(both, None, classes, replace(hyperparameters, epochs=fitted.epochs), seed=seed).head
     held_out = examples["calibration"]
     temperature = temperature_of(head.predict_on_batch(mean_of_views(held_out.features)), held_out.classes)

@@ -25,8 +25,21 @@ _log = logging.getLogger(__name__)
 
 _REFERENCE = "bincount.reference"  # tag of a version whose photos are known
 _SERVING = Path(__file__).resolve().parents[1] / "serving"
-# What loading and answering needs; what is installed is what the lock pins.
 _DISTRIBUTIONS = ("mlflow", "openvino", "numpy", "pandas", "pillow", "simplejpeg")
+"""What a version needs to answer, pinned as installed here."""
+MODULES = (
+    "__init__.py",
+    "config.py",
+    "counts.py",
+    "errors.py",
+    "files.py",
+    *(f"dataset/{name}.py" for name in ("__init__", "keys", "metadata", "photo_check", "rejection")),
+    *(f"learn/{name}.py" for name in ("__init__", "engine", "images", "predictor")),
+    *(f"mismatch/{name}.py" for name in ("__init__", "answer", "calibration", "conformal", "likelihood", "posterior")),
+    "mismatch/verdicts.py",
+    *("serving/__init__.py", "serving/batcher.py", "serving/example.jpg"),
+)
+"""The files of this package that a version carries: all that `serving/model.py` imports."""
 
 
 def register(settings: Settings, *, run_id: str) -> dict:
@@ -69,7 +82,8 @@ def register(settings: Settings, *, run_id: str) -> dict:
     package = model_registry.Package(
         code=_SERVING / "model.py",
         model=folder,
-        requirements=[f"{name}=={metadata.version(name)}" for name in _DISTRIBUTIONS],
+        modules=MODULES,
+        requirements=requirements_of(folder),
         example=(_SERVING / "example.jpg").read_bytes(),
         metadata={"bincount": bincount_version(), **facts},
     )
@@ -83,6 +97,12 @@ def register(settings: Settings, *, run_id: str) -> dict:
     model_registry.set_challenger(settings, version)
     _log.info("run %s is version %s", run_id, version)
     return _answer(version)
+
+
+def requirements_of(model: Path) -> list[str]:
+    """Pinned distributions; TensorFlow only where the network could not be exported to OpenVINO."""
+    names = _DISTRIBUTIONS if checked_precisions(model / MODEL) else (*_DISTRIBUTIONS, "tensorflow", "keras")
+    return [f"{name}=={metadata.version(name)}" for name in names]
 
 
 def bincount_version() -> str:

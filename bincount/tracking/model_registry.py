@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import bincount
 from bincount.errors import ConfigError, DataError
 from bincount.settings import Settings, without_passwords
 from bincount.tracking.client import mlflow_client
@@ -17,8 +19,6 @@ from bincount.tracking.client import mlflow_client
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
 MODEL = "bincount"
@@ -151,6 +151,8 @@ class Package:
         example: A photo's bytes, kept with it as an example of its input.
         metadata: JSON-ready facts written into its MLmodel file.
         config: What its code finds as `context.model_config`.
+        modules: Files of this package that the version carries, such as "learn/engine.py", so that it loads where
+            bincount is not installed. Where bincount is imported already, that copy is used.
     """
 
     code: Path
@@ -159,6 +161,7 @@ class Package:
     example: bytes
     metadata: Mapping[str, object]
     config: Mapping[str, object] = field(default_factory=dict)
+    modules: Sequence[str] = ()
 
 
 def register(settings: Settings, run_id: str, package: Package, tags: Mapping[str, str], description: str) -> str:
@@ -187,8 +190,12 @@ def register(settings: Settings, run_id: str, package: Package, tags: Mapping[st
         logged = client.create_logged_model(experiment_id, name=MODEL, source_run_id=run_id)
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         with tempfile.TemporaryDirectory() as folder:
-            packed = Path(folder) / ARTIFACT
-            _pack(packed, package, run_id, logged.model_id, logged.artifact_location)
+            packed, carried = Path(folder) / ARTIFACT, Path(folder) / "bincount"
+            for module in package.modules:
+                (carried / module).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(Path(bincount.__file__).parent / module, carried / module)
+            code_paths = [str(carried)] if package.modules else None
+            _pack(packed, package, code_paths, run_id, logged.model_id, logged.artifact_location)
             client.log_model_artifacts(logged.model_id, str(packed))
         client.finalize_logged_model(logged.model_id, "READY")
         _create_model(client)
@@ -204,7 +211,7 @@ def register(settings: Settings, run_id: str, package: Package, tags: Mapping[st
         return str(made.version)
 
 
-def _pack(folder: Path, package: Package, run_id: str, model_id: str, place: str) -> None:
+def _pack(folder: Path, package: Package, code_paths: list[str] | None, run_id: str, model_id: str, place: str) -> None:
     """Writes the folder that MLflow serves.
 
     `mlflow.pyfunc.log_model` would do it too, but on the process's global tracking address.
@@ -219,6 +226,7 @@ def _pack(folder: Path, package: Package, run_id: str, model_id: str, place: str
     save_model(
         path=str(folder),
         python_model=str(package.code),
+        code_paths=code_paths,
         artifacts={ARTIFACT: str(package.model)},
         pip_requirements=list(package.requirements),
         signature=signature,

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from bincount.learn import head_training
 from bincount.learn.features import Examples
-from bincount.learn.head_training import fit_head, mean_of_views
+from bincount.learn.head_training import fit_head, mean_of_views, shuffled_parts
 from bincount.learn.model import Hyperparameters
 from bincount.learn.temperature import nll_of
 
@@ -92,3 +93,20 @@ def test_without_a_validation_part_it_trains_to_the_end():
     assert fit.epochs == 8
     assert np.isnan(fit.val_nll)
     assert told == [{"loss", "nll"}] * 8
+
+
+def test_what_does_not_fit_in_memory_is_learned_part_by_part(monkeypatch):
+    whole = fit_head(made(400, 0), made(100, 1), 5, HYPER, seed=0)
+    monkeypatch.setattr(head_training, "PART_ROWS", 512)
+    in_parts = fit_head(made(400, 0), made(100, 1), 5, HYPER, seed=0)  # 800 examples: two views a bin
+    assert in_parts.val_nll == pytest.approx(whole.val_nll, abs=0.05)
+    for mine, other in zip(whole.head.layers[1].get_weights(), in_parts.head.layers[1].get_weights(), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5)  # what standardises is the same
+
+
+@pytest.mark.parametrize("examples", [1, 256, 1000, 70_000, 200_001])
+def test_parts_hold_every_index_once_and_are_small(examples):
+    parts = list(shuffled_parts(examples, np.random.default_rng(0)))
+    assert sorted(np.concatenate(parts)) == list(range(examples))
+    assert max(map(len, parts)) <= head_training.PART_ROWS
+    assert len({tuple(part[:3]) for part in parts}) == len(parts)

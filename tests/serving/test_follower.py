@@ -117,7 +117,7 @@ def test_bad_versions_do_not_serve(tmp_path):
     name(settings, good)
     with serving(settings) as (url, process):
         wait_until(lambda: get(url, "/ready")[0] == 200)
-        for version, words in [(wrong, "golden bin 0 must be"), (broken, "it must load, got RuntimeError")]:
+        for version, words in [(wrong, "golden bin 0 should be"), (broken, "it must load, got RuntimeError")]:
             name(settings, version)
             (refusal,) = wait_until(
                 lambda version=version: [r for r in about(url)["refused"] if r["version"] == version]
