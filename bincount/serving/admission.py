@@ -1,37 +1,38 @@
-"""Who may come in: only what can be answered soon and held in memory."""
+"""Admission of requests: only what can be answered soon and held in memory."""
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from bincount.errors import DataError
 
 
 class Admission:
-    """Counts the requests inside and the bytes that they hold."""
+    """Counts the requests that are being answered and the bytes that they hold."""
 
     def __init__(self, limits: RequestLimits, token: str | None) -> None:
-        """Takes the bounds, and what clients must send as "Authorization: Bearer TOKEN"; None for nothing."""
+        """Takes the limits, and the token that clients must send as "Authorization: Bearer TOKEN"; None for none."""
         self._limits, self._token = limits, token
         self._requests = self._held_bytes = 0
 
     @property
     def requests(self) -> int:
-        """Requests inside now."""
+        """Requests that are being answered now."""
         return self._requests
 
     def check_token(self, request: Request) -> None:
-        """Passes who knows the token.
+        """Checks the token of a request.
 
         Raises:
-            Refused: Anyone else (401).
+            RequestRefused: If it is absent or wrong (401).
         """
         if self._token is None:
             return
@@ -43,27 +44,27 @@ class Admission:
             )
 
     @contextmanager
-    def place(self) -> Iterator[AdmissionSlot]:
-        """A place for one request.
+    def slot(self) -> Iterator[AdmissionSlot]:
+        """A slot for one request.
 
         Raises:
-            Refused: If all are taken (429).
+            RequestRefused: If all are taken (429).
         """
         if self._requests >= self._limits.waiting:
             raise RequestRefused(429, "server: too many requests wait already. Ask again later.", retry_after_s=1)
         self._requests += 1
-        place = AdmissionSlot(self, self._limits)
+        slot = AdmissionSlot(self, self._limits)
         try:
-            yield place
+            yield slot
         finally:
             self._requests -= 1
-            self._held_bytes -= place.held_bytes
+            self._held_bytes -= slot.held_bytes
 
     def hold(self, size: int) -> None:
         """Counts bytes that come in.
 
         Raises:
-            Refused: If there are too many already (503).
+            RequestRefused: If there are too many already (503).
         """
         if self._held_bytes + size > self._limits.held_bytes:
             raise RequestRefused(503, "server: too much waits already. Ask again later.", retry_after_s=1)
@@ -71,17 +72,17 @@ class Admission:
 
 
 class AdmissionSlot:
-    """One request inside the gate; `held_bytes` of its body have come."""
+    """The slot of one request; `held_bytes` of its body have come."""
 
-    def __init__(self, gate: Admission, limits: RequestLimits) -> None:
+    def __init__(self, admission: Admission, limits: RequestLimits) -> None:
         self.held_bytes = 0
-        self._gate, self._limits = gate, limits
+        self._admission, self._limits = admission, limits
 
     async def read(self, request: Request) -> bytes:
-        """The request's body, as far as it may be long.
+        """The request's body.
 
         Raises:
-            Refused: If it is longer (413), encoded (415), or there is no room for it (503).
+            RequestRefused: If it is longer (413), encoded (415), or there is no room for it (503).
         """
         limits = self._limits
         if request.headers.get("content-encoding", "identity") != "identity":
@@ -90,34 +91,35 @@ class AdmissionSlot:
         too_long = RequestRefused(
             413, f"request: its body must have at most {limits.body_mb} MB, got more. Send fewer rows."
         )
-        declared = int(length[:20]) if length.isdecimal() else 0
-        if declared > limits.body_bytes:
-            if declared <= _DISCARDED_BYTES:
-                await _discard(request)
+        if length.isdecimal() and int(length[:20]) > limits.body_bytes:
             raise too_long
         parts = []
-        stream = request.stream()
-        async for part in stream:
+        async for part in request.stream():
             if self.held_bytes + len(part) > limits.body_bytes:
-                await _discard(request, stream)
                 raise too_long
-            self._gate.hold(len(part))
+            self._admission.hold(len(part))
             self.held_bytes += len(part)
             parts.append(part)
         return b"".join(parts)
 
 
-# A client that is still sending when the connection closes sees a reset and not the answer, so the rest of a body that
-# is too large is read and dropped, up to this size and within the time of a request.
 _DISCARDED_BYTES = 1_000_000_000
 
 
-async def _discard(request: Request, stream: AsyncIterator[bytes] | None = None) -> None:
+async def discard_rest(request: Request) -> None:
+    """Reads and drops what is left of a refused request's body, up to 1 GB.
+
+    A client that is still sending when the connection closes sees a reset and not the answer.
+    """
+    length = request.headers.get("content-length", "0")
     left = _DISCARDED_BYTES
-    async for part in stream or request.stream():
-        left -= len(part)
-        if left < 0:
-            return
+    if length.isdecimal() and int(length[:20]) > left:
+        return
+    with contextlib.suppress(RuntimeError, ClientDisconnect):  # all of it is read already, or nobody waits
+        async for part in request.stream():
+            left -= len(part)
+            if left < 0:
+                return
 
 
 SEND = 'Send {"dataframe_split": {"columns": ["image"], "data": [["<base64 of a JPEG or PNG>"]]}}.'

@@ -34,7 +34,7 @@ class Batcher:
         shapes: Iterable[int],
         example: bytes,
         *,
-        patience_s: float,
+        timeout_s: float,
     ) -> None:
         """Times the predictor at each batch shape.
 
@@ -42,11 +42,11 @@ class Batcher:
             predict: Photos to probabilities (N, C); raises DataError naming the row.
             shapes: Batch sizes it is compiled for, ascending.
             example: A photo to time it with.
-            patience_s: Photos that waited longer are not counted: nobody waits for them any more.
+            timeout_s: Photos that waited longer are not counted: nobody waits for them any more.
         """
         self.sizes: Counter[int] = Counter()
         self._predict = predict
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._seconds = {shape: min(_timed(predict, [example] * shape) for _ in range(2)) for shape in shapes}
         self._waiting: deque[_Request] = deque()
         self._changed = threading.Condition()
@@ -62,7 +62,7 @@ class Batcher:
             DataError: If a photo cannot be decoded; the message names its row.
             StoreError: If it waited too long.
         """
-        request = _Request(photos, time.monotonic() + self._patience_s)
+        request = _Request(photos, time.monotonic() + self._timeout_s)
         with self._changed:
             self._waiting.append(request)
             if self._thread is None:

@@ -81,14 +81,14 @@ class Follower:
         finally:
             await self._stop()
 
-    def note(self, child: WorkerHandle, *, failed: bool) -> None:
+    def note(self, worker: WorkerHandle, *, failed: bool) -> None:
         """Counts an answer of a version, and takes it back if too many were its own errors."""
-        child.answered += 1
-        child.failed += failed
-        if not failed or child is not self.current or not self._can_go_back():
+        worker.answered += 1
+        worker.failed += failed
+        if not failed or worker is not self.current or not self._can_go_back():
             return
-        if child.failed >= self.rules.min_errors and child.failed > self.rules.max_errors * child.answered:
-            self._take_back(f"{child.failed} of its first {child.answered} answers were errors.")
+        if worker.failed >= self.rules.min_errors and worker.failed > self.rules.max_errors * worker.answered:
+            self._take_back(f"{worker.failed} of its first {worker.answered} answers were errors.")
 
     def _step(self) -> None:
         now, wanted = time.monotonic(), self.watch.version
@@ -98,7 +98,7 @@ class Follower:
         if self.current is not None and not self.current.alive:
             self._lost()
         if self._before is not None and (now > self._probation_ends or not self._before.alive):
-            self._let_go(self._before)
+            self._stop_later(self._before)
             self._before = None
         if self.loading is not None and self.loading != wanted and self._load is not None:
             self._load.cancel()
@@ -111,7 +111,7 @@ class Follower:
 
     def _begin_loading(self, version: str) -> None:
         if self._before is not None:  # never three versions in memory
-            self._let_go(self._before)
+            self._stop_later(self._before)
             self._before = None
         _log.info("loading version %s", version)
         self.loading = version
@@ -119,11 +119,11 @@ class Follower:
 
     async def _loaded(self, version: str) -> None:
         try:
-            child = await start_worker(version, self.limits)
+            worker = await start_worker(version, self.limits)
             if self._wanted == version:
-                self._swap_to(child)
+                self._swap_to(worker)
             else:
-                self._let_go(child)
+                self._stop_later(worker)
         except RefusedVersion as error:
             self._refuse(version, str(error))
             self._wait_longer()
@@ -141,14 +141,14 @@ class Follower:
         self._not_before = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
-    def _swap_to(self, child: WorkerHandle) -> None:
-        before, self.current = self.current, child
-        child.answered = child.failed = 0
+    def _swap_to(self, worker: WorkerHandle) -> None:
+        before, self.current = self.current, worker
+        worker.answered = worker.failed = 0
         self.since, self.swaps = datetime.now(UTC), self.swaps + 1
-        self.refused.pop(child.version, None)
+        self.refused.pop(worker.version, None)
         self._before, self._probation_ends = before, time.monotonic() + self.rules.probation_s
         self._pause_s = _FIRST_PAUSE_S
-        _log.info("version %s answers now", child.version)
+        _log.info("version %s answers now", worker.version)
 
     def _can_go_back(self) -> bool:
         return self._before is not None and self._before.alive and time.monotonic() <= self._probation_ends
@@ -160,7 +160,7 @@ class Follower:
         self._refuse(bad.version, why)
         self._swap_to(good)
         self._before = None
-        self._let_go(bad)
+        self._stop_later(bad)
 
     def _lost(self) -> None:
         assert self.current is not None
@@ -168,15 +168,15 @@ class Follower:
             self._take_back("its process ended.")
             return
         _log.error("the process of version %s ended; loading it again", self.current.version)
-        self._let_go(self.current)
+        self._stop_later(self.current)
         self.current = self.since = None
 
     def _refuse(self, version: str, why: str) -> None:
         _log.error("version %s is refused: %s", version, why)
         self.refused[version] = {"version": version, "reason": why, "at": datetime.now(UTC).isoformat()}
 
-    def _let_go(self, child: WorkerHandle) -> None:
-        task = asyncio.create_task(child.leave(patience_s=self.limits.time_s + 1))
+    def _stop_later(self, worker: WorkerHandle) -> None:
+        task = asyncio.create_task(worker.leave(timeout_s=self.limits.time_s + 1))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
@@ -186,8 +186,8 @@ class Follower:
             self._load.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._load
-        for child in filter(None, (self.current, self._before)):
-            self._let_go(child)
+        for worker in filter(None, (self.current, self._before)):
+            self._stop_later(worker)
         self.current = None
         await asyncio.gather(*self._leaving, return_exceptions=True)
 

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bincount.serving.admission import Admission, RequestLimits, RequestRefused
+from bincount.serving.admission import Admission, RequestLimits, RequestRefused, discard_rest
 from bincount.serving.follower import Follower
 from bincount.serving.metrics import CONTENT_TYPE, Metrics
 from bincount.serving.worker_handle import WorkerHandle
@@ -35,9 +35,9 @@ class Listener:
     """
 
     def __init__(self, follower: Follower, alias: str | None, limits: RequestLimits, token: str | None) -> None:
-        """Takes who answers, the alias it follows (None: none), and what is asked of clients (`Admission`)."""
+        """Takes the follower, the alias it follows (None: none), and what `Admission` takes."""
         self._follower, self._alias, self._limits = follower, alias, limits
-        self._gate, self._metrics = Admission(limits, token), Metrics()
+        self._admission, self._metrics = Admission(limits, token), Metrics()
         get = {
             "/ping": self._ping,
             "/health": self._ping,
@@ -57,7 +57,7 @@ class Listener:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         following = asyncio.create_task(self._follower.run())
-        following.add_done_callback(_say_why)
+        following.add_done_callback(_log_failure)
         yield
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -70,13 +70,13 @@ class Listener:
         return _json({"ready": True})
 
     async def _model(self, request: Request) -> Response:
-        self._gate.check_token(request)
-        follower, child = self._follower, self._follower.current
+        self._admission.check_token(request)
+        follower, worker = self._follower, self._follower.current
         return _json(
             {
                 "alias": self._alias,
-                "version": child and child.version,
-                "manifest": child and child.manifest,
+                "version": worker and worker.version,
+                "manifest": worker and worker.manifest,
                 "since": follower.since and follower.since.isoformat(),
                 "loading": follower.loading,
                 "refused": list(follower.refused.values()),
@@ -84,7 +84,7 @@ class Listener:
         )
 
     async def _version(self, request: Request) -> Response:
-        self._gate.check_token(request)
+        self._admission.check_token(request)
         try:
             answer = await self._current().get("/version")
         except OSError:
@@ -92,14 +92,14 @@ class Listener:
         return Response(answer.content, answer.status_code, media_type=answer.headers["content-type"])
 
     async def _samples(self, request: Request) -> Response:
-        self._gate.check_token(request)
-        child, batches, serving = self._follower.current, {}, {}
-        if child is not None:
-            serving = {"version": child.version, "alias": self._alias or "", "manifest": child.manifest or ""}
+        self._admission.check_token(request)
+        worker, batches, serving = self._follower.current, {}, {}
+        if worker is not None:
+            serving = {"version": worker.version, "alias": self._alias or "", "manifest": worker.manifest or ""}
             with contextlib.suppress(OSError):  # its process has just ended
-                batches = (await child.get("/batches")).json()
+                batches = (await worker.get("/batches")).json()
         text = self._metrics.text(
-            in_flight=self._gate.requests,
+            in_flight=self._admission.requests,
             serving=serving,
             refused=len(self._follower.refused),
             swaps=self._follower.swaps,
@@ -110,16 +110,18 @@ class Listener:
     async def _invocations(self, request: Request) -> Response:
         started, headers = time.monotonic(), {}
         try:
-            self._gate.check_token(request)
+            self._admission.check_token(request)
             self._current()  # before the body is read
-            with self._gate.place() as place:
-                body = await _in_time(place.read(request), self._limits.time_s)
-                child = self._current()
-                headers[VERSION_HEADER] = child.version
+            with self._admission.slot() as slot:
+                body = await _in_time(slot.read(request), self._limits.time_s)
+                worker = self._current()
+                headers[VERSION_HEADER] = worker.version
                 left_s = self._limits.time_s - (time.monotonic() - started)
-                response = await self._ask(child, body, request.headers.get("content-type", ""), left_s)
+                response = await self._ask(worker, body, request.headers.get("content-type", ""), left_s)
         except RequestRefused as refused:
             response = _refusal(request, refused)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(discard_rest(request), self._limits.time_s)
         except ClientDisconnect:
             response = Response(status_code=_DISCONNECTED)
         response.headers.update(headers)
@@ -127,18 +129,18 @@ class Listener:
         self._metrics.request(version, response.status_code, time.monotonic() - started)
         return response
 
-    async def _ask(self, child: WorkerHandle, body: bytes, content_type: str, left_s: float) -> Response:
+    async def _ask(self, worker: WorkerHandle, body: bytes, content_type: str, left_s: float) -> Response:
         try:
-            answer = await asyncio.wait_for(child.ask(body, content_type), left_s)
+            answer = await asyncio.wait_for(worker.ask(body, content_type), left_s)
         except TimeoutError:
-            self._follower.note(child, failed=True)
+            self._follower.note(worker, failed=True)
             raise RequestRefused(504, f"server: timed out after {self._limits.time_s:.0f} s; retry.") from None
         except OSError:
-            self._follower.note(child, failed=True)
+            self._follower.note(worker, failed=True)
             raise _gone() from None
-        self._follower.note(child, failed=answer.status_code >= 500)
+        self._follower.note(worker, failed=answer.status_code >= 500)
         if answer.status_code == 200:
-            self._metrics.predictions(child.version, answer.json()["predictions"])
+            self._metrics.predictions(worker.version, answer.json()["predictions"])
         return Response(answer.content, answer.status_code, media_type="application/json")
 
     def _current(self) -> WorkerHandle:
@@ -151,14 +153,16 @@ async def _in_time(reading: Coroutine[Any, Any, bytes], limit_s: float) -> bytes
     try:
         return await asyncio.wait_for(reading, limit_s)
     except TimeoutError:
-        raise RequestRefused(408, "request: its body must come in time, and did not. Send it faster.") from None
+        raise RequestRefused(
+            408, f"request: its body must come within {limit_s:.0f} s, and did not. Send it faster."
+        ) from None
 
 
 def _gone() -> RequestRefused:
     return RequestRefused(503, "server: the model must answer, and its process ended. Ask again.", retry_after_s=1)
 
 
-def _say_why(following: asyncio.Task[None]) -> None:
+def _log_failure(following: asyncio.Task[None]) -> None:
     if not following.cancelled() and following.exception() is not None:
         _log.error("the alias is not followed any more", exc_info=following.exception())
 
@@ -174,8 +178,13 @@ def _refusal(_: Request, refused: Exception) -> Response:
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    says = {404: "path: must be a known one, got another. Try /invocations.", 405: "method: must fit the path. Use it."}
-    refused = RequestRefused(error.status_code, says.get(error.status_code, "request: must be whole. Send it again."))
+    messages = {
+        404: "path: must be a known one, got another. Try /invocations.",
+        405: "method: must fit the path. Use it.",
+    }
+    refused = RequestRefused(
+        error.status_code, messages.get(error.status_code, "request: must be whole. Send it again.")
+    )
     refused.headers.update(error.headers or {})
     return _refusal(request, refused)
 

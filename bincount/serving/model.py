@@ -44,8 +44,8 @@ class BinCounter(PythonModel):
         predictor = Predictor(folder)
         self.precision = predictor.precision
         self._counts, self._calibration = predictor.counts, Calibration.read(folder)
-        patience_s = MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()  # after it MLflow has answered 504
-        self._batcher = Batcher(predictor.predict, BATCHES, example, patience_s=patience_s)
+        timeout_s = MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()  # after it MLflow has answered 504
+        self._batcher = Batcher(predictor.predict, BATCHES, example, timeout_s=timeout_s)
 
     @property
     def batches(self) -> Mapping[int, int]:

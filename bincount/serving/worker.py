@@ -1,4 +1,4 @@
-"""The process that serves one version: MLflow's scoring app on a Unix socket, behind validation.
+"""The process that serves one version on a Unix socket.
 
     python -m bincount.serving.worker VERSION FOLDER LIMITS
 
@@ -13,25 +13,33 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from bincount.client import request_of
 from bincount.errors import BincountError, DataError, StoreError
 from bincount.learn.engine import BFLOAT16
 from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16
 from bincount.registry.golden import Golden, difference_of
-from bincount.serving.admission import RequestLimits
-from bincount.serving.validation import ValidatingApp
+from bincount.serving.admission import RequestLimits, RequestRefused
+from bincount.serving.request_parser import ParsedRequest, parse_request
 from bincount.settings import Settings
 from bincount.tracking import model_registry
+
+if TYPE_CHECKING:
+    from mlflow.pyfunc import PythonModel
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +70,7 @@ def main(argv: list[str]) -> None:
     except StoreError as error:
         _log.warning("%s", error)
         say(**{LATER: "the registry must answer, got no answer"})
-    except _Wrong as error:
+    except WrongAnswerError as error:
         say(**{REFUSED: str(error)})
     except Exception as error:
         _log.exception("cannot be served")
@@ -70,11 +78,11 @@ def main(argv: list[str]) -> None:
     sys.exit(1)
 
 
-class _Wrong(BincountError):
-    """The version answers, and answers wrong. Shown to clients: no paths."""
+class WrongAnswerError(BincountError):
+    """The version gives other answers than it did offline. Shown to clients: no paths."""
 
 
-def _load(version: str, folder: Path, limits: RequestLimits) -> tuple[ValidatingApp, Golden, dict]:
+def _load(version: str, folder: Path, limits: RequestLimits) -> tuple[Starlette, Golden, dict]:
     from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 
     MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.set(max(1, round(limits.time_s)))
@@ -95,19 +103,66 @@ def _load(version: str, folder: Path, limits: RequestLimits) -> tuple[Validating
     if not golden:
         raise DataError(f"version {version}: must have golden bins, got none. Register it again.")
     from mlflow.pyfunc import load_model
-    from mlflow.pyfunc.scoring_server import init
 
-    model = load_model(package)
+    model = load_model(package).unwrap_python_model()
     # All of it is in memory now; a killed listener leaves no more than a socket behind.
     for used in (folder / "package", settings.workspace):
         shutil.rmtree(used, ignore_errors=True)
-    within = SAME_WITHIN_BFLOAT16 if model.unwrap_python_model().precision == BFLOAT16 else SAME_WITHIN
+    within = SAME_WITHIN_BFLOAT16 if getattr(model, "precision", None) == BFLOAT16 else SAME_WITHIN
     about = {"golden": len(golden), "within": within, "manifest": found.tags.get("bincount.manifest")}
-    return ValidatingApp(init(model), limits, lambda: _batches_of(model)), golden, about
+    return app_of(model, limits), golden, about
 
 
-def _batches_of(model: Any) -> dict[int, int]:
-    return dict(getattr(model.unwrap_python_model(), "batches", {}))
+def app_of(model: PythonModel, limits: RequestLimits) -> Starlette:
+    """An app that answers as MLflow's scoring server does with this model, and parses a request once.
+
+    Args:
+        model: Takes a table with the columns image and recorded, and answers each row.
+        limits: Of each request.
+    """
+    from mlflow.version import VERSION
+
+    async def invocations(request: Request) -> Response:
+        body, content_type = await request.body(), request.headers.get("content-type", "")
+        try:
+            parsed = await asyncio.to_thread(parse_request, body, content_type, limits)
+            answers = await asyncio.to_thread(_answer, model, parsed)
+        except RequestRefused as refused:
+            return Response(refused.as_json(), refused.status, media_type="application/json")
+        return JSONResponse({"predictions": answers})
+
+    async def version(_: Request) -> Response:
+        return Response(VERSION, media_type="application/json")
+
+    async def batches(_: Request) -> Response:
+        return JSONResponse({str(size): times for size, times in getattr(model, "batches", {}).items()})
+
+    routes = [Route("/invocations", invocations, methods=["POST"]), Route("/version", version)]
+    return Starlette(routes=[*routes, Route("/batches", batches)])
+
+
+# The only messages of a model that clients see: they name a row, and no byte of the photo.
+_SHOWN = re.compile(r"row \d+: photo: its pixels must be whole")
+
+
+def _answer(model: PythonModel, parsed: ParsedRequest) -> list[dict]:
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+    table = pd.DataFrame({"image": parsed.photos, "recorded": pd.Series(parsed.recorded, dtype=object)})
+    try:
+        answers = model.predict(None, table)
+    except MlflowException as error:
+        if shown := _SHOWN.match(str(error)):
+            raise RequestRefused(400, f"{shown[0]}. Send the whole file.") from None
+        _log.error("counting failed: %s", error)
+    except Exception:
+        _log.exception("counting failed")
+    else:
+        if len(answers) == len(table):
+            return answers
+        _log.error("counting failed: %d answers for %d photos", len(answers), len(table))
+    raise RequestRefused(500, "server: counting must succeed, got an error. See its log.")
 
 
 async def _serve(
@@ -119,7 +174,7 @@ async def _serve(
 ) -> None:
     import uvicorn
 
-    # MLflow counts in the loop's threads; with its default of six on two processors no batch would be larger.
+    # Requests are answered in the loop's threads; with the default of six on two processors no batch would be larger.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * limits.waiting))
     config = uvicorn.Config(
         app, uds=str(socket), lifespan="off", access_log=False, log_config=None, timeout_keep_alive=_KEEP_ALIVE_S
@@ -139,13 +194,13 @@ async def _check(socket: Path, golden: Golden, within: float) -> None:
         for name, photo, expected in golden:
             answer = await client.post("/invocations", content=request_of([photo])[0], headers=_JSON)
             if answer.status_code != 200:
-                raise _Wrong(f"golden bin {name} must be answered, got HTTP {answer.status_code}.")
+                raise WrongAnswerError(f"golden bin {name} must be answered, got HTTP {answer.status_code}.")
             (got,) = answer.json()["predictions"]
             if wrong := difference_of(name, expected, got, within=within):
-                raise _Wrong(f"golden {wrong}")
+                raise WrongAnswerError(f"golden {wrong}")
         answer = await client.post("/invocations", content=request_of([b"no photo"])[0], headers=_JSON)
         if answer.status_code != 400:
-            raise _Wrong(f"what is no photo must get HTTP 400, got {answer.status_code}.")
+            raise WrongAnswerError(f"what is no photo must get HTTP 400, got {answer.status_code}.")
 
 
 def socket_client(socket: Path) -> httpx.AsyncClient:

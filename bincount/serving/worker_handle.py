@@ -86,9 +86,9 @@ class WorkerHandle:
         except httpx.TransportError as error:
             raise ConnectionResetError(f"the process ended before its answer ({error})") from None
 
-    async def leave(self, *, patience_s: float) -> None:
+    async def leave(self, *, timeout_s: float) -> None:
         """Lets it finish its requests, then ends its process and removes its files."""
-        until = time.monotonic() + patience_s
+        until = time.monotonic() + timeout_s
         while self.in_flight and time.monotonic() < until:
             await asyncio.sleep(0.02)
         await self._client.aclose()

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import bincount
 from bincount.errors import ConfigError, DataError
 from bincount.settings import Settings, without_passwords
 from bincount.tracking.client import mlflow_client
@@ -25,6 +24,7 @@ MODEL = "bincount"
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 
 ARTIFACT = "model"
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def register(settings: Settings, run_id: str, package: Package, tags: Mapping[st
             packed, carried = Path(folder) / ARTIFACT, Path(folder) / "bincount"
             for module in package.modules:
                 (carried / module).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(Path(bincount.__file__).parent / module, carried / module)
+                shutil.copyfile(_PACKAGE / module, carried / module)
             code_paths = [str(carried)] if package.modules else None
             _pack(packed, package, code_paths, run_id, logged.model_id, logged.artifact_location)
             client.log_model_artifacts(logged.model_id, str(packed))

@@ -27,9 +27,9 @@ class Recorder:
         return np.array([[photo[0]] for photo in photos], np.float32)
 
 
-def make(seconds, patience_s=10.0):
+def make(seconds, timeout_s=10.0):
     recorder = Recorder(seconds)
-    batcher = Batcher(recorder.predict, tuple(seconds), b"example", patience_s=patience_s)
+    batcher = Batcher(recorder.predict, tuple(seconds), b"example", timeout_s=timeout_s)
     recorder.batches.clear()
     return recorder, batcher
 
@@ -94,7 +94,7 @@ def test_a_bad_photo_fails_its_own_request_and_names_its_row():
 
 
 def test_photos_nobody_waits_for_any_more_are_not_counted():
-    recorder, batcher = make({1: 0.2}, patience_s=0.1)
+    recorder, batcher = make({1: 0.2}, timeout_s=0.1)
     got = together(batcher, [[b"a"]] * 4)
     assert sum(isinstance(each, StoreError) for each in got) >= 2
     assert len(recorder.batches) <= 2
@@ -106,7 +106,7 @@ def test_an_unexpected_error_reaches_all_who_wait_and_does_not_end_the_batcher()
             raise RuntimeError("boom")
         return np.zeros((len(photos), 1), np.float32)
 
-    batcher = Batcher(predict, (1,), b"example", patience_s=10)
+    batcher = Batcher(predict, (1,), b"example", timeout_s=10)
     with pytest.raises(RuntimeError, match="boom"):
         batcher.predict([b"boom"])
     assert batcher.predict([b"x"]).shape == (1, 1)

@@ -1,4 +1,4 @@
-"""What is refused before MLflow sees it, and in which words."""
+"""Which requests are read, which are refused, and in which words."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from bincount.serving.admission import RequestLimits, RequestRefused
-from bincount.serving.validation import JSON, PARQUET, check_request
+from bincount.serving.request_parser import JSON, PARQUET, parse_request
 from tests.tiny import photo
 
 LIMITS = RequestLimits(body_mb=1, rows=4, megapixels=1)
@@ -73,12 +73,15 @@ both = {"columns": ["recorded", "image"], "data": [[n, base64.b64encode(ONE).dec
         (table({"recorded": [0.0, float("nan")], "image": [ONE, ONE]}), PARQUET),
         (table({"image": [ONE, ONE], "recorded": pyarrow.nulls(2)}), PARQUET),
         (table(), PARQUET),
+        (table({"id": ["7", "8"], "image": [ONE, ONE], "__index_level_0__": [4, 5]}), PARQUET),
         (table(compression="none"), PARQUET),
         (table({"image": pyarrow.array([ONE, ONE], pyarrow.large_binary())}), PARQUET),
     ],
 )
 def test_photos_pass(body, kind):
-    assert check_request(body if isinstance(body, bytes) else body.encode(), kind, LIMITS) == 2
+    photos, recorded = parse_request(body if isinstance(body, bytes) else body.encode(), kind, LIMITS)
+    assert photos == [ONE, ONE]
+    assert len(recorded) == 2
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,7 @@ def test_photos_pass(body, kind):
         (b'{"inputs": ' + b"9" * 5000 + b"}", JSON, 400, "must be JSON"),
         (b"\xff\xfe", JSON, 400, "must be JSON"),
         ({"inputs": {"image": ["SECRET"]}}, JSON, 400, "must be dataframe_split or dataframe_records"),
+        ({"instances": ["SECRET"]}, JSON, 400, "must be dataframe_split or dataframe_records"),
         ({"messages": "SECRET"}, JSON, 400, "must be dataframe_split or dataframe_records"),
         ({"dataframe_split": {"columns": ["photo", "SECRET!"], "data": [["x", 1]]}}, JSON, 400, "once, got photo"),
         ({"dataframe_split": {"columns": ["image", "image"], "data": []}}, JSON, 400, "once, got image, image"),
@@ -111,21 +115,22 @@ def test_photos_pass(body, kind):
         (split(ONE[:100]), JSON, 400, "row 0: image must be a whole JPEG or PNG file: photo is cut short"),
         (SECRET, PARQUET, 400, "must be a whole parquet file"),
         (table()[:-9], PARQUET, 400, "must be a whole parquet file"),
-        (table({"image": [ONE], "SECRET": [1]}), PARQUET, 400, "must have the column image"),
-        (table({"image": ["SECRET"]}), PARQUET, 400, "must have the column image, of photos' bytes"),
+        (table({"photo": [ONE], "SECRET!": [1]}), PARQUET, 400, "must have the column image once, got photo"),
+        (table({"image": ["SECRET"]}), PARQUET, 400, "image must be of photos' bytes, got another type"),
         (table({"image": pyarrow.array([ONE, None])}), PARQUET, 400, "row 1: image must be a photo's bytes, got none"),
         (table({"image": [ONE] * 5}), PARQUET, 413, "at most 4 rows"),
         (table(compression="zstd"), PARQUET, 400, "must be uncompressed or snappy"),
         (table({"image": [bytes(3_000_000)]}), PARQUET, 413, "at most 1 MB"),
         (b"", "text/csv", 415, "Content-Type: must be"),
         (b"", "", 415, "Content-Type: must be"),
-        (b"", JSON + "; charset=SECRET", 415, "charset=utf-8"),
+        (b"{}", JSON + "; charset=SECRET", 415, "charset=utf-8"),
+        (b"", "multipart/form-data; boundary=SECRET", 415, "Content-Type: must be"),
     ],
 )
 def test_anything_else_is_refused_without_quoting_it(body, kind, status, words):
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(RequestRefused, match=words) as refused:
-        check_request(body, kind, LIMITS)
+        parse_request(body, kind, LIMITS)
     assert refused.value.status == status
     assert b"SECRET" not in refused.value.as_json()
     assert set(json.loads(refused.value.as_json())) == {"error_code", "message"}
@@ -138,4 +143,4 @@ def test_a_dictionary_that_unfolds_is_stopped_before_it_fills_memory():
     body = table({"image": column.cast(pyarrow.binary())}, compression="none", store_schema=False)
     assert len(body) < 1_000_000
     with pytest.raises(RequestRefused, match="at most 1 MB"):
-        check_request(body, PARQUET, LIMITS)
+        parse_request(body, PARQUET, LIMITS)

@@ -1,0 +1,205 @@
+"""The parser of requests: photos and recorded counts in the forms that MLflow's server takes, checked once.
+
+Errors name the row and the column, and never quote the request.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from bincount.dataset.photo_check import check_photo
+from bincount.dataset.rejection import InvalidObject
+from bincount.errors import DataError
+from bincount.mismatch.verdicts import recorded_of
+from bincount.serving.admission import SEND, RequestLimits, RequestRefused
+
+JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
+
+# Others reach hundreds of times: a small body that becomes gigabytes.
+_MILD_CODECS = {"UNCOMPRESSED", "SNAPPY"}
+_PARQUET_ROWS_AT_A_TIME = 4
+_COLUMNS = ("image", "recorded")
+_SHOWN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,30}")  # names of columns that an answer may repeat
+
+_Row = tuple[bytes, Any]  # a photo and its recorded count
+
+
+class ParsedRequest(NamedTuple):
+    """What a request holds.
+
+    Attributes:
+        photos: (N,) bytes of whole JPEG or PNG files, N >= 1.
+        recorded: (N,) recorded counts, None for a bin without.
+    """
+
+    photos: list[bytes]
+    recorded: list[Any]
+
+
+def parse_request(body: bytes, content_type: str, limits: RequestLimits) -> ParsedRequest:
+    """Reads the photos and recorded counts of a request.
+
+    Other columns than image and recorded, such as an index, are ignored, as MLflow's server does. Its forms instances
+    and inputs are refused here as there: it does not decode base64 in them.
+
+    Args:
+        body: The request's body: JSON in one of MLflow's forms with photos in base64, or parquet with photos' bytes.
+        content_type: Its header.
+        limits: What it may hold.
+
+    Raises:
+        RequestRefused: Naming the row, where it is about one.
+    """
+    kind, _, parameters = content_type.partition(";")
+    match kind.strip().lower():
+        case "application/json":
+            rows = _rows_of_json(body, limits)
+        case "application/vnd.apache.parquet":
+            rows = _rows_of_parquet(body, limits)
+        case _:
+            raise RequestRefused(415, f"Content-Type: must be {JSON} or {PARQUET}, got another one. {SEND}")
+    if parameters.replace(" ", "").lower() not in ("", "charset=utf-8"):
+        raise RequestRefused(415, "Content-Type: may only add charset=utf-8, got something else. Leave it out.")
+    parsed = ParsedRequest([], [])
+    pixels = size = 0
+    for row, (photo, recorded) in enumerate(rows):
+        _check_rows(row + 1, limits)
+        _check_recorded(row, recorded)
+        size += len(photo)
+        pixels += _pixels_of(row, photo)
+        if size > limits.body_bytes:
+            raise RequestRefused(
+                413, f"request: its photos must have at most {limits.body_mb} MB, got more. Send fewer."
+            )
+        if pixels > limits.megapixels * 1_000_000:
+            raise RequestRefused(
+                413, f"request: its photos must have at most {limits.megapixels} megapixels, got more. Send fewer."
+            )
+        parsed.photos.append(photo)
+        parsed.recorded.append(recorded)
+    if not parsed.photos:
+        raise RequestRefused(400, f"request: must hold at least one row, got none. {SEND}")
+    return parsed
+
+
+def _rows_of_json(body: bytes, limits: RequestLimits) -> Iterator[_Row]:
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RequestRefused(400, f"request: must be JSON, got something else. {SEND}") from None
+    match request:
+        case {"dataframe_split": {"columns": list(names), "data": list(rows), **more}} if not more.keys() - {"index"}:
+            _check_columns(names)
+            named: list[dict] = [dict(zip(names, row, strict=False)) if _is_row(row, names) else {} for row in rows]
+        case {"dataframe_records": list(rows)}:
+            named = [row if isinstance(row, dict) else {} for row in rows]
+        case _:
+            raise RequestRefused(
+                400, f"request: must be dataframe_split or dataframe_records, got another form. {SEND}"
+            )
+    _check_rows(len(named), limits)
+    for row, values in enumerate(named):
+        yield _decoded(row, values.get("image")), values.get("recorded")
+
+
+def _check_columns(names: list[Any]) -> None:
+    if names.count("image") == 1 and names.count("recorded") <= 1:
+        return
+    _refuse_columns(names)
+
+
+def _refuse_columns(names: Iterable[Any]) -> None:
+    shown = [name for name in names if isinstance(name, str) and _SHOWN.fullmatch(name)][:5]
+    raise RequestRefused(
+        400, f"request: must have the column image once, got {', '.join(shown) or 'no column of a plain name'}. {SEND}"
+    )
+
+
+def _is_row(row: Any, names: list[str]) -> bool:
+    return isinstance(row, list) and len(row) == len(names)
+
+
+def _check_recorded(row: int, value: Any) -> None:
+    try:
+        recorded_of(value)
+    except DataError as error:
+        raise RequestRefused(400, f"row {row}: {error}") from None
+
+
+def _decoded(row: int, value: Any) -> bytes:
+    try:
+        if isinstance(value, str):
+            return binascii.a2b_base64(value)
+    except ValueError:
+        pass
+    found = "none" if value is None else "something else"
+    raise RequestRefused(400, f"row {row}: image must be a photo in base64, got {found}. {SEND}")
+
+
+def _rows_of_parquet(body: bytes, limits: RequestLimits) -> Iterator[_Row]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(pyarrow.BufferReader(body)) as file:
+            columns = _checked_columns(file, limits)
+            row = 0
+            for batch in file.iter_batches(_PARQUET_ROWS_AT_A_TIME, columns=columns):
+                recorded = batch.column("recorded") if "recorded" in columns else [None] * len(batch)
+                for value, count in zip(batch.column("image"), recorded, strict=True):
+                    if not value.is_valid:
+                        raise RequestRefused(
+                            400, f"row {row}: image must be a photo's bytes, got none. Send one a row."
+                        )
+                    yield value.as_py(), None if count is None else count.as_py()
+                    row += 1
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError):
+        raise RequestRefused(
+            400, "request: must be a whole parquet file, got something else. Write it again."
+        ) from None
+
+
+def _checked_columns(file: Any, limits: RequestLimits) -> list[str]:
+    """The columns to read, after a check of what they hold."""
+    import pyarrow
+
+    schema, about, kinds = file.schema_arrow, file.metadata, pyarrow.types
+    columns = [name for name in schema.names if name in _COLUMNS]
+    if columns.count("image") != 1 or columns.count("recorded") > 1:
+        _refuse_columns(schema.names)
+    if schema.field("image").type not in (pyarrow.binary(), pyarrow.large_binary()):
+        raise RequestRefused(400, "request: image must be of photos' bytes, got another type. Send whole files.")
+    if "recorded" in columns:
+        kind = schema.field("recorded").type
+        if not (kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_null(kind)):
+            raise RequestRefused(400, "request: recorded must be numbers, got another type. Send counts or nulls.")
+    _check_rows(about.num_rows, limits)
+    groups = [about.row_group(group) for group in range(min(about.num_row_groups, limits.rows))]
+    chunks = [group.column(column) for group in groups for column in range(group.num_columns)]
+    chunks = [chunk for chunk in chunks if chunk.path_in_schema in columns]
+    if not {chunk.compression for chunk in chunks} <= _MILD_CODECS:
+        raise RequestRefused(
+            400, "request: parquet must be uncompressed or snappy, got another codec. Write it uncompressed."
+        )
+    if sum(chunk.total_uncompressed_size for chunk in chunks) > 2 * limits.body_bytes:
+        raise RequestRefused(413, f"request: its photos must have at most {limits.body_mb} MB, got more. Send fewer.")
+    return columns
+
+
+def _check_rows(rows: int, limits: RequestLimits) -> None:
+    if rows > limits.rows:
+        raise RequestRefused(
+            413, f"request: must hold at most {limits.rows} rows, got more. Send them in several requests."
+        )
+
+
+def _pixels_of(row: int, photo: bytes) -> int:
+    try:
+        header = check_photo(photo, "image")
+    except InvalidObject as error:
+        raise RequestRefused(400, f"row {row}: image must be a whole JPEG or PNG file: {error.reason}.") from None
+    return header.width_px * header.height_px
