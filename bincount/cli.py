@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from bincount.config import (
     CHAMPION_URI,
@@ -28,7 +28,7 @@ from bincount.config import (
     UpConfig,
     settings_of,
 )
-from bincount.errors import BincountError
+from bincount.errors import BincountError, DataError
 from bincount.files import explain_disk_errors
 from bincount.local.clean import add_clean_arguments, clean
 from bincount.local.stack import PORT_FLAGS, add_port_arguments
@@ -36,6 +36,8 @@ from bincount.local.up import up
 from bincount.process.subprocess_runner import EXIT_CODES
 from bincount.serving.serve import add_serve_arguments, serve
 from bincount.settings import Settings
+
+_T = TypeVar("_T")
 
 _RUN_ID = Setting(name="run_id", metavar="RUN", help="the MLflow run, as `bincount ingest` prints it")
 _FEATURES = Setting(name="features", metavar="KEY", help="the features, as `bincount prepare` prints them")
@@ -262,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = args.run(args)
     except BincountError as error:
         print(f"bincount {args.verb}: {error}", file=sys.stderr)
-        sys.exit(next((code for code, kind in EXIT_CODES.items() if isinstance(error, kind)), 1))
+        sys.exit(_exit_code_of(type(error)))
     except KeyboardInterrupt:
         print(f"bincount {args.verb}: stopped.", file=sys.stderr)
         _end_at_once(130)
@@ -271,6 +273,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _end_at_once(128 + signal.SIGTERM)
         raise
     sys.exit(status)
+
+
+def _exit_code_of(error: type[BincountError]) -> int:
+    return next((code for code, kind in EXIT_CODES.items() if issubclass(error, kind)), 1)
 
 
 def _end_at_once(status: int) -> NoReturn:
@@ -325,7 +331,7 @@ def parser() -> argparse.ArgumentParser:
     predict = add("whole", "predict", "Count the items in photos with a registered model.", "bincount predict bin.jpg")
     predict.add_argument("files", nargs="+", metavar="FILE", help="JPEG or PNG photos")
     add_settings(predict, (_MODEL,))
-    predict.set_defaults(run=_run_of("evaluate.predict:predict"))
+    predict.set_defaults(run=_predict)
 
     serving = add("whole", "serve", "Serve the champion, and each later one without a pause.", "bincount serve")
     add_serve_arguments(serving)
@@ -405,6 +411,15 @@ def _run_chain(args: argparse.Namespace) -> None:
     _print_answer(lambda: run_chain(settings, ChainConfig(**_options(args, settings))))
 
 
+def _predict(args: argparse.Namespace) -> int:
+    """Prints an entry a file; the exit code of a `DataError` if a file got no answer, else 0."""
+    from bincount.evaluate.predict import predict
+
+    settings = Settings.from_env()
+    answer = _print_answer(lambda: predict(settings, **_options(args, settings)))
+    return _exit_code_of(DataError) if any("error" in entry for entry in answer["predictions"]) else 0
+
+
 def _doctor(args: argparse.Namespace) -> int:
     """Prints the findings; 0 if all that is needed is there, else 1."""
     if args.server:
@@ -430,9 +445,10 @@ def _options(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     return options
 
 
-def _print_answer(work: Callable[[], object]) -> None:
+def _print_answer(work: Callable[[], _T]) -> _T:
     """Prints what `work` returns as JSON, and nothing that libraries say on the way: stdout is for the answer."""
     with redirect_stdout(sys.stderr), explain_disk_errors(Settings.from_env().workspace):
         answer = work()
-    json.dump(answer, sys.stdout, indent=2, ensure_ascii=False)
-    print()
+    text = json.dumps(answer, indent=2, ensure_ascii=False)
+    print(text.encode(errors="backslashreplace").decode())  # a name of a file may not be UTF-8: JSON's own escape
+    return answer

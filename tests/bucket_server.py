@@ -6,7 +6,8 @@ Bins are made up from their number: `bin-images/00001.jpg` and `metadata/00001.j
 JPEG that carries its id in a comment. Anonymous and signed requests are answered alike. `GET /_stats` tells what was
 asked for; `GET /_set?busy=0.2&short=0.05&reset=0.05&stall=0.01&latency_ms=20` changes how it behaves: `busy`, `short`,
 `reset` and `stall` are shares of requests that get a 503, half a body, a reset or no answer; `down=1`, `denied=1` and
-`html=1` are for all; `cut_bin=7` always cuts the photo of bin 00007.
+`html=1` are for all; `cut_bin=7` always cuts the photo of bin 00007; `trickle=1` sends photos a byte at a time,
+`trickle_list=1` listings and `trickle_probe=1` listings of one key.
 """
 
 from __future__ import annotations
@@ -64,7 +65,11 @@ class Bucket:
         self.keys += [f"metadata/{number:05d}.json" for number in range(1, bins + 1)]
         self.keys.sort()
         self.behaviour = dict.fromkeys(
-            ("latency_ms", "busy", "short", "reset", "stall", "down", "denied", "html", "cut_bin"), 0.0
+            (
+                *("latency_ms", "busy", "short", "reset", "stall", "down", "denied", "html", "cut_bin"),
+                *("trickle", "trickle_list", "trickle_probe"),
+            ),
+            0.0,
         )
         self.stats: Counter[str] = Counter()
 
@@ -155,6 +160,10 @@ class Connection(asyncio.Protocol):
         if chance() < how["stall"]:
             stats["stalls"] += 1
             return None
+        listing = "trickle_probe" if asked.get("max-keys") == "1" else "trickle_list"
+        if how["trickle" if key else listing] and not key.startswith("metadata"):
+            stats["trickles"] += 1
+            return self._trickle()
         if not key:
             return self._send(b"200 OK", [self._bucket.page(asked, name)], kind=b"application/xml")
         found = self._bucket.read(key)
@@ -166,6 +175,11 @@ class Connection(asyncio.Protocol):
             return self._send(b"200 OK", found, key=key, cut=True)
         ranged = b"\r\nrange:" in head.lower()
         return self._send(b"206 Partial" if ranged else b"200 OK", found, key=key, only_head=method == "HEAD")
+
+    def _trickle(self, start: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n") -> None:
+        if not self._transport.is_closing():
+            self._transport.write(start or b" ")
+            asyncio.get_running_loop().call_later(0.2, self._trickle, b"")
 
     def _send(
         self,

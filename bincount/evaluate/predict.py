@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from bincount.errors import DataError
+from bincount.dataset.photo_check import DAMAGED, check_photo
+from bincount.dataset.rejection import InvalidObject
+from bincount.errors import RowError
 from bincount.mismatch.answer import answers_of
 from bincount.mismatch.calibration import Calibration
 from bincount.settings import Settings
 from bincount.tracking import model_registry
 
+if TYPE_CHECKING:
+    from bincount.learn.predictor import Predictor
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 64  # files that are in memory at a time
+
 
 def predict(settings: Settings, *, files: Sequence[str], model: str = "models:/bincount@champion") -> dict:
-    """Answers what the model server would answer.
+    """Answers what the model server would answer; a bad file costs no other its answer.
 
     Args:
         settings: Names the tracking server.
@@ -22,24 +33,48 @@ def predict(settings: Settings, *, files: Sequence[str], model: str = "models:/b
         model: "models:/bincount@ALIAS" or "models:/bincount/VERSION".
 
     Returns:
-        `predictions`: one answer a file, in their order (`mismatch.answer`).
+        `predictions`: one entry a file, in their order, with `file` and either its answer
+        (`mismatch.answer`) or `error`, the reason why there is none.
 
     Raises:
         ConfigError: If there is no such model.
-        DataError: If a file cannot be read as a photo.
+        DataError: If the model's files are absent or damaged.
         StoreError: If the tracking server does not answer.
     """
-    photos = [_read(Path(file)) for file in files]
     with tempfile.TemporaryDirectory() as folder:
         fetched = model_registry.fetch_model(settings, model_registry.version_named(settings, model), Path(folder))
         from bincount.learn.predictor import Predictor
 
-        predictor = Predictor(fetched)
-        return {"predictions": answers_of(predictor.predict(photos), predictor.counts, Calibration.read(fetched))}
+        predictor, calibration = Predictor(fetched), Calibration.read(fetched)
+        predictions: list[dict] = []
+        for start in range(0, len(files), _BATCH):
+            predictions += _entries(files[start : start + _BATCH], predictor, calibration)
+        return {"predictions": predictions}
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: must be a readable file, got {error.strerror!r}. Name a JPEG or PNG.") from None
+def _entries(files: Sequence[str], predictor: Predictor, calibration: Calibration | None) -> list[dict]:
+    entries: list[dict[str, Any]] = [{"file": file} for file in files]
+    photos: list[tuple[dict[str, Any], bytes]] = []
+    for entry in entries:
+        try:
+            data = Path(entry["file"]).read_bytes()
+            check_photo(data, entry["file"])
+            photos.append((entry, data))
+        except OSError as error:
+            entry["error"] = str(error.strerror)
+            _log.warning("%s: must be a readable file, got %r.", entry["file"], error.strerror)
+        except InvalidObject as error:
+            entry["error"] = error.reason
+            _log.warning("%s", error)
+    while photos:
+        try:
+            probabilities = predictor.predict([data for _, data in photos])
+        except RowError as error:  # its file is whole, its pixels are not
+            entry, _ = photos.pop(error.row)
+            entry["error"] = DAMAGED
+            _log.warning("%s: its pixels must be whole, got damaged ones.", entry["file"])
+            continue
+        for (entry, _), answer in zip(photos, answers_of(probabilities, predictor.counts, calibration), strict=True):
+            entry |= answer
+        break
+    return entries

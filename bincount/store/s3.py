@@ -82,7 +82,7 @@ class S3Store:
         if self._has_read:
             return FetchedObject(key, None, problem="denied")
         raise ConfigError(
-            f"{self.source}: objects must be readable, got access denied for {key!r}. "
+            f"{self.source}: objects must be readable, got access denied ({retry_cause(error)}) for {key!r}. "
             "Check the credentials; a public bucket is read without any."
         ) from error
 

@@ -130,9 +130,13 @@ def bulk_client(client: Any, core: Any, bucket: str, *, is_anonymous: bool) -> o
     authority = core.get_config_variable("ca_bundle")
     if authority:
         client_options["root_certificate"] = Path(authority).read_bytes()
-    proxy = get_environ_proxies(address).get(urlsplit(address).scheme)
+    url = urlsplit(address)
+    proxy = get_environ_proxies(address).get(url.scheme)
     if proxy:
         client_options["proxy_url"] = proxy if "://" in proxy else f"http://{proxy}"
+    else:
+        # Without a proxy here obstore looks for one by its own rules: ALL_PROXY counts, a port in NO_PROXY does not.
+        client_options |= {"proxy_url": "http://none.invalid", "proxy_excludes": url.hostname or ""}
     return S3Store(bucket, client_options=client_options, retry_config={"max_retries": 0}, **options)
 
 

@@ -9,6 +9,8 @@ from bincount.settings import without_passwords
 
 # Codes of a server that is busy (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
 _LATER = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"})
+_DENIED = (401, 403, 407)  # 407: by a proxy
+_STATUS = re.compile(r"status code: (\d{3})")
 # The address answers, but not as an S3 server.
 _NO_SERVER = frozenset({"ProxyConnectionError", "ResponseParserError"})
 
@@ -36,7 +38,8 @@ def translate(error: Exception, source: str, endpoint: str | None) -> BincountEr
         return ConfigError(f"{where}: name and endpoint must be valid, got {_line(error)!r}. Correct them.")
     if is_denied(error):
         return ConfigError(
-            f"{where}: must be listable, got access denied. Check the credentials, or name bins by --ids."
+            f"{where}: must be listable, got access denied ({retry_cause(error)}). "
+            "Check the credentials, or name bins by --ids."
         )
     if isinstance(error, InvalidPathError) or not isinstance(error, BotoCoreError | BaseError | ResponseParserError):
         raise error
@@ -64,9 +67,10 @@ def _translate_answer(error: Exception, where: str) -> BincountError:
         return StoreError(f"{where}: must answer, got {code or status}. Run again later.")
     if code == "NoSuchBucket":
         return ConfigError(f"{where}: the bucket must exist, got NoSuchBucket. Check its name and the endpoint.")
-    if status in (401, 403):
+    if status in _DENIED:
+        said = f"{status} {code}" if code not in ("", str(status)) else status
         return ConfigError(
-            f"{where}: must be readable, got {code} ({status}). "
+            f"{where}: must be readable, got access denied ({said}). "
             "Check the credentials; a public bucket is read without any."
         )
     if status in (301, 307, 400):
@@ -75,14 +79,15 @@ def _translate_answer(error: Exception, where: str) -> BincountError:
 
 
 def is_denied(error: Exception) -> bool:
-    """Whether obstore was denied access to an object."""
-    return type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
+    """Whether obstore was denied access to an object or a listing; of a listing its message alone tells."""
+    found = _STATUS.search(str(error))
+    return found is not None and int(found[1]) in _DENIED
 
 
 def retry_cause(error: Exception) -> str:
     """Why a request failed, in a word or two, for the counts of retries; obstore has it in its message alone."""
     text = str(error)
-    status = re.search(r"status code: (\d{3})", text) or re.search(r"\((\d{3})\)", text)
+    status = _STATUS.search(text) or re.search(r"\((\d{3})\)", text)
     code = re.search(r"<Code>(\w+)</Code>", text) or re.search(r"An error occurred \((\w+)\)", text)
     if status or code:
         return " ".join(match[1] for match in (status, code) if match)

@@ -83,6 +83,19 @@ def asked(server):
     return {kind: count for kind, count in server.stats().items() if kind.startswith("GET ")}
 
 
+def test_the_manifest_does_not_depend_on_how_the_folder_is_written(bins, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(bins)
+    (tmp_path / "beside").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(bins.parent))
+    ways = [str(bins), "link/", "beside/../link", f"link/../{bins.name}", f"~/{bins.name}", os.path.relpath(bins)]
+    found = {
+        way: collect(Settings(tmp_path / str(number), "", tmp_path), source=way)["manifest"]
+        for number, way in enumerate(ways)
+    }
+    assert len(set(found.values())) == 1, found
+
+
 def test_what_was_fetched_is_what_was_there(settings, bins, monkeypatch):
     monkeypatch.setattr(placement, "SHARD_BYTES", 50_000)
     summary = collect(settings, source=str(bins))

@@ -1,5 +1,6 @@
 """From records and photos to a worklist: every bin accounted for, the same every time, nothing executed."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,6 +16,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from bincount.dataset.plan import plan
 from bincount.dataset.split import part_of
 from bincount.errors import ConfigError, DataError, StoreError
 from bincount.local.embedded_s3 import open_bucket
@@ -22,6 +24,7 @@ from bincount.reconcile.reconcile import reconcile
 from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist import COLUMNS
 from tests.bins import undecodable, write_bin
+from tests.bucket_server import run_server
 from tests.reconcile.reconciled import read_lists, registered, write_records, write_source
 from tests.stores import make_settings
 from tests.tiny import photo
@@ -217,6 +220,41 @@ def test_a_killed_run_goes_on_and_ends_the_same(settings, model, tmp_path):
     reconcile(settings, source=str(folder), model=model, out=str(tmp_path / "whole"))
     for name in FILES:
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+TRICKLES = {  # what comes a byte at a time, and the signal, by verb
+    "plan": ("trickle_probe", signal.SIGINT),
+    "fetch": ("trickle", signal.SIGTERM),
+    "reconcile": ("trickle", signal.SIGINT),
+    "evaluate": ("trickle_list", signal.SIGTERM),
+}
+
+
+def test_a_trickling_answer_keeps_no_verb_from_ending(settings, model, tmp_path):
+    with contextlib.ExitStack() as stack:
+        servers = {verb: stack.enter_context(run_server(bins=1200, photo_bytes=500)) for verb in TRICKLES}
+        buckets = {f"for-{verb}": server.endpoint for verb, server in servers.items()}
+        here = dataclasses.replace(settings, workspace=tmp_path / "data", buckets=buckets)
+        flags = {verb: [f"--source=s3://for-{verb}"] for verb in TRICKLES}
+        flags["fetch"] = [f"--plan={plan(here, source='s3://for-fetch', counts='1-5')['plan']}"]
+        flags["reconcile"] += [f"--model={model}", f"--out={tmp_path / 'out'}"]
+        flags["evaluate"] += [f"--model={model}"]
+        env = here.environment() | {"BINCOUNT_BUCKETS": json.dumps(buckets), "AWS_EC2_METADATA_DISABLED": "true"}
+        running = {}
+        for verb, (what, _) in TRICKLES.items():
+            servers[verb].set(**{what: 1})
+            command = [sys.executable, "-m", "bincount", verb, *flags[verb]]
+            running[verb] = stack.enter_context(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
+            stack.callback(running[verb].kill)
+        for verb, process in running.items():
+            while not servers[verb].stats().get("trickles"):
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.1)
+            began = time.monotonic()
+            process.send_signal(TRICKLES[verb][1])
+            log = process.communicate(timeout=90)[1]
+            assert process.returncode == 128 + TRICKLES[verb][1], log
+            assert time.monotonic() - began < 2, f"{verb}: {log}"
 
 
 def test_costs_and_worth_decide_the_order_and_the_cut(settings, model, source, out, tmp_path):

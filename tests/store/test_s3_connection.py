@@ -1,6 +1,8 @@
 """Both clients of a bucket reach it in the same way, whatever boto3 was told, and wherever it was told."""
 
+import contextlib
 import datetime
+import http.client
 import ipaddress
 import os
 import signal
@@ -10,12 +12,15 @@ import subprocess
 import sys
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.exceptions
 import botocore.session
 import obstore
+import obstore.exceptions
 import pytest
 from botocore.config import Config
 from cryptography import x509
@@ -177,6 +182,94 @@ def test_a_private_authority_holds_for_bulk_reading_too(
     store = open_store(f"s3://{bucket}", Settings(clean, "", clean, buckets={bucket: address}))
     assert [one.data for one in store.fetch(["metadata/00001.json"], workers=1)] == [b"{}"]
     assert [entry.key for page in store.pages("metadata/") for entry in page] == ["metadata/00001.json"]
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """A forward proxy that notes who asked it."""
+
+    asked = frozenset()
+
+    def do_GET(self):
+        type(self).asked |= {(self.command, self.headers["User-Agent"].split("/")[0])}
+        url = urlsplit(self.path)
+        with contextlib.closing(http.client.HTTPConnection(url.hostname, url.port)) as server:
+            server.request("GET", f"{url.path}?{url.query}", headers={"Host": url.netloc})
+            answer = server.getresponse()
+            body = answer.read()
+        self.send_response(answer.status)
+        for name in ("Content-Type", "ETag", "Last-Modified"):
+            if answer.headers[name]:
+                self.send_header(name, answer.headers[name])
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_CONNECT(self):
+        type(self).asked |= {("CONNECT", self.path)}
+        self.send_error(502)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def proxy():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Proxy", (_Proxy,), {}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def bins():
+    from tests.bucket_server import run_server
+
+    with run_server(bins=3, photo_bytes=500) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("host", "env", "is_used"),
+    [
+        ("127.0.0.1", {"HTTP_PROXY": "http://{proxy}"}, True),
+        ("localhost", {"http_proxy": "{proxy}"}, True),
+        ("127.0.0.1", {"HTTP_PROXY": "http://ada:p%40ss@{proxy}", "NO_PROXY": "s3.example,10.0.0.1"}, True),
+        ("127.0.0.1", {"HTTP_PROXY": "http://{proxy}", "NO_PROXY": "127.0.0.1:1"}, True),
+        ("127.0.0.1", {"HTTP_PROXY": "http://{proxy}", "NO_PROXY": "127.0.0.1"}, False),
+        ("127.0.0.1", {"HTTP_PROXY": "http://{proxy}", "no_proxy": "s3.example, 127.0.0.1:{port}"}, False),
+        ("127.0.0.1", {"HTTP_PROXY": "http://{proxy}", "NO_PROXY": "*"}, False),
+        ("localhost", {"HTTP_PROXY": "http://{proxy}", "NO_PROXY": ".localhost"}, False),
+        ("127.0.0.1", {"HTTPS_PROXY": "http://{proxy}"}, False),
+        ("127.0.0.1", {"ALL_PROXY": "http://{proxy}"}, False),
+    ],
+)
+def test_both_clients_take_the_proxy_or_neither_does(clean, monkeypatch, bins, proxy, host, env, is_used):
+    for name, value in env.items():
+        monkeypatch.setenv(name, value.format(proxy=f"127.0.0.1:{proxy.server_port}", port=bins.port))
+    store = open_store("s3://bins", Settings(clean, "", clean, buckets={"bins": f"http://{host}:{bins.port}"}))
+    assert sum(map(len, store.pages("bin-images/"))) == 3
+    assert all(one.data for one in store.fetch(["bin-images/00001.jpg"], workers=1))
+    asked = proxy.RequestHandlerClass.asked
+    assert asked == ({("GET", "Boto3"), ("GET", "object_store")} if is_used else set())
+
+
+def test_both_clients_ask_the_proxy_for_a_tunnel(clean, monkeypatch, proxy):
+    for name, value in (KEYS | {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.server_port}"}).items():
+        monkeypatch.setenv(name, value)
+    core = botocore.session.Session()
+    client = boto3.session.Session(botocore_session=core).client(
+        "s3",
+        region_name="us-east-1",
+        endpoint_url="https://s3.example:9443",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    bulk = bulk_client(client, core, "bins", is_anonymous=False)
+    for ask in (lambda: client.list_objects_v2(Bucket="bins"), lambda: obstore.get(bulk, "a/1.jpg")):
+        proxy.RequestHandlerClass.asked = frozenset()
+        with pytest.raises((botocore.exceptions.ProxyConnectionError, obstore.exceptions.BaseError)):
+            ask()
+        assert proxy.RequestHandlerClass.asked == {("CONNECT", "s3.example:9443")}
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from bincount.errors import DataError
+from bincount.errors import ConfigError, DataError
 from bincount.settings import Settings
 from bincount.store.open_store import open_store
 
@@ -23,8 +23,16 @@ class Gateway(BaseHTTPRequestHandler):
     page, base = 300, ""
     is_strict = ignores_start = repeats = sends_empty = False
     extra = ()
+    status, denied, refuses = 200, b"", ()
 
     def do_GET(self):
+        kind = "probe" if "max-keys=1&" in f"{self.path}&" else "listing" if "list-type" in self.path else "object"
+        if kind in self.refuses:
+            self.send_response(self.status)
+            self.send_header("Content-Length", str(len(self.denied)))
+            self.end_headers()
+            self.wfile.write(self.denied)
+            return
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         prefix, start = asked.get("prefix", ""), asked.get("start-after", "")
         keys = [self.base + key for key in sorted((*KEYS, *self.extra)) if (self.base + key).startswith(prefix)]
@@ -54,17 +62,23 @@ class Gateway(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def listed(tmp_path, source="s3://bin-stock", **behaviour):
-    """The keys that a store lists on such a gateway."""
+def opened(tmp_path, source="s3://bin-stock", **behaviour):
+    """A store on such a gateway."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Gateway,), behaviour))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
     try:
-        store = open_store(source, Settings(tmp_path, "", tmp_path, buckets={"bin-stock": endpoint}))
-        yield (entry.key for page in store.pages("bin-images/") for entry in page)
+        yield open_store(source, Settings(tmp_path, "", tmp_path, buckets={"bin-stock": endpoint}))
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def listed(tmp_path, source="s3://bin-stock", **behaviour):
+    """The keys that a store lists on such a gateway."""
+    with opened(tmp_path, source, **behaviour) as store:
+        yield (entry.key for page in store.pages("bin-images/") for entry in page)
 
 
 @pytest.mark.parametrize(
@@ -102,3 +116,20 @@ def test_an_empty_page_with_a_token_is_followed(tmp_path):
     odd = "bin-images/9//b.jpg"  # obstore refuses its page, so boto3 lists it
     with listed(tmp_path, sends_empty=True, extra=(odd,)) as keys:
         assert sorted(keys) == sorted((*KEYS, odd))
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, ""), (403, "AccessDenied"), (403, "RequestTimeTooSkewed"), (407, "")]
+)
+@pytest.mark.parametrize("refuses", [("probe", "listing", "object"), ("listing",), ("object",)], ids="-".join)
+def test_a_refusal_is_named_at_once(tmp_path, status, code, refuses):
+    """Not retried for two minutes; status and code are said, whichever request is refused."""
+    body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode() if code else b""
+    found = rf"got access denied \({f'{status} {code}'.strip()}\)"
+    with opened(tmp_path, status=status, denied=body, refuses=refuses) as store:
+        if "listing" in refuses:
+            with pytest.raises(ConfigError, match=found):
+                list(store.pages("bin-images/"))
+        if "object" in refuses:
+            with pytest.raises(ConfigError, match=found):
+                list(store.fetch(["bin-images/1.jpg"], workers=1))
