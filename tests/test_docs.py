@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("operate", "reconcile", "serve", "learn"))]
 GUIDES += [ROOT / "docs" / "whole-bucket.md"]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FOLDERS = {"bincount", "dags", "tests", "benchmarks", "docs", "mlruns"}
 VERBS = re.findall(r"^  ([a-z-]+) ", cli.parser().epilog, re.M)
 
 
@@ -175,11 +176,41 @@ def test_every_make_target_exists(line):
             cli.parser().parse_args(["up", *shlex.split(arguments)])
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=lambda page: page.name)
-def test_every_path_named_exists(page):
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def broken_references(page: Path) -> list[str]:
+    """Links of a page that lead nowhere, and names of source files and tests that do not exist."""
     text = page.read_text()
-    linked = {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
-    missing = [link for link in linked if not (page.parent / link).exists()]
-    quoted = set(re.findall(r"`((?:bincount|dags|tests|benchmarks|docs|mlruns)/[\w./-]+\.\w+)`", text))
-    missing += [path for path in quoted if not (ROOT / path).exists()]
-    assert not missing
+    broken = []
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if "://" not in link and not (target.exists() and (not anchor or anchor in anchors_of(target))):
+            broken.append(link)
+    for path, _, test in re.findall(
+        r"(?<![\w./-])(\w+/[\w./-]*\.\w+)(::(\w+))?", " ".join(re.findall(r"`[^`\n]+`", text))
+    ):
+        ours = path.endswith(".py") or path.partition("/")[0] in FOLDERS
+        exists = (ROOT / path).exists() or (ROOT / "bincount" / path).exists()
+        if (ours and not exists) or (test and not is_test(f"{path}::{test}")):
+            broken.append(path)
+    return broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_and_every_path_named_exists(page):
+    assert broken_references(page) == []
+
+
+def test_the_check_of_references_bites(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# The gate\n[here](#the-gate) [gone](gone.md) [no heading](#a-gate) `serving/serve.py` "
+        "`pytest serving/gone.py` `tests/test_docs.py::test_gone` `bincount/gone.py` `tests/gone.py` `data/gone.json`"
+    )
+    gone = ["gone.md", "#a-gate", "serving/gone.py", "tests/test_docs.py", "bincount/gone.py", "tests/gone.py"]
+    assert broken_references(page) == gone
