@@ -12,7 +12,10 @@ from bincount import cli
 ROOT = Path(__file__).parents[1]
 GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("operate", "reconcile", "serve", "learn"))]
 GUIDES += [ROOT / "docs" / "whole-bucket.md"]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 FOLDERS = {"bincount", "dags", "tests", "benchmarks", "docs", "mlruns"}
 VERBS = re.findall(r"^  ([a-z-]+) ", cli.parser().epilog, re.M)
 
