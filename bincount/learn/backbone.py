@@ -56,7 +56,7 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
     Raises:
         ConfigError: If there is no such application, it does not take photos
             of that size, or the weights' file does not fit it.
-        StoreError: If ImageNet weights are asked for and cannot be had.
+        StoreError: If ImageNet weights are required and cannot be downloaded.
     """
     if name == COMPACT:
         return _build_compact(weights, image_px=image_px, seed=seed)
@@ -84,7 +84,9 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
     pooled = []
     for stage in keras.tree.flatten(outputs):
         pooled.append(layers.GlobalAveragePooling2D(dtype="float32")(stage))
-        if resolved == "none":  # on real bins no worse than averages alone, on made ones 3 points better (docs/log.md)
+        if (
+            resolved == "none"
+        ):  # on real bins no worse than averages alone, on rendered ones 3 points better (docs/log/learn.md)
             pooled.append(ops.sqrt(layers.GlobalAveragePooling2D(dtype="float32")(ops.square(stage)) + 1e-6))
     features = layers.Concatenate(dtype="float32")(pooled)
     return Backbone(keras.Model(photos, features, name="backbone"), resolved)

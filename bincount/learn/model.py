@@ -12,8 +12,8 @@ from keras import layers, ops
 from bincount.learn.predictor import FEATURES
 
 WEIGHT_DECAY = 0.01
-"""L2 of every kernel. With few bins and thousands of features it, not the epochs, keeps the head from learning them
-by heart (docs/log.md)."""
+"""L2 of every kernel. With few bins and thousands of features it, not the epochs, keeps the head from overfitting
+(docs/log/learn.md)."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ Builder = Callable[[str | None], keras.Model]
 
 
 def load_network(build: Builder, name: str, weights: str, *, seed: int) -> tuple[keras.Model, str]:
-    """Builds a network with the weights asked for.
+    """Builds a network with the given weights.
 
     Args:
         build: Builds the network.
@@ -52,7 +52,8 @@ def load_network(build: Builder, name: str, weights: str, *, seed: int) -> tuple
             return load_network(build, name, "imagenet", seed=seed)
         except StoreError as error:
             _LOG.warning(
-                "NO PRETRAINED WEIGHTS: going on with random ones, which count worse (README says how much). %s", error
+                "NO PRETRAINED WEIGHTS: continuing with random ones, which count worse (docs/learn.md has figures). %s",
+                error,
             )
             return load_network(build, name, "none", seed=seed)
     if weights == "imagenet":
@@ -66,17 +67,17 @@ def answers(url: str, *, timeout_s: float = PATIENCE_S) -> bool:
     """Whether a web server answers at all, decided within `timeout_s` seconds, name lookup included."""
     answered = threading.Event()
 
-    def ask() -> None:
+    def request() -> None:
         with contextlib.suppress(OSError):
             try:
                 urllib.request.urlopen(url, timeout=timeout_s).close()  # noqa: S310  the address is a constant
-            except urllib.error.HTTPError as refusal:  # an answer, if not a friendly one
+            except urllib.error.HTTPError as refusal:  # an error status is an answer too
                 refusal.close()
             answered.set()
         finished.set()
 
     finished = threading.Event()
-    threading.Thread(target=ask, daemon=True).start()  # a stuck name lookup must not hold the caller
+    threading.Thread(target=request, daemon=True).start()  # a name lookup that hangs must not block the caller
     finished.wait(timeout_s)
     return answered.is_set()
 
@@ -91,7 +92,7 @@ def _fetch(build: Builder, name: str) -> keras.Model:
         with _silence_limited(), contextlib.redirect_stdout(sys.stderr):  # Keras draws its progress on stdout
             return build("imagenet")
     except Exception as error:
-        # Keras wraps whatever fails (HTTP, timeout, checksum) into Exception or ValueError.
+        # Keras raises Exception or ValueError for every failure (HTTP, timeout, checksum).
         raise StoreError(
             f"weights=imagenet: Keras' file for {name} must be downloaded whole, got {error}. "
             "Try again, name a file of weights, or use weights=none."

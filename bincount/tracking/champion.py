@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MOVE = "bincount.move."
 _LOCK = "champion.lock"
-_PATIENCE_S = 60  # a move takes less than a second
+_TIMEOUT_S = 60  # a move takes less than a second
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def move_champion(settings: Settings, version: str, *, instead_of: str | None, a
         ChampionChanged: If another version became champion in the meantime.
         StoreError: If somebody else has been moving it for a minute.
     """
-    in_turn = exclusive_lock(settings.workspace / _LOCK, "champion", patience_s=_PATIENCE_S)
+    in_turn = exclusive_lock(settings.workspace / _LOCK, "champion", timeout_s=_TIMEOUT_S)
     with in_turn, mlflow_client(settings, f"promote version {version} of {MODEL}") as client:
         _expect(client, instead_of, version)
         if version == instead_of:
