@@ -124,8 +124,8 @@ def report(results: dict) -> str:
         lines.append(f"| {name} | {rates} | {spread(cpus)} | {spread(peaks, ',.0f')} | {single} |")
     lines += [
         "",
-        f"`{OURS}` needs memory for TensorFlow and MLflow, the model, the activations of 32 photos in both views, and",
-        "the pixels of at most 256 photos. More bins add nothing (docs/log/reconcile.md).",
+        f"`{OURS}` needs memory for OpenVINO or TensorFlow, MLflow, the model, the activations of 32 photos in both",
+        "views, and the pixels of at most 256 photos. More bins add nothing (docs/log/reconcile.md).",
     ]
     return "\n".join(lines)
 

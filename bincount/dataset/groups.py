@@ -34,7 +34,7 @@ def sort_key_of(bin_id: str) -> tuple[str, int, str]:
 
 
 def block_of(bin_id: str) -> str:
-    """Names the block of 20 consecutive ids that an id lies in.
+    """Names the block of 20 consecutive ids that an id belongs to.
 
     Example:
         >>> block_of("00019"), block_of("00020"), block_of("20")

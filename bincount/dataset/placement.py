@@ -30,7 +30,7 @@ class Assignment(NamedTuple):
 def draw_order(ids: Iterable[str], seed: int) -> list[str]:
     """Orders ids as if drawn at random; another seed, another order.
 
-    An id's place depends on itself and the seed alone, so that a draw from a
+    An id's position depends on itself and the seed alone, so that a draw from a
     larger set contains no surprise: of two sets' first ids, those in both come
     in the same order.
     """
@@ -93,7 +93,7 @@ def check_parts(part_by_id: Mapping[str, str]) -> None:
     """Checks that every part of the data holds a bin.
 
     Raises:
-        DataError: If one is empty; the message says how many bins it would take.
+        DataError: If one is empty; the message has the number of bins that suffice.
     """
     empty = sorted(set(PART_FRACTIONS) - set(part_by_id.values()))
     if not empty:

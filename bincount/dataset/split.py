@@ -36,10 +36,10 @@ def part_of(bin_id: str) -> str:
         True
     """
     family, number = block_of(bin_id).rsplit("/", 1)
-    place = (_rank(family, int(number)) + 0.5) / STRATUM
+    position = (_rank(family, int(number)) + 0.5) / STRATUM
     for part, share in PART_FRACTIONS.items():
-        place -= share
-        if place < 0:
+        position -= share
+        if position < 0:
             return part
     return part
 

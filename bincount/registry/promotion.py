@@ -102,7 +102,7 @@ def _decide(
 
 def _forced(settings: Settings, model_version: str, champion: str | None, actor: str, reason: str | None) -> str:
     if not reason:
-        raise ConfigError("--reason: must say why the gate is overruled, got nothing.")
+        raise ConfigError("--reason: must be given to overrule the gate, got none.")
     sentence = f"Promoted by {actor} without the gate: {reason}"
     decision = new_decision(settings, champion, outcome=ACCEPTED, reason=sentence, by=actor)
     write_decision(settings, model_version, decision, "By hand", sentence)

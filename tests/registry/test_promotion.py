@@ -73,7 +73,7 @@ def test_force_overrules_the_gate_and_says_why(registered):
     settings, register = registered
     bad = register(outcome=REFUSED)
     assert not promote(settings, model_version=bad)["promoted"]
-    with pytest.raises(ConfigError, match="--reason: must say why the gate is overruled"):
+    with pytest.raises(ConfigError, match="--reason: must be given to overrule the gate"):
         promote(settings, model_version=bad, force=True)
     assert aliases(settings)["champion"] is None
     answer = promote(settings, model_version=bad, force=True, actor="ada", reason="a demonstration")
