@@ -7,7 +7,7 @@ batch size and epochs on them. The seed's way: photos through tf.data, the whole
 stage in every step of every trial. That would take hours, so its rate is measured on a slice, the fastest of three
 counts, and scaled to what our trials did: the same photos, the same epochs. Its validation NLL needs no scaling: a
 frozen network gives the same features each time, so its heads are trained on features that are computed once, with
-our trials' hyperparameters. Wall time and processor time are measured; on a busy machine trust the latter.
+our trials' hyperparameters. Wall time and processor time are measured; on a busy machine the latter is more reliable.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def run_stages(
 
     Args:
         folder: Folder of the workspace and the tracking database.
-        asked: Arguments of each step, without those that it takes from the steps before it.
+        steps: Arguments of each step, without those that it takes from the steps before it.
         so_far: Answers of the steps before these.
 
     Returns:

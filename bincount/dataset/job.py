@@ -25,7 +25,7 @@ FORMAT = 1
 class JobSpec:
     """What identifies an ingest job: the same specification has the same name.
 
-    The largest share of faulty bins is not part of it: it decides whether the result is published, not what it is.
+    The largest share of faulty bins is not part of it: it decides whether the result is published and not its content.
 
     Attributes:
         source: The store's name.

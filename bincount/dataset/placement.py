@@ -40,7 +40,7 @@ def draw_order(ids: Iterable[str], seed: int) -> list[str]:
 def assign_parts(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tuple[dict[str, Assignment], list[str]]:
     """Gives every wanted bin its group and part, and sets siblings aside.
 
-    Groups are judged on every bin whose metadata was read, wanted or not: two
+    Groups are formed from every bin whose metadata was read, wanted or not: two
     wanted photos with an unwanted one between them are still one bin. Where a
     group crosses a block's border into another part, the wanted photos in the part of
     its first wanted one stay and the others are set aside.

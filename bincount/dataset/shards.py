@@ -208,7 +208,7 @@ def photos_of(settings: Settings, manifest: Manifest, records: Sequence[Record])
         records: Some of its records; those of one shard are best side by side.
 
     Raises:
-        DataError: If a shard is missing or damaged, or holds another bin at a record's place.
+        DataError: If a shard is missing or damaged, or holds another bin at a record's offset.
     """
     for shard, together in groupby(records, key=lambda record: record.shard):
         path = settings.shards / manifest.shards[shard].name

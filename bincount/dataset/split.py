@@ -66,7 +66,7 @@ class _Placed(Protocol):
 
 
 def check_disjoint(records: Iterable[_Placed]) -> None:
-    """Checks that no group of photos of one bin lies in two parts.
+    """Checks that no group of photos of one bin is in two parts.
 
     Every training run calls this: a group in two parts would test the model on
     a bin it has learnt.

@@ -222,5 +222,7 @@ def _convolve(
     hidden = layers.Conv2D(
         width, size, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal"
     )(inputs)
-    hidden = layers.BatchNormalization(momentum=0.9)(hidden)  # a short training must not judge by its first statistics
+    hidden = layers.BatchNormalization(momentum=0.9)(
+        hidden
+    )  # a short training must not be validated with its first statistics
     return layers.ReLU()(hidden) if activate else hidden

@@ -52,7 +52,7 @@ def fit_head(
     """Trains a head with Adam and cross entropy, stopping early on the validation part's NLL.
 
     Each view of a training photo is an example of its own; validation bins
-    are judged as they are served, on the average of their views. The same
+    are scored as they are served, on the average of their views. The same
     arguments give the same weights on a processor.
 
     Args:

@@ -98,7 +98,7 @@ def assemble(backbone: keras.Model, head: keras.Model, temperature: float) -> ke
     """Joins backbone, head and calibration into the model that is served.
 
     Both views of a photo go through the backbone and their features are
-    averaged, as the head was judged. Stock layers only, so that Keras' safe
+    averaged, as in the head's validation. Stock layers only, so that Keras' safe
     mode loads the saved file.
 
     Args:

@@ -72,7 +72,7 @@ def search_heads(
     Args:
         folder: Where KerasTuner keeps its state.
         train: What each trial learns from.
-        validation: What it is judged on.
+        validation: What its score is computed on.
         classes: How many counts to tell apart.
         data: Digest of the two; not the arrays but their names are compared.
         trials: How many sets of hyperparameters to try.

@@ -18,7 +18,7 @@ import keras
 
 from bincount.errors import ConfigError, StoreError
 
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 """How long the server of the ImageNet weights may stay silent."""
 
 _HOST = "https://storage.googleapis.com/"  # of every file of keras.applications
@@ -45,7 +45,7 @@ def load_network(build: Builder, name: str, weights: str, *, seed: int) -> tuple
 
     Raises:
         ConfigError: If the file is absent or holds another network's weights.
-        StoreError: If "imagenet" cannot be had within `PATIENCE_S` of silence.
+        StoreError: If "imagenet" cannot be downloaded; a server is silent for at most `TIMEOUT_S`.
     """
     if weights == "auto":
         try:
@@ -63,7 +63,7 @@ def load_network(build: Builder, name: str, weights: str, *, seed: int) -> tuple
     return (network, "none") if weights == "none" else (network, _load_file(network, name, Path(weights)))
 
 
-def answers(url: str, *, timeout_s: float = PATIENCE_S) -> bool:
+def answers(url: str, *, timeout_s: float = TIMEOUT_S) -> bool:
     """Whether a web server answers at all, decided within `timeout_s` seconds, name lookup included."""
     answered = threading.Event()
 
@@ -85,7 +85,7 @@ def answers(url: str, *, timeout_s: float = PATIENCE_S) -> bool:
 def _fetch(build: Builder, name: str) -> keras.Model:
     if not _is_cached(name) and not answers(_HOST):
         raise StoreError(
-            f"weights=imagenet: {_HOST} must answer within {PATIENCE_S:.0f} s, got no answer. "
+            f"weights=imagenet: {_HOST} must answer within {TIMEOUT_S:.0f} s, got no answer. "
             "Try again with a network, name a file of weights, or use weights=none."
         )
     try:
@@ -102,7 +102,7 @@ def _fetch(build: Builder, name: str) -> keras.Model:
 @contextlib.contextmanager
 def _silence_limited() -> Iterator[None]:
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE_S)
+    socket.setdefaulttimeout(TIMEOUT_S)
     try:
         yield
     finally:

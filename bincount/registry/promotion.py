@@ -91,7 +91,7 @@ def _decide(
     checked = stored_check(model_registry.version_of(settings, model_version))
     checked = checked or check_serving(settings, model_version=model_version)
     if not checked["servable"]:
-        return False, f"Not promoted: {checked['found']}."
+        return False, f"Not promoted: {checked['reason']}."
     if not approved:
         return True, decided["reason"]
     sentence = f"Promoted: approved by {actor}, where the gate is undecided."
