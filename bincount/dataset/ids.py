@@ -1,4 +1,4 @@
-"""Lists of bin ids as people pass them: a range, or a file; and ids whose leading zeros were lost on the way.
+"""Lists of bin ids: a range, or a file; and the check for ids that lost their leading zeros.
 
 The bucket holds two families of ids whose numbers collide: `00523` and `523` are different bins.
 """

@@ -65,7 +65,7 @@ class Manifest:
         source: Where they came from, such as "s3://aft-vbi-pds".
         counts: The counts that were wanted.
         shards: The files that hold their photos.
-        records: One a bin, ordered by `groups.place_of` of its id.
+        records: One a bin, ordered by `groups.sort_key_of` of its id.
     """
 
     source: str

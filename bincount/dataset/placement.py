@@ -50,7 +50,7 @@ def assign_parts(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> 
         skus: Products recorded in each bin whose metadata was read.
 
     Returns:
-        Place by id in `place_of` order, and the ids set aside in the same order.
+        Assignment by id in `sort_key_of` order, and the ids set aside in the same order.
     """
     placed: dict[str, Assignment] = {}
     aside: list[str] = []
@@ -71,7 +71,7 @@ def cut_shards(listed: Iterable[tuple[str, int, int]]) -> Iterator[list[tuple[st
     """Cuts bins into shards of about 100 MB.
 
     Args:
-        listed: Id, photo's size in bytes and mark of each bin, in `place_of` order.
+        listed: Id, photo's size in bytes and mark of each bin, in `sort_key_of` order.
 
     Returns:
         The same, shard by shard.

@@ -20,7 +20,7 @@ STATISTICS_PHOTOS = 96
 """Photos that set the batch-norm statistics of random weights: enough at the first stages' many pixels."""
 
 _RANDOM_STAGES = 3
-"""With random weights the first stages carry the signal and the last ones none (docs/log.md)."""
+"""With random weights the first stages carry the signal and the last ones none (docs/log/learn.md)."""
 
 
 class Backbone(NamedTuple):

@@ -49,7 +49,7 @@ class Recipe:
 
 
 FROM_SCRATCH = Recipe(learning_rate=2e-3, batch_size=64, epochs=24, members=3)
-"""For compact: a recipe that was published with its figures, not searched here (docs/log.md)."""
+"""For compact: a recipe that was published with its figures, not searched here (docs/log/learn.md)."""
 
 FINE_TUNING = Recipe(learning_rate=1e-4, batch_size=32, epochs=10, weight_decay=0.01, patience=4)
 """For a network that is good at something else already: small steps, and an early end."""

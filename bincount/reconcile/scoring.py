@@ -45,8 +45,8 @@ def score_photos(work: ReconcileState, store: Store, predictor: Predictor, refer
     """Predicts count probabilities for every photo without them, 256 photos at a time.
 
     Chunks end at the same bins whether the run was killed in between or not,
-    so that the same photos go through the network together. What they look
-    like is noted beside what they show (`watching.PHOTO_STATISTICS`).
+    so that the same photos go through the network together. Their
+    `PHOTO_STATISTICS` are stored beside the probabilities.
 
     Raises:
         StoreError: If the source does not answer; scored photos stay.
