@@ -53,8 +53,8 @@ def run(names: list[str], results: Path, *, quick: bool) -> list[str]:
 
 def run_alone(command: list[str]) -> int:
     """Runs a process that ends with this one and leaves no process or file; returns its exit status."""
-    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as place:
-        env = os.environ | {"TMPDIR": place}
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
+        env = os.environ | {"TMPDIR": folder}
         with subprocess.Popen(guarded_command(command), cwd=CHECKOUT, env=env, start_new_session=True) as process:
             try:
                 return process.wait()
@@ -75,17 +75,17 @@ def page_of(results: Path) -> str:
         if not path.exists():
             lines += ["", f"## {question}", "", f"Not run. `python -m benchmarks.{name}`"]
             continue
-        found = json.loads(path.read_text())
-        here = found["machine"]
+        result = json.loads(path.read_text())
+        here = result["machine"]
         where = (
             f"{here['date']}, commit {here['commit']}, {here['cores']} cores ({here['processor']}), "
             f"{here['memory_gb']} GB, {here['gpu'] or 'no GPU'}, load {here['load']} before it"
             f"{', on rendered bins' if here.get('rendered') else ''}."
         )
         lines += ["", f"## {question}", "", f"`python -m benchmarks.{name}`: {where}", ""]
-        if found["ratios"]:
-            lines += [table_of([Ratio(**ratio) for ratio in found["ratios"]]), ""]
-        lines.append(found["report"].strip())
+        if result["ratios"]:
+            lines += [table_of([Ratio(**ratio) for ratio in result["ratios"]]), ""]
+        lines.append(result["report"].strip())
     return "\n".join(lines) + "\n"
 
 

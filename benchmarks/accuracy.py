@@ -3,8 +3,8 @@
     python -m benchmarks.accuracy --source ../shared/abid-224 [--folds 3] [--members 1] [--json FILE] [what a run takes]
 
 Blocks of 20 ids are dealt to the folds; each fold is the test part of a model that learns from the others, by the same
-steps as `bincount run`. What all models say of their own fold is pooled, so every bin is scored once. A killed run goes
-on where it was. `--members` trains fewer networks than a run of compact would (three), which tells less than the whole.
+steps as `bincount run`. The predictions of all models for their own folds are pooled, so every bin is scored once. A
+killed run continues. `--members` trains fewer networks than a run of compact (three), whose accuracy is then lower.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from bincount.settings import Settings
 from bincount.tracking import runs
 
 PLANTED = 0.10
-"""Share of records that are made wrong, where wrong ones are to be found."""
+"""Share of records that are wrong in the simulation."""
 
 
 def folds_of(manifest: Manifest, folds: int, seed: int) -> Iterator[Manifest]:
-    """The same bins once a fold, with that fold as the test part; a group goes where its first bin goes."""
+    """The same bins once a fold, with that fold as the test part; a group is in the fold of its first bin."""
     blocks = sorted({block_of(record.group) for record in manifest.records})
     order = np.random.default_rng(seed).permutation(len(blocks))
-    place = {blocks[block]: position for position, block in enumerate(order)}
+    position_of = {blocks[block]: position for position, block in enumerate(order)}
     learned = sum(PART_FRACTIONS[part] for part in DEVELOPMENT_PARTS)
     ends = np.cumsum([PART_FRACTIONS[part] / learned for part in DEVELOPMENT_PARTS])
 
     def part_in(fold: int, record: Record) -> str:
-        turn, own = divmod(place[block_of(record.group)], folds)
+        turn, own = divmod(position_of[block_of(record.group)], folds)
         if own == fold:
             return "test"
-        # The blocks of a turn share a place along 0 to 1; the golden ratio spreads the turns evenly.
+        # The blocks of a turn share a position between 0 and 1; the golden ratio spreads the turns evenly.
         return DEVELOPMENT_PARTS[
             int(np.searchsorted(ends, (turn * 0.618034 + own / folds) % 1.0).clip(0, len(DEVELOPMENT_PARTS) - 1))
         ]
@@ -53,7 +53,7 @@ def folds_of(manifest: Manifest, folds: int, seed: int) -> Iterator[Manifest]:
 
 
 def learn_fold(settings: Settings, manifest: Manifest, name: str, options: argparse.Namespace) -> dict:
-    """Trains on one fold's learned parts and scores its test part; what was done before is not done again.
+    """Trains on one fold's learned parts and scores its test part; finished steps are not repeated.
 
     Returns:
         `records` in the order of `probabilities`, and `covered`, whether each prediction set holds the record.
@@ -73,8 +73,8 @@ def learn_fold(settings: Settings, manifest: Manifest, name: str, options: argpa
     tune(settings, run_id=run_id, features=prepared, max_epochs=options.max_epochs, seed=options.seed)
     if options.members:
         path = settings.run(run_id) / "search" / "best.json"
-        found = json.loads(path.read_text())
-        path.write_text(json.dumps(found | {"best": found["best"] | {"members": options.members}}))
+        search = json.loads(path.read_text())
+        path.write_text(json.dumps(search | {"best": search["best"] | {"members": options.members}}))
     train(settings, run_id=run_id, features=prepared, seed=options.seed)
     evaluate_run(settings, run_id=run_id)
     _, ids, probabilities = read_evaluation(settings, run_id)
@@ -88,7 +88,7 @@ def learn_fold(settings: Settings, manifest: Manifest, name: str, options: argpa
 
 
 def pool(manifest: Manifest, folds: list[dict]) -> dict:
-    """Judges all bins, each by the model that had not seen it."""
+    """Evaluates all bins, each by the model that was not trained on it."""
     records = [record for fold in folds for record in fold["records"]]
     probabilities = np.concatenate([fold["probabilities"] for fold in folds])
     covered = np.concatenate([fold["covered"] for fold in folds])
@@ -130,8 +130,8 @@ def main() -> None:
     from bincount.dataset.ingest import collect
 
     settings = Settings.from_env()
-    asked = {"source": options.source, "counts": options.counts, "limit": options.limit}
-    manifest = Manifest.read(settings.manifests, collect(settings, **asked)["manifest"])
+    bins = {"source": options.source, "counts": options.counts, "limit": options.limit}
+    manifest = Manifest.read(settings.manifests, collect(settings, **bins)["manifest"])
     folds = []
     for number, fold in enumerate(folds_of(manifest, options.folds, options.seed)):
         folds.append(learn_fold(settings, fold, f"fold {number + 1} of {options.folds}", options))

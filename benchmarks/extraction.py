@@ -1,4 +1,4 @@
-"""How busy extraction keeps the network.
+"""The share of the bare network's speed that feature extraction reaches.
 
     python -m benchmarks.extraction [--photos 320] [--repeats 5] [--image-px 224] [--quick] [--json FILE]
 
@@ -18,7 +18,7 @@ from benchmarks.measure import ORIGINALS, Ratio, bins_at, machine, paired, parse
 _BATCH = 32
 
 
-def compare_extraction(source: Path, place: Path, photos: int, repeats: int, image_px: int) -> list[dict]:
+def compare_extraction(source: Path, folder: Path, photos: int, repeats: int, image_px: int) -> list[dict]:
     """Photos a second of extraction and of the bare network, in turns, after one of each that is not counted."""
     from bincount.dataset.ingest import collect
     from bincount.dataset.manifest import Manifest
@@ -27,7 +27,7 @@ def compare_extraction(source: Path, place: Path, photos: int, repeats: int, ima
     from bincount.learn.photo_batches import load_photos
     from bincount.settings import Settings
 
-    settings = Settings(place, "", place)
+    settings = Settings(folder, "", folder)
     manifest = Manifest.read(settings.manifests, collect(settings, source=str(source), limit=photos)["manifest"])
     shards = {shard: settings.shards / shard.name for shard in manifest.shards}
     model = build_backbone("ResNet50", "none", image_px=image_px).model
@@ -46,7 +46,8 @@ def compare_extraction(source: Path, place: Path, photos: int, repeats: int, ima
         def extract(repeat: int = repeat, began: list[float] = began) -> None:
             # From the first batch on: compiling is done once for hundreds of thousands of photos.
             extract_features(
-                place / f"features{repeat}", shards, model, image_px=image_px, fit="pad",
+                folder / f"features{repeat}", shards, forward, width=model.output.shape[1], image_px=image_px,
+                fit="pad",
                 on_progress=lambda done, total, rate: began.append(time.monotonic()) if not began else None,
             )  # fmt: skip
 

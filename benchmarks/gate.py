@@ -1,4 +1,4 @@
-"""How often the gate's relative rules accept, refuse or cannot tell: the table of docs/decisions/gate.md.
+"""How often the gate's relative rules accept, refuse or are undecided: the table of docs/decisions/gate.md.
 
     python -m benchmarks.gate [--draws 400] [--bins 134 770 2500 20000]
 
@@ -39,7 +39,7 @@ def posterior(seen: np.ndarray, noise: float) -> np.ndarray:
 
 
 def expected_rps(noise: float) -> float:
-    """RPS of a model with so much noise."""
+    """Expected RPS of a model with this noise."""
     truth = np.tile(np.arange(len(COUNTS)), 40_000)
     drawn = np.random.default_rng(0).normal(size=len(truth))
     return float(values_per_bin(posterior(truth + 1 + noise * drawn, noise), truth, COUNTS)["rps"].mean())
@@ -59,15 +59,15 @@ def outcomes_of(bins: int, shared: float, noise: float, draws: int, limits: Gate
         Record(f"{row:05d}", str(group), int(count), "test", 1, 9, 9, 9, "", 0, 0)
         for row, (group, count) in enumerate(zip(member, truth, strict=True))
     ]
-    found: Counter[str] = Counter()
+    counts_by_outcome: Counter[str] = Counter()
     for _ in range(draws):
         common, ours, theirs = rng.normal(size=(3, bins))[:, member]
         challenger, champion = (
             (posterior(truth + scale * (np.sqrt(shared) * common + np.sqrt(1 - shared) * own), scale), COUNTS)
             for scale, own in ((noise, ours), (NOISE, theirs))
         )
-        found[decide(_GOOD, compare("1", records, challenger, champion), limits).outcome] += 1
-    return found
+        counts_by_outcome[decide(_GOOD, compare("1", records, challenger, champion), limits).outcome] += 1
+    return counts_by_outcome
 
 
 def main() -> None:
@@ -84,13 +84,15 @@ def main() -> None:
         "at the margin": noise_for(level + margin),
         "twice the margin": noise_for(level + 2 * margin),
     }
-    print("| test bins | errors | challenger | accepted | refused | cannot tell |")
+    print("| test bins | errors | challenger | accepted | refused | undecided |")
     print("|---|---|---|---|---|---|")
     for bins in options.bins:
         for errors, shared in SHARED.items():
             for case, noise in cases.items():
-                found = outcomes_of(bins, shared, noise, options.draws, limits)
-                shares = " | ".join(f"{found[each] / options.draws:.0%}" for each in (ACCEPTED, REFUSED, UNDECIDED))
+                counts_by_outcome = outcomes_of(bins, shared, noise, options.draws, limits)
+                shares = " | ".join(
+                    f"{counts_by_outcome[each] / options.draws:.0%}" for each in (ACCEPTED, REFUSED, UNDECIDED)
+                )
                 print(f"| {bins:,} | {errors} | {case} | {shares} |", flush=True)
 
 

@@ -1,10 +1,10 @@
-"""What a GPU makes of extraction and fine-tuning: photos a second by precision, with and without XLA.
+"""Extraction and fine-tuning on a GPU: photos a second by precision, with and without XLA.
 
     python -m benchmarks.gpu [--batches 50] [--repeats 3] [--image-px 224] [--quick] [--json FILE]
 
 ResNet50 on photos that are ready in memory, uint8 across the bus, in batches of 128: forward alone, as extraction runs
-it, and training as fine-tuning does, batch norm frozen. Without a GPU it says that it was not run; `--anyway` tries it
-on the processor. Extraction from shards against the bare network: `benchmarks.extraction`, on a GPU too.
+it, and training as fine-tuning does, batch norm frozen. Without a GPU it reports that it was not run; `--anyway` runs
+it on the processor. Extraction from shards against the bare network: `benchmarks.extraction`, on a GPU too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def network_of(image_px: int) -> object:
 
 
 def step_of(kind: str, precision: str, *, xla: bool, image_px: int) -> Callable[[], object]:
-    """What is timed: one batch, forward or trained on."""
+    """The function that is timed: one batch, forward or a training step."""
     import keras
     import tensorflow as tf
 
@@ -83,33 +83,33 @@ def rate_of(step: Callable[[], object], batches: int) -> float:
 
 def measure(batches: int, repeats: int, image_px: int) -> list[dict]:
     """Every kind, precision and compiler, in turns."""
-    found = []
+    results = []
     for kind, precision, xla in itertools.product(KINDS, PRECISIONS, (False, True)):
         step = step_of(kind, precision, xla=xla, image_px=image_px)
         rate_of(step, 3)
         rates = [rate_of(step, batches) for _ in range(repeats)]
-        found.append({"kind": kind, "precision": precision, "xla": xla, "photos_per_s": rates})
+        results.append({"kind": kind, "precision": precision, "xla": xla, "photos_per_s": rates})
         print(f"  {kind:12} {precision:9} XLA {xla!s:5} {spread(rates, ',.0f')} photos/s", flush=True)
-    return found
+    return results
 
 
-def ratios_of(found: list[dict]) -> list[Ratio]:
+def ratios_of(results: list[dict]) -> list[Ratio]:
     """The fastest and the slowest way of each kind."""
     ratios = []
     for kind in KINDS:
-        best = max((one for one in found if one["kind"] == kind), key=lambda one: max(one["photos_per_s"]))
-        plain = next(one for one in found if (one["kind"], one["precision"], one["xla"]) == (kind, "float32", False))
+        best = max((one for one in results if one["kind"] == kind), key=lambda one: max(one["photos_per_s"]))
+        plain = next(one for one in results if (one["kind"], one["precision"], one["xla"]) == (kind, "float32", False))
         how = f"{best['precision']}, XLA {'on' if best['xla'] else 'off'}"
         pairs = zip(best["photos_per_s"], plain["photos_per_s"], strict=True)
         ratios.append(Ratio.of(f"{kind}: {how} against float32 without XLA", [mine / other for mine, other in pairs]))
     return ratios
 
 
-def report(found: list[dict], image_px: int) -> str:
+def report(results: list[dict], image_px: int) -> str:
     """Photos a second of each."""
     lines = [f"ResNet50, {image_px} px, batches of {_BATCH}, one view a photo.", ""]
     lines += ["| what | precision | XLA | photos/s |", "|---|---|---|---|"]
-    for one in found:
+    for one in results:
         cells = (one["kind"], one["precision"], "on" if one["xla"] else "off", spread(one["photos_per_s"], ",.0f"))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -127,8 +127,8 @@ def main() -> None:
         return publish(options, [], "**Not run**: this machine has no GPU.", [], here)
     if options.quick:
         options.batches, options.repeats = 5, 1
-    found = measure(options.batches, options.repeats, options.image_px)
-    return publish(options, ratios_of(found), report(found, options.image_px), found, here)
+    results = measure(options.batches, options.repeats, options.image_px)
+    return publish(options, ratios_of(results), report(results, options.image_px), results, here)
 
 
 if __name__ == "__main__":

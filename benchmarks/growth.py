@@ -4,9 +4,9 @@
 
 Ingest reads 2,500, 10,000 and 40,000 bins from a simulated bucket. The other steps run one after the other on 1, 4 and
 16 times as many real bins, each in a process of its own; imports are not counted in its time. The exponent is the slope
-of a line through the logarithms: 1 is "twice the bins, twice the time", below 1 something is paid once. A projection
-goes on from the largest size with what a bin has cost between the last two sizes; it is no measurement. Memory that
-did not grow alike between both pairs of sizes is not projected: buffers fill, and then it stays.
+of a line through the logarithms: 1 is "twice the bins, twice the time", below 1 there is a fixed cost. A projection
+extrapolates from the largest size with the cost of a bin between the last two sizes; it is no measurement. Memory that
+grew differently between both pairs of sizes is not projected: buffers fill, and then it is constant.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from benchmarks.stage import learning, run_stages, write_records
 WHOLE = 536_434  # bins in the bucket
 STEPS = {"prepare": "extraction", "tune": "search", "evaluate": "evaluation", "reconcile": "reconcile"}
 Sizes = dict[int, Spent]
-"""What a step took, by how many bins there were."""
+"""Cost of a step by number of bins."""
 
 
 def measure(source: Path, sizes: Sequence[int], *, image_px: int, max_epochs: int, apart: bool) -> dict[str, Sizes]:
-    """Every step on every number of bins; run `apart`, each in a process of its own, the peak memory is its own too."""
-    found: dict[str, Sizes] = {name: {} for name in STEPS.values()}
+    """Every step on every number of bins; with `apart` each in a process of its own, which shows its peak memory."""
+    costs: dict[str, Sizes] = {name: {} for name in STEPS.values()}
     for bins in sizes:
         chain = learning(source, bins=bins, image_px=image_px, trials=5, max_epochs=max_epochs)
         with tempfile.TemporaryDirectory(prefix="bench-growth-") as folder:
-            place, so_far = Path(folder), {}
-            for together in [{verb: asked} for verb, asked in chain.items()] if apart else [chain]:
-                _run(place, together, so_far, bins, found)
-            write_records(place, so_far["manifest"], place / "records.csv")
-            asked = {"source": str(source), "records": str(place / "records.csv"), "model": so_far["model_uri"]}
-            asked |= {"out": str(place / "worklist"), "capacity": 50}
-            _run(place, {"reconcile": asked}, so_far, bins, found)
-    return found
+            work, so_far = Path(folder), {}
+            for together in [{verb: arguments} for verb, arguments in chain.items()] if apart else [chain]:
+                _run(work, together, so_far, bins, costs)
+            write_records(work, so_far["manifest"], work / "records.csv")
+            arguments = {"source": str(source), "records": str(work / "records.csv"), "model": so_far["model_uri"]}
+            arguments |= {"out": str(work / "worklist"), "capacity": 50}
+            _run(work, {"reconcile": arguments}, so_far, bins, costs)
+    return costs
 
 
-def _run(place: Path, together: dict, so_far: dict[str, Any], bins: int, found: dict[str, Sizes]) -> None:
-    """Runs steps in one process, tells what they took and notes it with what they answered."""
-    took, answers = run_stages(place, together, so_far)
+def _run(work: Path, together: dict, so_far: dict[str, Any], bins: int, costs: dict[str, Sizes]) -> None:
+    """Runs steps in one process, prints their cost and adds it and their answers."""
+    took, answers = run_stages(work, together, so_far)
     so_far |= answers
     for verb, spent in took.items():
         print(f"  {bins:6,} bins  {verb:10} {spent.wall_s:7.1f} s  {spent.peak_mb:6,.0f} MB", flush=True)
         if verb in STEPS:
-            found[STEPS[verb]][bins] = spent
+            costs[STEPS[verb]][bins] = spent
 
 
 def exponent_of(values: dict[int, float]) -> float:
@@ -62,37 +62,37 @@ def exponent_of(values: dict[int, float]) -> float:
 
 
 def projected(values: dict[int, float], bins: int = WHOLE) -> float:
-    """What as many bins would take, if each one more takes what it took between the last two sizes."""
+    """The cost of this number of bins, if a further bin costs what it cost between the last two sizes."""
     (fewer, before), (most, after) = sorted(values.items())[-2:]
     return after + max(0.0, after - before) / (most - fewer) * (bins - most)
 
 
 def grows_steadily(values: dict[int, float]) -> bool:
-    """Whether a bin more has cost about as much, within a factor of three, between each two sizes."""
+    """Whether a further bin has cost about the same, within a factor of three, between each two sizes."""
     pairs = list(pairwise(sorted(values.items())))
     costs = [(after - before) / (more - fewer) for (fewer, before), (more, after) in pairs]
     return min(costs) > 0 and max(costs) < 3 * min(costs)
 
 
-def ratios_of(found: dict[str, Sizes]) -> list[Ratio]:
+def ratios_of(costs: dict[str, Sizes]) -> list[Ratio]:
     """The exponents of time and memory, each from one fit."""
     ratios = []
-    for name, sizes in found.items():
+    for name, sizes in costs.items():
         for what, key in (("processor time", "cpu_s"), ("peak memory", "peak_mb")):
             exponent = exponent_of({bins: getattr(spent, key) for bins, spent in sizes.items()})
             ratios.append(Ratio.of(f"exponent of {name}'s {what}", [exponent]))
     return ratios
 
 
-def report(found: dict[str, Sizes]) -> str:
-    """What the exponents are made of, and the projection."""
+def report(costs: dict[str, Sizes]) -> str:
+    """The figures behind the exponents, and the projection."""
     lines = [
-        "An exponent of 1 means twice the bins, twice the cost; below 1, something is paid once whatever the bins.",
+        "An exponent of 1 means twice the bins, twice the cost; below 1, there is a fixed cost.",
         "",
         "| step | bins | s | processor s | peak MB |",
         "|---|---|---|---|---|",
     ]
-    for name, sizes in found.items():
+    for name, sizes in costs.items():
         for bins, spent in sizes.items():
             cells = f"{spent.wall_s:,.1f} | {spent.cpu_s:,.1f} | {spent.peak_mb:,.0f}"
             lines.append(f"| {name} | {bins:,} | {cells} |")
@@ -103,7 +103,7 @@ def report(found: dict[str, Sizes]) -> str:
         "| step | hours | peak GB |",
         "|---|---|---|",
     ]
-    for name, sizes in found.items():
+    for name, sizes in costs.items():
         hours = projected({bins: spent.wall_s for bins, spent in sizes.items()}) / 3600
         peaks = {bins: spent.peak_mb for bins, spent in sizes.items()}
         memory = f"{projected(peaks) / 1024:,.1f}" if grows_steadily(peaks) else "no steady growth"
@@ -112,7 +112,7 @@ def report(found: dict[str, Sizes]) -> str:
         "",
         "Ingest read from this machine, photos of 5 KB; over a network see `docs/log/ingest.md`. The search's epochs",
         "end early, at different times for different bins. Evaluation is of the test part, 15 of 100 bins. Memory is",
-        "projected only where a bin more cost about as much between each two sizes: buffers fill, and then it stays.",
+        "projected only if a further bin cost about the same between each two sizes.",
     ]
     return "\n".join(lines)
 
@@ -125,12 +125,12 @@ def main() -> None:
     here, sizes, max_epochs = machine(), (2_500, 10_000, 40_000), 20
     if options.quick:
         options.image_px, sizes, max_epochs = 32, (1_000, 2_000), 5
-    found = {"ingest": {run.photos: Spent(run.wall_s, run.cpu_s, run.peak_mb) for run in grow(sizes)}}
+    costs = {"ingest": {run.photos: Spent(run.wall_s, run.cpu_s, run.peak_mb) for run in grow(sizes)}}
     bins = [options.base * times for times in ((1, 4) if options.quick else (1, 4, 16))]
     with bins_at(options.source, bins[-1], here) as source:
-        found |= measure(source, bins, image_px=options.image_px, max_epochs=max_epochs, apart=not options.quick)
-    measured = {name: {bins: asdict(spent) for bins, spent in sizes.items()} for name, sizes in found.items()}
-    publish(options, ratios_of(found), report(found), measured, here)
+        costs |= measure(source, bins, image_px=options.image_px, max_epochs=max_epochs, apart=not options.quick)
+    measured = {name: {bins: asdict(spent) for bins, spent in sizes.items()} for name, sizes in costs.items()}
+    publish(options, ratios_of(costs), report(costs), measured, here)
 
 
 if __name__ == "__main__":

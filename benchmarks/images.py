@@ -1,9 +1,9 @@
-"""How fast photos become squares of pixels on one core, against what others read them with.
+"""How fast photos are decoded and resized on one core, compared with other readers.
 
     python -m benchmarks.images [--photos 1000] [--repeats 5] [--image-px 224] [--quick] [--json FILE]
 
 Every reader takes the same original JPEGs from disk to uint8 squares, aspect kept and padded, in batches of 32, each in
-a process of its own on one core, in an order that alternates between repeats; what starting costs is not counted.
+a process of its own on one core, in an order that alternates between repeats; the start is not counted.
 """
 
 from __future__ import annotations
@@ -34,13 +34,11 @@ Reader = Callable[[list[Path], int], Iterator[np.ndarray]]
 
 
 def read_ours(paths: list[Path], image_px: int) -> Iterator[np.ndarray]:
-    import tensorflow as tf
-
     from bincount.learn.images import decode
 
-    files = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
-    photos = files.map(lambda path: decode(tf.io.read_file(path), image_px=image_px, fit="pad"))
-    return photos.batch(_BATCH).prefetch(2).as_numpy_iterator()
+    for start in range(0, len(paths), _BATCH):
+        batch = paths[start : start + _BATCH]
+        yield np.stack([decode(path.read_bytes(), image_px=image_px, fit="pad") for path in batch])
 
 
 def read_keras(paths: list[Path], image_px: int) -> Iterator[np.ndarray]:
@@ -100,7 +98,7 @@ def take_part(reader: str, source: Path, photos: int, image_px: int) -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     paths = sorted((source / "bin-images").glob("*.jpg"))[: photos + _BATCH]
     batches = READERS[reader](paths, image_px)
-    next(batches)  # traces, and opens what is opened once
+    next(batches)  # warm-up: tracing and opening files
     started_s, used_s = time.monotonic(), time.process_time()
     read = sum(len(batch) for batch in islice(batches, photos // _BATCH))
     print(json.dumps([read / (time.monotonic() - started_s), read / (time.process_time() - used_s)]))
@@ -109,30 +107,30 @@ def take_part(reader: str, source: Path, photos: int, image_px: int) -> None:
 def compare_readers(source: Path, photos: int, repeats: int, image_px: int) -> dict[str, list[list[float]]]:
     """Photos a second, and a second of processor, of each reader and repeat."""
     readers = [name for name in READERS if name != TORCH or find_spec("torchvision")]
-    found: dict[str, list[list[float]]] = {name: [] for name in readers}
+    results: dict[str, list[list[float]]] = {name: [] for name in readers}
     for repeat in range(repeats):
         for reader in readers[::-1] if repeat % 2 else readers:
             command = [sys.executable, "-m", "benchmarks.images", "--as", reader, str(source), str(photos)]
             done = subprocess.run([*command, "--image-px", str(image_px)], capture_output=True, text=True, check=False)
             if done.returncode:
                 raise SystemExit(f"{reader}: exit {done.returncode}\n{done.stderr[-2000:]}")
-            found[reader].append(json.loads(done.stdout))
-            print(f"  {reader:34} {found[reader][-1][0]:6,.0f} photos/s", flush=True)
-    return found
+            results[reader].append(json.loads(done.stdout))
+            print(f"  {reader:34} {results[reader][-1][0]:6,.0f} photos/s", flush=True)
+    return results
 
 
 def ratios_of(readers: dict[str, list[list[float]]]) -> list[Ratio]:
     """Ours against each of the others, in photos a second of processor."""
     ours, *others = readers
-    rates = {name: [rate for _, rate in found] for name, found in readers.items()}
+    rates = {name: [rate for _, rate in repeats] for name, repeats in readers.items()}
     return [Ratio.of(f"times as fast as {name}", paired(rates[ours], rates[name])) for name in others]
 
 
 def report(readers: dict[str, list[list[float]]]) -> str:
-    """What the ratios are made of."""
+    """The figures behind the ratios."""
     lines = ["| one core | photos/s of processor | photos/s |", "|---|---|---|"]
-    for name, found in readers.items():
-        walls, rates = zip(*found, strict=True)
+    for name, repeats in readers.items():
+        walls, rates = zip(*repeats, strict=True)
         lines.append(f"| {name} | {spread(rates, ',.0f')} | {spread(walls, ',.0f')} |")
     if TORCH not in readers:
         lines.append("\ntorchvision is not installed: not measured.")

@@ -1,12 +1,12 @@
-"""How fast bins come in, against what a user would do instead.
+"""How fast bins are ingested, compared with other tools.
 
     python -m benchmarks.ingest [--photos 5000] [--repeats 3] [--latency-ms 0 20] [--quick] [--json FILE]
     python -m benchmarks.ingest --growth 1000 100000      # peak memory and time by number of bins
 
 Every contender fetches the same photos of about 50 KB from the same server on this machine, in a process of its own,
 in an order that alternates between repeats. The others write a file a photo; bincount ends with checked shards and a
-manifest, and for that fetches every photo's metadata too. Counted are photos; time and processor time are the whole
-process's, its start included. `download_file` one after the other is timed on fewer photos, since its rate does not
+manifest, and for that fetches every photo's metadata too. Photos are counted; time and processor time are those of the
+process, its start included. `download_file` one after the other is timed on fewer photos, since its rate does not
 depend on them.
 """
 
@@ -49,28 +49,28 @@ class Run:
         return self.photos / self.wall_s
 
 
-def command_of(contender: str, server: Running, photos: int, place: Path) -> list[str]:
+def command_of(contender: str, server: Running, photos: int, folder: Path) -> list[str]:
     """What a user would type."""
     url = server.endpoint
     if contender == "aws s3 cp":
-        there = ["s3://bins/bin-images/", str(place)]
+        paths = ["s3://bins/bin-images/", str(folder)]
         return [str(BIN / "aws"), "s3", "cp", "--recursive", "--no-sign-request", "--only-show-errors",
-                "--region", "us-east-1", "--endpoint-url", url, *there]  # fmt: skip
+                "--region", "us-east-1", "--endpoint-url", url, *paths]  # fmt: skip
     if contender in (S5CMD, S5CMD_ALL):
-        there = ["s3://bins/bin-images/*" if contender == S5CMD else "s3://bins/*", f"{place}/"]
-        return [str(BIN / "s5cmd"), "--no-sign-request", "--log", "error", "--endpoint-url", url, "cp", *there]
-    return [sys.executable, "-m", "benchmarks.ingest", "--as", contender, url, str(photos), str(place)]
+        paths = ["s3://bins/bin-images/*" if contender == S5CMD else "s3://bins/*", f"{folder}/"]
+        return [str(BIN / "s5cmd"), "--no-sign-request", "--log", "error", "--endpoint-url", url, "cp", *paths]
+    return [sys.executable, "-m", "benchmarks.ingest", "--as", contender, url, str(photos), str(folder)]
 
 
 def measure(contender: str, server: Running, latency_ms: float, photos: int) -> Run:
     """Runs one contender once."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environ |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": "us-east-1"}
-    with tempfile.TemporaryDirectory(prefix="bench-ingest-") as place:
+    with tempfile.TemporaryDirectory(prefix="bench-ingest-") as folder:
         before = server.stats()
-        spent, _ = run_process(command_of(contender, server, photos, Path(place)), env=environ)
+        spent, _ = run_process(command_of(contender, server, photos, Path(folder)), env=environ)
         after = server.stats()
-        written = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
+        written = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
     if written < photos * server.photo_bytes * 0.9:
         raise SystemExit(f"{contender}: {photos} photos must be written, got {written:,} bytes")
     requests = sum(after[kind] - before.get(kind, 0) for kind in after if kind.startswith(("GET ", "HEAD ")))
@@ -79,7 +79,7 @@ def measure(contender: str, server: Running, latency_ms: float, photos: int) -> 
 
 
 def compare(photos: int, repeats: int, latencies_ms: Sequence[float], only: Sequence[str]) -> tuple[list[Run], float]:
-    """Runs every contender at every latency, in alternating order; and what the server can do."""
+    """Runs every contender at every latency, in alternating order; returns also the server's limit."""
     runs = []
     with run_server(bins=photos, photo_bytes=50_000, counts="1-5") as server:
         limit = server_limit(server, photos)
@@ -95,7 +95,7 @@ def compare(photos: int, repeats: int, latencies_ms: Sequence[float], only: Sequ
 
 
 def server_limit(server: Running, photos: int) -> float:
-    """How many photos a second the server answers to the fastest client at hand."""
+    """How many photos a second the server answers to the fastest client."""
     code = (
         "import sys, time, obstore\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
@@ -112,11 +112,11 @@ def server_limit(server: Running, photos: int) -> float:
     return float(done.stdout)
 
 
-def take_part(contender: str, endpoint: str, photos: int, place: Path) -> None:
-    """What a contender that is written in Python does, in its own process."""
+def take_part(contender: str, endpoint: str, photos: int, folder: Path) -> None:
+    """Runs a contender that is written in Python, in this process."""
     keys = [f"bin-images/{number:05d}.jpg" for number in range(1, photos + 1)]
     if contender in (OURS, "bincount with boto3"):
-        return _ingest(endpoint, place, with_boto3=contender != OURS)
+        return _ingest(endpoint, folder, with_boto3=contender != OURS)
     import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
@@ -130,20 +130,20 @@ def take_part(contender: str, endpoint: str, photos: int, place: Path) -> None:
     )
     if contender == SEED:
         for key in keys:
-            client.download_file("bins", key, str(place / key.rsplit("/", 1)[1]))
+            client.download_file("bins", key, str(folder / key.rsplit("/", 1)[1]))
         return None
     from concurrent.futures import ThreadPoolExecutor
 
     def save(key: str) -> None:
         data = client.get_object(Bucket="bins", Key=key)["Body"].read()
-        (place / key.rsplit("/", 1)[1]).write_bytes(data)
+        (folder / key.rsplit("/", 1)[1]).write_bytes(data)
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(save, keys))
     return None
 
 
-def _ingest(endpoint: str, place: Path, *, with_boto3: bool) -> None:
+def _ingest(endpoint: str, folder: Path, *, with_boto3: bool) -> None:
     from bincount.dataset.ingest import collect
     from bincount.settings import Settings
     from bincount.store.interface import FetchedObject
@@ -156,11 +156,11 @@ def _ingest(endpoint: str, place: Path, *, with_boto3: bool) -> None:
             return FetchedObject(key, answer["Body"].read(), answer["ETag"].strip('"'))
 
         S3Store._read = read  # type: ignore[method-assign,assignment]
-    collect(Settings(place, "", place, buckets={"bins": endpoint}), source="s3://bins")
+    collect(Settings(folder, "", folder, buckets={"bins": endpoint}), source="s3://bins")
 
 
 def grow(sizes: Sequence[int]) -> list[Run]:
-    """Ingests ever more bins, with photos of 5 KB to spare the disk."""
+    """Ingests growing numbers of bins, with photos of 5 KB to save disk space."""
     runs = []
     for bins in sizes:
         with run_server(bins=bins, photo_bytes=5_000, counts="1-5") as server:
@@ -187,7 +187,7 @@ def ratios_of(runs: Sequence[Run]) -> list[Ratio]:
 
 
 def report(runs: Sequence[Run], limit: float) -> str:
-    """What the ratios are made of."""
+    """The figures behind the ratios."""
     lines = [
         f"{max(run.photos for run in runs):,} photos; the server alone answers {limit:,.0f} GET/s.",
         "",
@@ -195,12 +195,12 @@ def report(runs: Sequence[Run], limit: float) -> str:
         "|---|---|---|---|---|---|",
     ]
     for latency_ms, name in dict.fromkeys((run.latency_ms, run.contender) for run in runs):
-        found = [run for run in runs if (run.latency_ms, run.contender) == (latency_ms, name)]
+        repeats = [run for run in runs if (run.latency_ms, run.contender) == (latency_ms, name)]
         cells = (
-            spread([run.rate for run in found], ",.0f"),
-            spread([run.cpu_s / run.photos * 1000 for run in found], ".2f"),
-            f"{found[0].requests / found[0].photos:.2f}",
-            f"{max(run.peak_mb for run in found):.0f}",
+            spread([run.rate for run in repeats], ",.0f"),
+            spread([run.cpu_s / run.photos * 1000 for run in repeats], ".2f"),
+            f"{repeats[0].requests / repeats[0].photos:.2f}",
+            f"{max(run.peak_mb for run in repeats):.0f}",
         )
         lines.append(f"| {latency_ms:g} ms | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -216,8 +216,8 @@ def main() -> None:
     parser.add_argument("--as", nargs=4, dest="role", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role:
-        contender, endpoint, photos, place = options.role
-        return take_part(contender, endpoint, int(photos), Path(place))
+        contender, endpoint, photos, folder = options.role
+        return take_part(contender, endpoint, int(photos), Path(folder))
     if options.growth:
         grow(options.growth)
         return None

@@ -23,7 +23,7 @@ from typing import Any
 CHECKOUT = Path(__file__).resolve().parents[1]
 # The nearest folder `shared` in a parent folder.
 SHARED = next(
-    (found for parent in CHECKOUT.parents if (found := parent / "shared" / "abid-224").is_dir()),
+    (folder for parent in CHECKOUT.parents if (folder := parent / "shared" / "abid-224").is_dir()),
     Path("../shared/abid-224"),
 ).parent
 SMALL, ORIGINALS = SHARED / "abid-224", SHARED / "abid"
@@ -160,9 +160,9 @@ def publish(options: argparse.Namespace, ratios: Sequence[Ratio], report: str, m
     """
     print(f"\n{table_of(ratios)}\n\n{report}" if ratios else report, flush=True)
     if options.json:
-        found = {"quick": options.quick, "machine": here, "ratios": [asdict(ratio) for ratio in ratios]}
+        result = {"quick": options.quick, "machine": here, "ratios": [asdict(ratio) for ratio in ratios]}
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found | {"report": report, "measured": measured}, indent=1) + "\n")
+        options.json.write_text(json.dumps(result | {"report": report, "measured": measured}, indent=1) + "\n")
 
 
 def table_of(ratios: Sequence[Ratio]) -> str:

@@ -1,11 +1,11 @@
-"""What Airflow adds to a task.
+"""The time that Airflow adds to a task.
 
     python -m benchmarks.orchestration [--bins 100] [--repeats 2] [--quick] [--json FILE]
 
 The tasks of the DAG from `plan` to `register` on rendered bins, with a bucket and an MLflow server, in an order that
 alternates between repeats: as tasks of `bincount up --once`; by hand, one `bincount VERB` after the other with the
 commands of the tasks; and as `bincount run`, one process for all. Each runs in a copy of the checkout; the start of
-Airflow is not counted. A few bins suffice, since Airflow's overhead does not depend on them.
+Airflow is not counted. A few bins are enough, since Airflow's overhead does not depend on them.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ AIRFLOW, BY_HAND, RUN = "tasks in Airflow", "bincount VERB by hand", "bincount r
 class Copy:
     """A copy of the checkout with an empty state."""
 
-    def __init__(self, place: Path, source: Path) -> None:
-        self.place = place
+    def __init__(self, folder: Path, source: Path) -> None:
+        self.folder = folder
         self.source = source
-        for folder in ("bincount", "dags"):
-            shutil.copytree(CHECKOUT / folder, place / folder, ignore=shutil.ignore_patterns("__pycache__"))
-        (place / "mlruns").mkdir()
+        for package in ("bincount", "dags"):
+            shutil.copytree(CHECKOUT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "mlruns").mkdir()
         kept = ("PATH", "HOME", "LANG", "SSL_CERT_FILE")
-        self.env = {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONPATH": str(place)}
+        self.env = {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONPATH": str(folder)}
         self.env |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def bincount(self, *arguments: str, **env: str) -> tuple[float, str]:
         """Runs the copy's command; returns its seconds and its output."""
         # Python imports the package from the working directory.
-        spent, output = run_process([sys.executable, "-m", "bincount", *arguments], env=self.env | env, cwd=self.place)
+        spent, output = run_process([sys.executable, "-m", "bincount", *arguments], env=self.env | env, cwd=self.folder)
         return spent.wall_s, output
 
     @contextlib.contextmanager
@@ -72,7 +72,7 @@ class Copy:
         from bincount.local.supervisor import Supervisor
 
         ports = Ports(*free_ports())
-        stack = Stack(ports, self.place / ".airflow", self.place / "mlruns", self.place / "data")
+        stack = Stack(ports, self.folder / ".airflow", self.folder / "mlruns", self.folder / "data")
         components = [stack.bucket(self.source, "bins"), stack.mlflow()]
         with Supervisor(stack.home) as supervisor:
             for component in components:
@@ -87,7 +87,7 @@ def in_airflow(copy: Copy) -> dict[str, Any]:
     names = ("airflow", "mlflow", "model", "bucket")
     flags = [f"--{name}-port={port}" for name, port in zip(names, free_ports(), strict=True)]
     copy.bincount("up", "--once", f"--source={copy.source}", *flags)
-    with contextlib.closing(sqlite3.connect(copy.place / ".airflow" / "airflow.db")) as database:
+    with contextlib.closing(sqlite3.connect(copy.folder / ".airflow" / "airflow.db")) as database:
         rows = database.execute("SELECT task_id, start_date, end_date FROM task_instance").fetchall()
         queued, began = database.execute("SELECT queued_at, start_date FROM dag_run").fetchone()
     times = {task: (_seconds(start), _seconds(end)) for task, start, end in rows if task in TASKS}
@@ -120,7 +120,7 @@ def in_one(copy: Copy) -> dict[str, Any]:
     with copy.servers() as env:
         command = [sys.executable, "-m", "bincount", "run", "--source=s3://bins"]
         began = time.monotonic()
-        done = subprocess.run(command, env=copy.env | env, cwd=copy.place, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=copy.env | env, cwd=copy.folder, capture_output=True, text=True, check=False)
         total_s = time.monotonic() - began
     if done.returncode:
         raise SystemExit(f"{command}: exit {done.returncode}.\n{done.stderr[-3000:]}")
@@ -153,7 +153,7 @@ def wait_for(port: int) -> None:
 
 def measure(bins: int, repeats: int) -> dict[str, list[dict]]:
     """Runs all three ways in each repeat."""
-    found: dict[str, list[dict]] = {AIRFLOW: [], BY_HAND: [], RUN: []}
+    runs_by_way: dict[str, list[dict]] = {AIRFLOW: [], BY_HAND: [], RUN: []}
     ways = {AIRFLOW: in_airflow, BY_HAND: by_hand, RUN: in_one}
     with tempfile.TemporaryDirectory(prefix="bench-orchestration-") as folder:
         sample = Path(folder) / "sample"
@@ -161,20 +161,20 @@ def measure(bins: int, repeats: int) -> dict[str, list[dict]]:
         run_process([sys.executable, "-m", "bincount.local.sample.render", f"--folder={sample}", f"--bins={bins}"])
         for repeat in range(repeats):
             for name in [*ways][::-1] if repeat % 2 else [*ways]:
-                place = Path(folder) / f"{repeat}-{len(found[name])}-{name.replace(' ', '-')}"
-                place.mkdir()
+                work = Path(folder) / f"{repeat}-{len(runs_by_way[name])}-{name.replace(' ', '-')}"
+                work.mkdir()
                 print(f"  {name} ...", flush=True)
-                found[name].append(ways[name](Copy(place, sample)))
-                shutil.rmtree(place)
-                print(f"  {name:24} {found[name][-1]['total_s']:6.1f} s", flush=True)
-    return found
+                runs_by_way[name].append(ways[name](Copy(work, sample)))
+                shutil.rmtree(work)
+                print(f"  {name:24} {runs_by_way[name][-1]['total_s']:6.1f} s", flush=True)
+    return runs_by_way
 
 
-def ratios_of(found: dict[str, list[dict]]) -> list[Ratio]:
+def ratios_of(runs_by_way: dict[str, list[dict]]) -> list[Ratio]:
     """Seconds that Airflow adds to a task, and the total relative to the other ways."""
     tasks = len(TASKS)
-    gaps = [statistics.median(run["gaps_s"].values()) for run in found[AIRFLOW]]
-    pairs = {name: list(zip(found[AIRFLOW], found[name], strict=True)) for name in (BY_HAND, RUN)}
+    gaps = [statistics.median(run["gaps_s"].values()) for run in runs_by_way[AIRFLOW]]
+    pairs = {name: list(zip(runs_by_way[AIRFLOW], runs_by_way[name], strict=True)) for name in (BY_HAND, RUN)}
     added = [(mine["total_s"] - other["total_s"]) / tasks for mine, other in pairs[BY_HAND]]
     return [
         Ratio.of("seconds from one task's end to the next one's start", gaps, "2 or less"),
@@ -188,7 +188,7 @@ def ratios_of(found: dict[str, list[dict]]) -> list[Ratio]:
     ]
 
 
-def report(found: dict[str, list[dict]], bins: int) -> str:
+def report(runs_by_way: dict[str, list[dict]], bins: int) -> str:
     """The table of all times."""
     lines = [
         f"{bins} rendered bins, ResNet50.",
@@ -196,11 +196,11 @@ def report(found: dict[str, list[dict]], bins: int) -> str:
         f"| s | {' | '.join(TASKS)} | all |",
         f"|{'---|' * (len(TASKS) + 2)}",
     ]
-    for name, runs in found.items():
+    for name, runs in runs_by_way.items():
         times = [[run["tasks_s"][task] for run in runs if task in run["tasks_s"]] for task in TASKS]
         cells = [spread(values) if values else "" for values in times]
         lines.append(f"| {name} | {' | '.join(cells)} | {spread([run['total_s'] for run in runs])} |")
-    gaps = [spread([run["gaps_s"][task] for run in found[AIRFLOW]]) for task in TASKS]
+    gaps = [spread([run["gaps_s"][task] for run in runs_by_way[AIRFLOW]]) for task in TASKS]
     lines.append(f"| Airflow, before the task | {' | '.join(gaps)} | |")
     return "\n".join(lines)
 
@@ -213,8 +213,8 @@ def main() -> None:
     here = machine()
     if options.quick:
         options.repeats = 1
-    found = measure(options.bins, options.repeats)
-    publish(options, ratios_of(found), report(found, options.bins), found, here)
+    runs_by_way = measure(options.bins, options.repeats)
+    publish(options, ratios_of(runs_by_way), report(runs_by_way, options.bins), runs_by_way, here)
 
 
 if __name__ == "__main__":

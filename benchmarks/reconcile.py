@@ -38,21 +38,21 @@ from benchmarks.stage import learning, run_stages, write_records
 OURS, LOOP, ARRAY = "bincount reconcile", "model.predict per photo, pandas", "all photos in one array, pandas"
 
 
-def compare(source: Path, place: Path, *, learned: int, bins: int, repeats: int, image_px: int) -> dict:
+def compare(source: Path, work: Path, *, learned: int, bins: int, repeats: int, image_px: int) -> dict:
     """Time and memory of each contender by repeat."""
     print(f"  training on {learned} bins ...", flush=True)
-    _, model = run_stages(place, learning(source, bins=learned, image_px=image_px, trials=1, max_epochs=5))
-    _, drawn = run_stages(place, {"ingest": {"source": str(source), "limit": bins}})
-    all_records, one_record = place / "records.csv", place / "record.csv"
-    counted = write_records(place, drawn["manifest"], all_records)
+    _, model = run_stages(work, learning(source, bins=learned, image_px=image_px, trials=1, max_epochs=5))
+    _, drawn = run_stages(work, {"ingest": {"source": str(source), "limit": bins}})
+    all_records, one_record = work / "records.csv", work / "record.csv"
+    counted = write_records(work, drawn["manifest"], all_records)
     one_record.write_text("".join(all_records.read_text().splitlines(keepends=True)[:2]))
-    folder = place / "data" / "runs" / model["run_id"] / "model"
+    folder = work / "data" / "runs" / model["run_id"] / "model"
 
     def run(contender: str, records: Path) -> Spent:
         if contender == OURS:
-            options = {"source": str(source), "out": str(place / "worklist"), "records": str(records), "capacity": 50}
-            return run_stages(place, {"reconcile": {**options, "model": model["model_uri"]}})[0]["reconcile"]
-        task = ["--as", contender, str(folder), str(records), str(source), str(place / "sorted.csv")]
+            options = {"source": str(source), "out": str(work / "worklist"), "records": str(records), "capacity": 50}
+            return run_stages(work, {"reconcile": {**options, "model": model["model_uri"]}})[0]["reconcile"]
+        task = ["--as", contender, str(folder), str(records), str(source), str(work / "sorted.csv")]
         process, output = run_process([sys.executable, "-m", "benchmarks.reconcile", *task])
         return Spent(*json.loads(output.splitlines()[-1]), process.peak_mb)
 
@@ -96,12 +96,12 @@ def run_contender(contender: str, model: Path, records: Path, source: Path, out:
     print(json.dumps([spent.wall_s, spent.cpu_s]))
 
 
-def ratios_of(found: dict) -> list[Ratio]:
+def ratios_of(results: dict) -> list[Ratio]:
     """Speed and memory of `bincount reconcile` relative to both others."""
     ratios = []
     for other in (LOOP, ARRAY):
-        faster = paired([one["wall_s"] for one in found[other]], [one["wall_s"] for one in found[OURS]])
-        memory = paired([one["peak_mb"] for one in found[OURS]], [one["peak_mb"] for one in found[other]])
+        faster = paired([one["wall_s"] for one in results[other]], [one["wall_s"] for one in results[OURS]])
+        memory = paired([one["peak_mb"] for one in results[OURS]], [one["peak_mb"] for one in results[other]])
         ratios += [
             Ratio.of(f"bins/s, times as many as {other}", faster),
             Ratio.of(f"peak memory, share of {other}", memory),
@@ -109,23 +109,23 @@ def ratios_of(found: dict) -> list[Ratio]:
     return ratios
 
 
-def report(found: dict) -> str:
+def report(results: dict) -> str:
     """The table of measurements."""
     lines = [
-        f"{found['bins']:,} bins, {found['image_px']} px, ResNet50.",
+        f"{results['bins']:,} bins, {results['image_px']} px, ResNet50.",
         "",
         "| contender | bins/s | processor s | peak MB | peak MB with a single bin |",
         "|---|---|---|---|---|",
     ]
     for name in (OURS, LOOP, ARRAY):
-        walls, cpus, peaks = ([one[key] for one in found[name]] for key in ("wall_s", "cpu_s", "peak_mb"))
-        rates = spread([found["bins"] / wall_s for wall_s in walls])
-        single = f"{found['single_bin_mb'][name]:,.0f}"
+        walls, cpus, peaks = ([one[key] for one in results[name]] for key in ("wall_s", "cpu_s", "peak_mb"))
+        rates = spread([results["bins"] / wall_s for wall_s in walls])
+        single = f"{results['single_bin_mb'][name]:,.0f}"
         lines.append(f"| {name} | {rates} | {spread(cpus)} | {spread(peaks, ',.0f')} | {single} |")
     lines += [
         "",
-        f"`{OURS}` needs memory for TensorFlow and MLflow, the model, the activations of 32 photos in both views, and",
-        "the pixels of at most 256 photos. More bins add nothing (docs/log/reconcile.md).",
+        f"`{OURS}` needs memory for OpenVINO or TensorFlow, MLflow, the model, the activations of 32 photos in both",
+        "views, and the pixels of at most 256 photos. More bins add nothing (docs/log/reconcile.md).",
     ]
     return "\n".join(lines)
 
@@ -148,8 +148,8 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="bench-reconcile-") as folder,
     ):
         sizes = {"bins": options.bins, "repeats": options.repeats, "image_px": options.image_px}
-        found = compare(source, Path(folder), learned=learned, **sizes)
-    return publish(options, ratios_of(found), report(found), found, here)
+        results = compare(source, Path(folder), learned=learned, **sizes)
+    return publish(options, ratios_of(results), report(results), results, here)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ batch size and epochs on them. The seed's way: photos through tf.data, the whole
 stage in every step of every trial. That would take hours, so its rate is measured on a slice, the fastest of three
 counts, and scaled to what our trials did: the same photos, the same epochs. Its validation NLL needs no scaling: a
 frozen network gives the same features each time, so its heads are trained on features that are computed once, with
-our trials' hyperparameters. Wall time and processor time are measured; on a busy machine trust the latter.
+our trials' hyperparameters. Wall time and processor time are measured; on a busy machine the latter is more reliable.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from benchmarks.search_seed import seed_head, seed_slices, whole_network
 
 @dataclass
 class Trial:
-    """One trial of ours: what it was given, how many epochs it ran, and what it came to."""
+    """One trial of ours: its hyperparameters, how many epochs it ran, and its score."""
 
     learning_rate: float
     batch_size: int
@@ -36,18 +37,18 @@ class Trial:
 
 
 def compare(
-    source: Path, place: Path, *, bins: int, trials: int, max_epochs: int, image_px: int, weights: str, slices: int
+    source: Path, work: Path, *, bins: int, trials: int, max_epochs: int, image_px: int, weights: str, slices: int
 ) -> dict:
-    """Both ways on the same bins; all that was measured, JSON-ready."""
+    """Both ways on the same bins; returns all measurements, JSON-ready."""
     from bincount.dataset.ingest import collect
     from bincount.dataset.manifest import Manifest
     from bincount.learn.backbone import STATISTICS_PHOTOS, build_backbone, set_statistics
-    from bincount.learn.features import extract_features, read_examples
+    from bincount.learn.features import extract_features, keras_forward, read_examples
     from bincount.learn.photo_batches import load_photos
     from bincount.learn.search import search_heads
     from bincount.settings import Settings
 
-    settings = Settings(place, "", place)
+    settings = Settings(work, "", work)
     manifest = Manifest.read(settings.manifests, collect(settings, source=str(source), limit=bins)["manifest"])
     shards = [settings.shards / shard.name for shard in manifest.shards]
     train, validation = manifest.part("train"), manifest.part("validation")
@@ -56,9 +57,10 @@ def compare(
     if weights == "none":
         set_statistics(backbone, seen)
 
-    def extract(model: object, to: str) -> Spent:
+    def extract(model: Any, to: str) -> Spent:
         pairs = dict(zip(manifest.shards, shards, strict=True))
-        return timed(lambda: extract_features(place / to, pairs, model, image_px=image_px, fit="squash"))
+        forward, width = keras_forward(model, image_px), model.output.shape[1]
+        return timed(lambda: extract_features(work / to, pairs, forward, width=width, image_px=image_px, fit="squash"))
 
     extraction = extract(backbone.model, "ours")
     ran: dict[str, int] = {}
@@ -69,9 +71,9 @@ def compare(
 
     def search() -> None:
         search_heads(
-            place / "search",
-            read_examples(place / "ours", manifest, "train"),
-            read_examples(place / "ours", manifest, "validation"),
+            work / "search",
+            read_examples(work / "ours", manifest, "train"),
+            read_examples(work / "ours", manifest, "validation"),
             len(manifest.counts),
             data=manifest.digest,
             trials=trials,
@@ -82,10 +84,10 @@ def compare(
         )
 
     searched = timed(search)
-    whole = whole_network(image_px, weights, seen)
-    measured = seed_slices(source, [record.id for record in train], whole, image_px, slices)
-    extract(whole, "seed")
-    parts = [read_examples(place / "seed", manifest, part) for part in ("train", "validation")]
+    seed_network = whole_network(image_px, weights, seen)
+    slice_runs = seed_slices(source, [record.id for record in train], seed_network, image_px, slices)
+    extract(seed_network, "seed")
+    parts = [read_examples(work / "seed", manifest, part) for part in ("train", "validation")]
     seed_nll = min(
         seed_head(*parts, learning_rate=one.learning_rate, batch_size=one.batch_size, epochs=one.epochs)
         for one in ended
@@ -100,7 +102,7 @@ def compare(
         "extraction": asdict(extraction),
         "search": asdict(searched),
         "trials": [asdict(trial) for trial in ended],
-        "slices": measured,
+        "slices": slice_runs,
         "val_nll": min(trial.val_nll for trial in ended),
         "seed_val_nll": seed_nll,
         "prior_nll": prior_nll([record.recorded for record in validation]),
@@ -108,53 +110,54 @@ def compare(
 
 
 def prior_nll(recorded: Sequence[int]) -> float:
-    """NLL of the class frequencies of these very bins."""
+    """NLL of the class frequencies of the same bins."""
     shares = np.unique(recorded, return_counts=True)[1] / len(recorded)
     return float(-(shares * np.log(shares)).sum())
 
 
-def seed_s(found: dict, clock: str, epochs: int) -> float:
-    """The seed's way scaled: so many passes over the training and the validation photos, at the slice's best rate."""
-    rates = {kind: max(one["photos"] / one[clock] for one in runs) for kind, runs in found["slices"].items()}
-    return epochs * (found["train"] / rates["train"] + found["validation"] / rates["validation"])
+def seed_s(results: dict, clock: str, epochs: int) -> float:
+    """The seed's way scaled: that many passes over the training and the validation photos, at the slice's best rate."""
+    rates = {kind: max(one["photos"] / one[clock] for one in runs) for kind, runs in results["slices"].items()}
+    return epochs * (results["train"] / rates["train"] + results["validation"] / rates["validation"])
 
 
-def ratios_of(found: dict) -> list[Ratio]:
+def ratios_of(results: dict) -> list[Ratio]:
     """The answers, by the clock and in processor time."""
-    ran, most = sum(trial["ran"] for trial in found["trials"]), len(found["trials"]) * found["max_epochs"]
+    ran, most = sum(trial["ran"] for trial in results["trials"]), len(results["trials"]) * results["max_epochs"]
     ratios = []
     for clock, name in (("wall_s", "by the clock"), ("cpu_s", "in processor time")):
-        ours = found["extraction"][clock] + found["search"][clock]
-        share = found["search"][clock] / found["extraction"][clock]
-        faster = {epochs: seed_s(found, clock, epochs) / ours for epochs in (most, ran)}
+        ours = results["extraction"][clock] + results["search"][clock]
+        share = results["search"][clock] / results["extraction"][clock]
+        faster = {epochs: seed_s(results, clock, epochs) / ours for epochs in (most, ran)}
         ratios += [
             Ratio.of(f"times faster, all {most} epochs that the trials may run, {name}", [faster[most]], "80 or more"),
             Ratio.of(f"times faster, the {ran} epochs that our trials did run, {name}", [faster[ran]]),
             Ratio.of(f"search as a share of extraction, {name}", [share], "under 0.1"),
         ]
-    worse = found["val_nll"] - found["seed_val_nll"]
+    worse = results["val_nll"] - results["seed_val_nll"]
     return [*ratios, Ratio.of("validation NLL, ours less the seed's way", [worse], "0 or less")]
 
 
-def report(found: dict) -> str:
-    """What the ratios are made of."""
-    most = len(found["trials"]) * found["max_epochs"]
+def report(results: dict) -> str:
+    """The figures behind the ratios."""
+    most = len(results["trials"]) * results["max_epochs"]
     lines = ["| | by the clock | processor |", "|---|---|---|"]
 
     def row(name: str, value: Callable[[str], float]) -> None:
         lines.append(f"| {name} | {' | '.join(format(value(clock), '.1f') for clock in ('wall_s', 'cpu_s'))} |")
 
-    row(f"ours: extraction of {found['bins']} bins, both views, s", lambda c: found["extraction"][c])
-    row(f"ours: search, {len(found['trials'])} trials, s", lambda c: found["search"][c])
-    for kind, runs in found["slices"].items():
+    row(f"ours: extraction of {results['bins']} bins, both views, s", lambda c: results["extraction"][c])
+    row(f"ours: search, {len(results['trials'])} trials, s", lambda c: results["search"][c])
+    for kind, runs in results["slices"].items():
         row(f"seed's {kind}, photos/s", lambda c, runs=runs: max(one["photos"] / one[c] for one in runs))
     lines += [
         "",
-        f"Scaled: {found['train']} training and {found['validation']} validation photos an epoch at the seed's rates, "
-        f"each the best of {len(found['slices']['train'])} slices of {found['slices']['train'][0]['photos']} photos; "
-        f"all {most} epochs would take it {seed_s(found, 'wall_s', most) / 3600:.1f} h.",
-        f"Validation NLL: ours {found['val_nll']:.3f}, the seed's way {found['seed_val_nll']:.3f}, "
-        f"class prior {found['prior_nll']:.3f}; weights {found['weights']}, {found['image_px']} px.",
+        f"Scaled: {results['train']} training and {results['validation']} validation photos an epoch at the seed's "
+        f"rates, each the best of {len(results['slices']['train'])} slices of "
+        f"{results['slices']['train'][0]['photos']} photos; "
+        f"all {most} epochs would take it {seed_s(results, 'wall_s', most) / 3600:.1f} h.",
+        f"Validation NLL: ours {results['val_nll']:.3f}, the seed's way {results['seed_val_nll']:.3f}, "
+        f"class prior {results['prior_nll']:.3f}; weights {results['weights']}, {results['image_px']} px.",
         "With random weights our network ends after its third stage, the seed's does not; two views a photo.",
     ]
     return "\n".join(lines)
@@ -175,7 +178,7 @@ def main() -> None:
         bins_at(options.source, options.bins, here) as source,
         tempfile.TemporaryDirectory(prefix="bench-search-") as folder,
     ):
-        found = compare(
+        results = compare(
             source,
             Path(folder),
             bins=options.bins,
@@ -185,7 +188,7 @@ def main() -> None:
             weights=options.weights,
             slices=1 if options.quick else 3,
         )
-    publish(options, ratios_of(found), report(found), found, here)
+    publish(options, ratios_of(results), report(results), results, here)
 
 
 if __name__ == "__main__":

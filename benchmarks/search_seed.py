@@ -40,10 +40,10 @@ def build_seed_head(model: object, inputs: object, learning_rate: float) -> obje
     import keras
 
     hidden = keras.layers.Dense(128, "relu")(model)
-    whole = keras.Model(inputs, keras.layers.Dense(5)(hidden))
+    network = keras.Model(inputs, keras.layers.Dense(5)(hidden))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    whole.compile(keras.optimizers.Adam(learning_rate), loss)
-    return whole
+    network.compile(keras.optimizers.Adam(learning_rate), loss)
+    return network
 
 
 def seed_slices(
@@ -64,12 +64,12 @@ def seed_slices(
     model = build_seed_head(extractor.output, extractor.input, 1e-3)
     model.fit(batches.take(2), shuffle=False, verbose=0)
     model.evaluate(batches.take(2), verbose=0)
-    found: dict[str, list[dict]] = {"train": [], "validation": []}
+    slices_by_kind: dict[str, list[dict]] = {"train": [], "validation": []}
     for _ in range(slices):
         for kind, work in (("train", partial(model.fit, shuffle=False)), ("validation", model.evaluate)):
             spent = timed(lambda work=work: work(batches, verbose=0))
-            found[kind].append({"photos": photos, **asdict(spent)})
-    return found
+            slices_by_kind[kind].append({"photos": photos, **asdict(spent)})
+    return slices_by_kind
 
 
 def seed_head(train: object, validation: object, *, learning_rate: float, batch_size: int, epochs: int) -> float:
@@ -80,6 +80,6 @@ def seed_head(train: object, validation: object, *, learning_rate: float, batch_
     seen, judged = (part.features[:, 0].astype(np.float32) for part in (train, validation))
     inputs = keras.Input((seen.shape[1],))
     head = build_seed_head(inputs, inputs, learning_rate)
-    told = head.fit(seen, train.classes, batch_size=batch_size, epochs=epochs, verbose=0,
-                    validation_data=(judged, validation.classes))  # fmt: skip
-    return float(min(told.history["val_loss"]))
+    fitted = head.fit(seen, train.classes, batch_size=batch_size, epochs=epochs, verbose=0,
+                      validation_data=(judged, validation.classes))  # fmt: skip
+    return float(min(fitted.history["val_loss"]))

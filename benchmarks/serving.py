@@ -7,8 +7,8 @@ One untrained ResNet50 at 224 px, on the same cores in one run:
 (b) a plain pyfunc that calls `model.predict`, `mlflow models serve`, sent a photo as base64 in JSON;
 (c) bincount's predictor in a loop, no server, at its best batch size;
 ours: `bincount serve`, sent a photo as base64 in JSON, or 32 as parquet.
-All are up at the same time; one at a time is asked, in an order that alternates between repeats. A client asks, waits
-for the answer and asks again, on a kept connection.
+All run at the same time; one at a time gets requests, in an order that alternates between repeats. A client sends a
+request, waits for the answer and sends the next one, on a kept connection.
 """
 
 from __future__ import annotations
@@ -55,23 +55,23 @@ class Cell:
 
 
 def load(address: str, body: bytes, content_type: str, clients: int, seconds: float) -> list[tuple[float, float]]:
-    """Asks until the time is over; when each answer came and how long it took."""
+    """Sends requests until the time is over; returns when each answer came and how long it took."""
     taken: list[tuple[float, float]] = []
     until = time.monotonic() + seconds
 
-    def ask() -> None:
+    def send() -> None:
         connection = http.client.HTTPConnection(address, timeout=300)
         while time.monotonic() < until:
             began = time.monotonic()
             connection.request("POST", "/invocations", body, {"Content-Type": content_type})
             response = connection.getresponse()
-            said = response.read()
+            answer = response.read()
             if response.status != 200:
-                raise SystemExit(f"{address}: HTTP {response.status}: {said[:500]!r}")
+                raise SystemExit(f"{address}: HTTP {response.status}: {answer[:500]!r}")
             taken.append((time.monotonic(), time.monotonic() - began))
         connection.close()
 
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    threads = [threading.Thread(target=send) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -90,9 +90,9 @@ def measure(
     return Cell(contender, clients, len(taken), rate, statistics.median(ms), ms[min(len(ms) - 1, int(0.99 * len(ms)))])
 
 
-def run(place: Path, seconds: float, repeats: int) -> list[Cell]:
-    """Every contender under every load, as often as asked."""
-    settings = pack_all(place)
+def run(folder: Path, seconds: float, repeats: int) -> list[Cell]:
+    """Measures every contender under every load, `repeats` times."""
+    settings = pack_all(folder)
     pixels = json.dumps({"inputs": np.random.default_rng(0).integers(0, 256, (1, PX, PX, 3)).tolist()}).encode()
     photo = json.dumps(
         {"dataframe_split": {"columns": ["image"], "data": [[base64.b64encode(PHOTO).decode()]]}}
@@ -104,24 +104,24 @@ def run(place: Path, seconds: float, repeats: int) -> list[Cell]:
     with contextlib.ExitStack() as up:
         addresses = []
         for name, port in zip(["keras", "plain"], ports[:2], strict=True):
-            command = [*mlflow, f"--model-uri={place / name}", f"--port={port}"]
-            addresses.append(up.enter_context(server(command, port, "/ping", settings, place / f"{name}.log")))
+            command = [*mlflow, f"--model-uri={folder / name}", f"--port={port}"]
+            addresses.append(up.enter_context(server(command, port, "/ping", settings, folder / f"{name}.log")))
         ours = [sys.executable, "-m", "bincount", "serve", f"--port={ports[2]}", "--max-time-s=120"]
-        addresses.append(up.enter_context(server(ours, ports[2], "/ready", settings, place / "ours.log")))
-        bare = up.enter_context(looping(place))
-        asked = [
+        addresses.append(up.enter_context(server(ours, ports[2], "/ready", settings, folder / "ours.log")))
+        bare = up.enter_context(looping(folder))
+        loads = [
             (KERAS, addresses[0], pixels, "application/json", 1),
             (PLAIN, addresses[1], photo, "application/json", 1),
             (OURS, addresses[2], photo, "application/json", 1),
             (PARQUET, addresses[2], table, parquet, ROWS),
         ]
-        for _, address, body, kind, _ in asked:
+        for _, address, body, kind, _ in loads:
             load(address, body, kind, 2, 2)  # warm
         for repeat in range(repeats):
             for clients in CLIENTS:
-                for what in asked[::-1] if repeat % 2 else asked:
+                for what in loads[::-1] if repeat % 2 else loads:
                     if what[0] == PARQUET and clients > 1:
-                        continue  # more would only wait
+                        continue  # further clients would only wait
                     cells.append(measure(*what[:4], clients, what[4], seconds))
                     print(f"  {cells[-1]}", flush=True)
                 for size in SIZES:
@@ -161,14 +161,14 @@ def ratios_of(cells: Sequence[Cell]) -> list[Ratio]:
 
 
 def report(cells: Sequence[Cell]) -> str:
-    """What the ratios are made of."""
+    """The figures behind the ratios."""
     lines = ["| contender | clients | photos/s | p50 ms | p99 ms |", "|---|---|---|---|---|"]
     for contender, clients in sorted({(cell.contender, cell.clients) for cell in cells}):
-        found = [cell for cell in cells if (cell.contender, cell.clients) == (contender, clients)]
+        repeats = [cell for cell in cells if (cell.contender, cell.clients) == (contender, clients)]
         if contender.startswith(LOOP):
             continue
-        times = [spread([getattr(cell, name) for cell in found], ",.0f") for name in ("p50_ms", "p99_ms")]
-        lines.append(f"| {contender} | {clients} | {spread([c.photos_per_s for c in found])} | {' | '.join(times)} |")
+        times = [spread([getattr(cell, name) for cell in repeats], ",.0f") for name in ("p50_ms", "p99_ms")]
+        lines.append(f"| {contender} | {clients} | {spread([c.photos_per_s for c in repeats])} | {' | '.join(times)} |")
     for size in SIZES:
         rates = [cell.photos_per_s for cell in cells if cell.contender == f"{LOOP} of {size}"]
         lines.append(f"| {LOOP} of {size} | | {spread(rates)} | | |")
@@ -183,8 +183,8 @@ def main() -> None:
     here = machine()
     if options.quick:
         options.seconds, options.repeats = 2.0, 1
-    with tempfile.TemporaryDirectory(prefix="bench-serving-") as place:
-        cells = run(Path(place), options.seconds, options.repeats)
+    with tempfile.TemporaryDirectory(prefix="bench-serving-") as folder:
+        cells = run(Path(folder), options.seconds, options.repeats)
     publish(options, ratios_of(cells), report(cells), [asdict(cell) for cell in cells], here)
 
 

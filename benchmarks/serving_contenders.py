@@ -50,6 +50,9 @@ def write_model(folder: Path) -> None:
     """ResNet50 with a small head: stock layers, uint8 photos to probabilities."""
     import keras
 
+    from bincount.learn.engine import save_network
+    from bincount.learn.images import decode
+
     keras.utils.set_random_seed(0)
     photos = keras.Input((PX, PX, 3), dtype="uint8")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(photos)
@@ -57,7 +60,8 @@ def write_model(folder: Path) -> None:
         scaled
     )
     folder.mkdir(parents=True)
-    keras.Model(photos, keras.layers.Dense(5, "softmax")(features)).save(folder / "model.keras")
+    model = keras.Model(photos, keras.layers.Dense(5, "softmax")(features))
+    save_network(model, folder / "model.keras", decode(PHOTO, image_px=PX, fit="pad")[None], scale=1.0)
     facts = {
         "counts": "1-5",
         "fit": "pad",
@@ -69,7 +73,7 @@ def write_model(folder: Path) -> None:
     (folder / "model.json").write_text(json.dumps(facts))
 
 
-def pack_all(place: Path) -> Settings:
+def pack_all(work: Path) -> Settings:
     """Writes the models of all contenders; ours is registered, and champion."""
     import keras
     import mlflow.keras
@@ -80,16 +84,16 @@ def pack_all(place: Path) -> Settings:
     from bincount.learn.predictor import Predictor
     from bincount.mismatch.answer import answer_of
 
-    settings = Settings(place / "data", f"sqlite:///{place / 'mlflow.db'}", place / "artifacts")
+    settings = Settings(work / "data", f"sqlite:///{work / 'mlflow.db'}", work / "artifacts")
     run_id = runs.open_run(settings)
     folder = settings.run(run_id) / "model"
     write_model(folder)
     predictor = Predictor(folder)
-    (place / "golden").mkdir()
-    (place / "golden" / "0.photo").write_bytes(PHOTO)
+    (work / "golden").mkdir()
+    (work / "golden" / "0.photo").write_bytes(PHOTO)
     answer = answer_of(predictor.predict([PHOTO])[0], predictor.counts)
-    (place / "golden" / "answers.json").write_text(json.dumps({"0": answer}))
-    runs.log_artifacts(settings, run_id, place / "golden", "golden")
+    (work / "golden" / "answers.json").write_text(json.dumps({"0": answer}))
+    runs.log_artifacts(settings, run_id, work / "golden", "golden")
     ours = model_registry.Package(SERVING / "model.py", folder, ["mlflow"], PHOTO, {})
     version = model_registry.register(settings, run_id, ours, {}, "")
     with mlflow_client(settings, "champion") as client:
@@ -98,24 +102,24 @@ def pack_all(place: Path) -> Settings:
     pixels = Schema([TensorSpec(np.dtype("uint8"), (-1, PX, PX, 3))])
     out = Schema([TensorSpec(np.dtype("float32"), (-1, 5))])
     model = keras.saving.load_model(folder / "model.keras", compile=False)
-    mlflow.keras.save_model(model, str(place / "keras"), signature=ModelSignature(pixels, out))
-    (place / "plain.py").write_text(PLAIN_CODE)
+    mlflow.keras.save_model(model, str(work / "keras"), signature=ModelSignature(pixels, out))
+    (work / "plain.py").write_text(PLAIN_CODE)
     from bincount.tracking.model_registry import _signature
 
     mlflow.pyfunc.save_model(
-        str(place / "plain"),
-        python_model=str(place / "plain.py"),
+        str(work / "plain"),
+        python_model=str(work / "plain.py"),
         artifacts={"model": str(folder)},
         pip_requirements=["mlflow"],
         signature=ModelSignature(_signature().inputs),
     )
-    (place / "model").symlink_to(folder)
+    (work / "model").symlink_to(folder)
     return settings
 
 
 @contextlib.contextmanager
 def server(command: list[str], port: int, path: str, settings: Settings, log: Path) -> Iterator[str]:
-    """Runs a server until it is ready, and ends it with all it started."""
+    """Runs a server until it is ready, and ends it with all its processes."""
     env = os.environ | {"MLFLOW_TRACKING_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     # `mlflow models serve` looks for uvicorn there, and `make bench` runs without the environment being entered.
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
@@ -160,8 +164,8 @@ def loop(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def looping(place: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "benchmarks.serving_contenders", str(place / "model")]
+def looping(work: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "benchmarks.serving_contenders", str(work / "model")]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:

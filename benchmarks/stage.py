@@ -21,11 +21,11 @@ NEEDS = {
     "evaluate": ("run_id",),
     "register": ("run_id",),
 }
-"""What a step takes from what those before it have answered."""
+"""The values that a step takes from the answers of the steps before it."""
 
 
 def learning(source: Path, *, bins: int, image_px: int, trials: int, max_epochs: int) -> dict[str, dict[str, Any]]:
-    """The steps from bins to a registered model with random weights, and what each is asked."""
+    """The steps from bins to a registered model with random weights, each with its arguments."""
     return {
         "ingest": {"source": str(source), "limit": bins},
         "prepare": {"weights": "none", "fit": "squash", "image_px": image_px},
@@ -37,47 +37,47 @@ def learning(source: Path, *, bins: int, image_px: int, trials: int, max_epochs:
 
 
 def run_stages(
-    place: Path, asked: Mapping[str, Mapping[str, Any]], so_far: Mapping[str, Any] | None = None
+    folder: Path, steps: Mapping[str, Mapping[str, Any]], so_far: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Spent], dict[str, Any]]:
     """Runs steps one after the other in one new process.
 
     Args:
-        place: Where workspace and tracking database lie.
-        asked: What each step is asked besides what it takes from those before it.
-        so_far: What steps before these have answered.
+        folder: Folder of the workspace and the tracking database.
+        steps: Arguments of each step, without those that it takes from the steps before it.
+        so_far: Answers of the steps before these.
 
     Returns:
-        What each took without imports, with the peak memory of the process; and all that was answered.
+        Time of each step without imports, with the peak memory of the process; and the answers of all steps.
     """
-    command = [sys.executable, "-m", "benchmarks.stage", str(place), json.dumps([asked, so_far or {}])]
-    process, said = run_process(command)
-    took, answers = json.loads(said.splitlines()[-1])
+    command = [sys.executable, "-m", "benchmarks.stage", str(folder), json.dumps([steps, so_far or {}])]
+    process, output = run_process(command)
+    took, answers = json.loads(output.splitlines()[-1])
     return {verb: Spent(*times, process.peak_mb) for verb, times in took.items()}, answers
 
 
-def write_records(place: Path, manifest: str, path: Path) -> int:
-    """Writes what the books say of a manifest's bins, for `reconcile`; how many they are."""
+def write_records(folder: Path, manifest: str, path: Path) -> int:
+    """Writes a manifest's records as a CSV for `reconcile`; returns their number."""
     from bincount.dataset.manifest import Manifest
 
-    records = Manifest.read(place / "data" / "manifests", manifest).records
+    records = Manifest.read(folder / "data" / "manifests", manifest).records
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("id", "recorded"), *((record.id, record.recorded) for record in records)])
     return len(records)
 
 
 def main() -> None:
-    place, (asked, so_far) = Path(sys.argv[1]), json.loads(sys.argv[2])
+    folder, (steps, so_far) = Path(sys.argv[1]), json.loads(sys.argv[2])
     from bincount.cli import VERBS
     from bincount.settings import Settings
     from bincount.tracking import runs
 
-    learns, searches = [*asked] != ["ingest"], "tune" in asked
+    learns, searches = [*steps] != ["ingest"], "tune" in steps
     for module in ["mlflow", *["keras", "tensorflow"] * learns, *["keras_tuner"] * searches]:
         importlib.import_module(module)
-    settings = Settings(place / "data", f"sqlite:///{place / 'mlflow.db'}", place / "artifacts")
-    runs.open_run(settings, attempt="benchmark")  # makes the database
+    settings = Settings(folder / "data", f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
+    runs.open_run(settings, attempt="benchmark")  # creates the database
     took = {}
-    for verb, arguments in asked.items():
+    for verb, arguments in steps.items():
         module, _, name = next(each.target for each in VERBS if each.name == verb).partition(":")
         step = partial(getattr(importlib.import_module(f"bincount.{module}"), name), settings)
         taken = {name: so_far[name] for name in NEEDS.get(verb, ())}

@@ -16,32 +16,32 @@ _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def exclusive_lock(path: Path, what: str, *, patience_s: float = math.inf) -> Iterator[None]:
-    """Keeps others that share the workspace from doing the same at the same time: they wait.
+def exclusive_lock(path: Path, what: str, *, timeout_s: float = math.inf) -> Iterator[None]:
+    """Holds a lock that other processes on the same workspace wait for.
 
     Args:
-        path: The file that is held; the kernel lets go of it when the process ends, however it does.
-        what: What is being done, for log and message.
-        patience_s: How long to wait for somebody else.
+        path: The lock file; the kernel releases the lock when the process ends, also when it is killed.
+        what: What the lock protects, for log and error.
+        timeout_s: How long to wait for another process.
 
     Raises:
-        StoreError: If somebody else has been at it all that time.
+        StoreError: If another process holds the lock all that time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        began, told = time.monotonic(), False
+        began, is_logged = time.monotonic(), False
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() - began > patience_s:
+                if time.monotonic() - began > timeout_s:
                     raise StoreError(
-                        f"{what}: must be done by one at a time, got another for {patience_s:.0f} s. "
+                        f"{what}: must be done by one at a time, got another for {timeout_s:.0f} s. "
                         f"See who holds {path}."
                     ) from None
-                if not told:
+                if not is_logged:
                     _log.info("%s: waiting, another process does the same (%s)", what, path)
-                told = True
+                is_logged = True
                 time.sleep(0.05)
         yield

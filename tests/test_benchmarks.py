@@ -13,11 +13,20 @@ import benchmarks.measure
 from benchmarks.__main__ import QUESTIONS, page_of, run_alone
 from benchmarks.growth import exponent_of, grows_steadily, projected
 from benchmarks.measure import Ratio, bins_at, machine, paired, publish, run_process, spread, table_of
+from benchmarks.stage import NEEDS
+from bincount.cli import VERBS
 from bincount.process.session_guard import session_members
 
 
 def test_every_question_has_a_benchmark():
     assert all(importlib.util.find_spec(f"benchmarks.{name}") for name in QUESTIONS)
+
+
+def test_a_stage_needs_what_its_verb_takes():
+    taken = {verb.name: {each.name for each in verb.settings} for verb in VERBS}
+    assert [
+        f"{verb} takes no {need}" for verb, needs in NEEDS.items() for need in needs if need not in taken[verb]
+    ] == []
 
 
 def test_ratios_are_taken_repeat_by_repeat():

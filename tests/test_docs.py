@@ -12,14 +12,19 @@ from bincount import cli
 ROOT = Path(__file__).parents[1]
 GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("operate", "reconcile", "serve", "learn"))]
 GUIDES += [ROOT / "docs" / "whole-bucket.md"]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+FOLDERS = {"bincount", "dags", "tests", "benchmarks", "docs", "mlruns"}
 VERBS = re.findall(r"^  ([a-z-]+) ", cli.parser().epilog, re.M)
 
 
 def commands() -> list[str]:
-    """Every line of the guides' shell blocks, comments removed."""
+    """Every line of the guides' shell blocks, comments removed, and every command quoted in the README."""
     blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", "\n".join(map(Path.read_text, GUIDES)), re.M | re.S)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"`((?:\.venv/bin/bincount|make) [^`\n]+)`", GUIDES[0].read_text())
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -34,6 +39,7 @@ CHECKED = {
     "make up": END_TO_END,
     "make test": "is what runs this test",
     'make up ARGS="--once"': END_TO_END,
+    'make up ARGS="--once --source ../shared/abid-224"': "needs the real bins; .ci/run does it with 200",
     'make up ARGS="--source ../shared/abid --limit 400"': "needs the real bins; .ci/run does it with 200",
     'make up ARGS="--source s3://aft-vbi-pds --limit 2000"': "needs the network",
     "PATH=.venv/bin:$PATH MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mlflow models serve "
@@ -54,6 +60,7 @@ CHECKED = {
     ".venv/bin/bincount evaluate --model models:/bincount@champion --source ../shared/abid": (
         "tests/evaluate/test_evaluate_source.py::test_every_bin_is_judged_once_beside_its_baselines"
     ),
+    ".venv/bin/bincount predict photo.jpg": END_TO_END,
     ".venv/bin/bincount doctor": "asks the network for weights and the bucket for 20 s",
     ".venv/bin/bincount clean": "tests/local/test_clean.py::test_it_only_shows_until_it_is_told",
     ".venv/bin/bincount doctor --server": f"{STACK}::test_doctor_finds_nothing",
@@ -61,9 +68,12 @@ CHECKED = {
     "make backup": f"{STACK}::test_a_restored_backup_serves_the_same_champion",
     "make restore FROM=backups/2026-11-22": f"{STACK}::test_a_restored_backup_serves_the_same_champion",
     "make server-down": f"{STACK}::test_a_restored_backup_serves_the_same_champion",
-    "make server-test": "needs a Docker engine; is tests/server",
+    "make server-test": "needs a Docker engine; runs the tests of the stack",
     ".venv/bin/bincount reconcile --records stock.csv --source s3://aft-vbi-pds --capacity 50 --out worklist": (
         "tests/reconcile/test_reconcile.py::test_every_bin_is_listed_worst_first"
+    ),
+    ".venv/bin/bincount outcomes import counts.csv": (
+        "tests/outcomes/test_import_outcomes.py::test_what_counting_every_bin_found"
     ),
     ".venv/bin/bincount outcomes import counts.csv --worklist worklist": (
         "tests/outcomes/test_import_outcomes.py::test_what_counting_every_bin_found"
@@ -85,27 +95,48 @@ CHECKED = {
 }
 
 
-def missing_tests(named: list[str]) -> list[str]:
-    """Those of some "FILE::TEST" that are not there."""
-    missing = []
-    for test in named:
-        path, _, name = test.partition("::")
-        file = ROOT / path
-        functions = ast.walk(ast.parse(file.read_text())) if file.is_file() else ()
-        if name not in {node.name for node in functions if isinstance(node, ast.FunctionDef)}:
-            missing.append(test)
-    return missing
+def is_test(named: str) -> bool:
+    """Whether "FILE::TEST" names a function that pytest collects."""
+    path, _, name = named.partition("::")
+    file = ROOT / path
+    if not (file.is_file() and file.name.startswith("test_") and name.startswith("test_")):
+        return False
+    return name in {node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+def unchecked(named: list[str], checked: dict[str, str]) -> list[str]:
+    """Commands without a test that exists or a reason, and entries for commands that no guide shows."""
+    wrong = [f"{line}: no guide shows it" for line in checked.keys() - set(named)]
+    wrong += [f"{line}: must have a test or a reason" for line in set(named) - checked.keys()]
+    wrong += [f"{line}: {how} must be a test" for line, how in checked.items() if "tests/" in how and not is_test(how)]
+    return sorted(wrong)
 
 
 def test_every_command_is_run_by_a_test_or_says_why_not():
-    assert set(commands()) == set(CHECKED)
-    assert missing_tests([how for how in CHECKED.values() if how.startswith("tests/")]) == []
+    assert unchecked(commands(), CHECKED) == []
 
 
-def test_the_check_of_tests_bites():
-    here = "tests/test_docs.py::test_the_check_of_tests_bites"
-    gone = ["tests/test_docs.py::test_that_is_gone", "tests/test_gone.py::test_x", "tests/test_docs.py"]
-    assert missing_tests([here, *gone]) == gone
+def test_a_command_without_an_entry_is_noticed():
+    for line in CHECKED:
+        others = {name: how for name, how in CHECKED.items() if name != line}
+        assert unchecked(commands(), others) == [f"{line}: must have a test or a reason"]
+    assert unchecked(["make up"], CHECKED)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "tests/test_docs.py::test_that_is_gone",
+        "tests/test_docs.py::is_test",
+        "tests/test_docs.py",
+        "tests/test_gone.py::test_x",
+        "tests/bins.py::write_bin",
+    ],
+)
+def test_a_test_that_does_not_exist_is_noticed(how):
+    here = "tests/test_docs.py::test_a_test_that_does_not_exist_is_noticed"
+    assert unchecked(["make up", "make test"], {"make up": here, "make test": "is what runs this test"}) == []
+    assert unchecked(["make up"], {"make up": how}) == [f"make up: {how} must be a test"]
 
 
 def test_the_readme_fits_its_bounds():
@@ -148,11 +179,41 @@ def test_every_make_target_exists(line):
             cli.parser().parse_args(["up", *shlex.split(arguments)])
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=lambda page: page.name)
-def test_every_path_named_exists(page):
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def broken_references(page: Path) -> list[str]:
+    """Links of a page that lead nowhere, and names of source files and tests that do not exist."""
     text = page.read_text()
-    linked = {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
-    missing = [link for link in linked if not (page.parent / link).exists()]
-    quoted = set(re.findall(r"`((?:bincount|dags|tests|benchmarks|docs|mlruns)/[\w./-]+\.\w+)`", text))
-    missing += [path for path in quoted if not (ROOT / path).exists()]
-    assert not missing
+    broken = []
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if "://" not in link and not (target.exists() and (not anchor or anchor in anchors_of(target))):
+            broken.append(link)
+    for path, _, test in re.findall(
+        r"(?<![\w./-])(\w+/[\w./-]*\.\w+)(::(\w+))?", " ".join(re.findall(r"`[^`\n]+`", text))
+    ):
+        ours = path.endswith(".py") or path.partition("/")[0] in FOLDERS
+        exists = (ROOT / path).exists() or (ROOT / "bincount" / path).exists()
+        if (ours and not exists) or (test and not is_test(f"{path}::{test}")):
+            broken.append(path)
+    return broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_and_every_path_named_exists(page):
+    assert broken_references(page) == []
+
+
+def test_the_check_of_references_bites(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# The gate\n[here](#the-gate) [gone](gone.md) [no heading](#a-gate) `serving/serve.py` "
+        "`pytest serving/gone.py` `tests/test_docs.py::test_gone` `bincount/gone.py` `tests/gone.py` `data/gone.json`"
+    )
+    gone = ["gone.md", "#a-gate", "serving/gone.py", "tests/test_docs.py", "bincount/gone.py", "tests/gone.py"]
+    assert broken_references(page) == gone

@@ -1,6 +1,7 @@
-"""Who may import what: the slices of docs/architecture.md in their order, checked for every import."""
+"""Who may import what: the slices of docs/architecture.md in their order, and what tests share, for every import."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +171,94 @@ def test_light_modules_load_nothing_heavy(statement, forbidden):
 
 def test_the_heavy_check_bites():
     assert "numpy" in loaded_by("import numpy")
+
+
+TEST_MODULE = re.compile(r"\btests(?:\.\w+)*\.(?:test_\w+|conftest)\b")
+BARE_TEST_MODULE = re.compile(r"(?:test_\w+|conftest)(?:\.|$)")
+BENCHMARK = re.compile(r"(?:^|[\n;])[ \t]*(?:from|import)[ \t]+benchmarks\b")
+PRIVATE = re.compile(r"\bbincount\.cli\._\w+")
+TESTS_OF_BENCHMARKS = "tests/test_benchmarks.py"
+"""The tests of what benchmarks share; the only ones that import it."""
+
+
+def names_in(source: str, package: tuple[str, ...]) -> tuple[set[str], set[str]]:
+    """What a test file imports or reaches through an imported module, and every string that it holds."""
+    names, strings, alias_of = set(), set(), {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                names.add(alias.name)
+                alias_of[alias.asname or alias.name] = alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(filter(None, (base, node.module)))
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+            alias_of |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            strings.add(node.value)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and (owner := alias_of.get(ast.unparse(node.value))):
+            names.add(f"{owner}.{node.attr}")
+        elif isinstance(node, ast.Call) and len(node.args) > 1 and isinstance(name := node.args[1], ast.Constant):
+            names.add(f"{alias_of.get(ast.unparse(node.args[0]))}.{name.value}")  # setattr(cli, "main", ...)
+    return names, strings
+
+
+def tangles(path: Path, source: str) -> list[str]:
+    """What a test file takes from another test, a conftest, a benchmark or private parts of the command line.
+
+    Strings are searched, too: they hold the programs of child processes.
+    """
+    names, strings = names_in(source, path.parent.parts)
+    wrong = {found[0] for text in names | strings for rule in (TEST_MODULE, PRIVATE) for found in rule.finditer(text)}
+    wrong |= {name for name in names if BARE_TEST_MODULE.match(name)}
+    if path.as_posix() != TESTS_OF_BENCHMARKS:
+        wrong |= {name for name in names if name.split(".")[0] == "benchmarks"}
+        wrong |= {found[0].strip() for text in strings for found in BENCHMARK.finditer(text)}
+    return [f"{path}: may not use {name}" for name in sorted(wrong)]
+
+
+def test_no_test_uses_another_test_a_conftest_a_benchmark_or_private_parts():
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    assert files
+    wrong = [tangle for path in files for tangle in tangles(path.relative_to(ROOT), path.read_text())]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "module", ["tests.learn.{test_}tune", "tests.{conftest}", "benchmarks.measure", "bincount.cli.{_}options"]
+)
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import {0}",
+        "def f():\n    from {0} import x",
+        "from {1} import {2} as y",
+        "from {1} import x, {2}",
+        'CHILD = """\nimport sys\nfrom {0} import x\n"""',
+        "CHILD = 'import sys; import {0}'",
+    ],
+)
+def test_the_check_of_tests_bites(module, source):
+    module = module.replace("{", "").replace("}", "")  # without braces the check would find them in this file
+    assert tangles(Path("tests/tune/x.py"), source.format(module, *module.rsplit(".", 1)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from bincount import cli\ncli._options",
+        "import bincount.cli as c\nc._options()",
+        "from bincount import cli\nmonkeypatch.setattr(cli, '_options', None)",
+        "from ..learn import test_tune",
+        "from .test_tune import x",
+        "import conftest",
+    ],
+)
+def test_the_check_of_tests_bites_in_other_spellings(source):
+    assert tangles(Path("tests/tune/x.py"), source)
+
+
+def test_the_check_of_tests_lets_helpers_and_paths_pass():
+    source = "from tests.learn.networks import RECIPE\nHOW = 'tests/learn/test_tune.py::test_x'\nimport bincount.cli"
+    assert tangles(Path("tests/tune/x.py"), source) == []

@@ -81,7 +81,7 @@ def check_ids(store: Store, ids: str | None, given: Sequence[str], rejected: Ite
     """Checks that the ids in a file have not lost their leading zeros: see `check_padding`.
 
     Args:
-        store: The source; at most 200 objects are read, and none where all ids are found and one has leading zeros.
+        store: The source; at most 200 objects are read, and none if all ids exist and one has leading zeros.
         ids: The `--ids` option. Nothing is checked where it names no file.
         given: The ids of that file.
         rejected: Bins among them that were set aside, those without metadata included.
@@ -96,32 +96,34 @@ def check_ids(store: Store, ids: str | None, given: Sequence[str], rejected: Ite
     listed = set(given)
     lookups = counterparts_of(sorted(missing)) + ([] if any(map(is_padded, given)) else counterparts_of(given))
     with closing(store.fetch(map(metadata_key, lookups), workers=FetchConfig.workers)) as answers:
-        found = {bin_id for bin_id, answer in zip(lookups, answers, strict=True) if answer.data is not None}
-    check_padding(given, lambda bin_id: (bin_id in listed and bin_id not in missing) or bin_id in found, f"--ids {ids}")
+        existing = {bin_id for bin_id, answer in zip(lookups, answers, strict=True) if answer.data is not None}
+    check_padding(
+        given, lambda bin_id: (bin_id in listed and bin_id not in missing) or bin_id in existing, f"--ids {ids}"
+    )
 
 
 def list_candidates(store: Store) -> Candidates:
     """Lists every bin of a source, its photos first, then its metadata."""
     # One number a bin: its photo's size, and above it a fingerprint of both objects.
-    found: dict[str, int] = {}
+    packed: dict[str, int] = {}
     incomplete: dict[str, str] = {}
     for bin_id, size_bytes, fingerprint in _list(store, PHOTO_PREFIX, PHOTO_SUFFIX):
-        found[bin_id] = fingerprint << _SIZE_BITS | min(size_bytes, _LARGEST)
+        packed[bin_id] = fingerprint << _SIZE_BITS | min(size_bytes, _LARGEST)
         incomplete[bin_id] = "metadata is missing"
     for bin_id, _, fingerprint in _list(store, METADATA_PREFIX, METADATA_SUFFIX):
-        if bin_id not in found:
+        if bin_id not in packed:
             incomplete[bin_id] = "photo is missing"
         elif incomplete.pop(bin_id, None) is None:
             continue
-        found[bin_id] = found.get(bin_id, 0) ^ fingerprint << _SIZE_BITS
-    if not found:
+        packed[bin_id] = packed.get(bin_id, 0) ^ fingerprint << _SIZE_BITS
+    if not packed:
         raise ConfigError(
             f"{store.source}: must hold {photo_key('<id>')} and {metadata_key('<id>')}, got no such object. "
             "Name the bucket or folder that holds both."
         )
-    ids = sorted(found, key=sort_key_of)
-    sizes = array("q", (found[bin_id] & _LARGEST for bin_id in ids))
-    fingerprints = array("Q", (found[bin_id] >> _SIZE_BITS for bin_id in ids))
+    ids = sorted(packed, key=sort_key_of)
+    sizes = array("q", (packed[bin_id] & _LARGEST for bin_id in ids))
+    fingerprints = array("Q", (packed[bin_id] >> _SIZE_BITS for bin_id in ids))
     return Candidates(ids, sizes, fingerprints, incomplete)
 
 

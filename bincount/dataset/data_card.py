@@ -69,7 +69,7 @@ def draw_data_card(manifest: Manifest, card: Mapping[str, Any]) -> dict[str, Fig
 
     Args:
         manifest: The bins.
-        card: What `bincount.dataset.data_card.data_card_of` says of them.
+        card: The answer of `data_card_of`.
 
     Returns:
         Figures by path below a run's artifacts: counts by part, photos a bin,
@@ -95,21 +95,21 @@ def _figure(draw: Any, what: object) -> Figure:
 
 def _draw_counts(axes: Axes, card: Mapping[str, Any]) -> None:
     names = list(card["counts"])
-    places = range(len(names))
+    positions = range(len(names))
     below = [0] * len(names)
     for part, counted in card["counts_by_part"].items():
         heights = [counted[name] for name in names]
-        axes.bar(places, heights, bottom=below, label=part)
+        axes.bar(positions, heights, bottom=below, label=part)
         below = [low + height for low, height in zip(below, heights, strict=True)]
-    axes.set_xticks(places, names)
+    axes.set_xticks(positions, names)
     axes.set(xlabel="recorded count", ylabel="bins", title=f"{card['bins']:,} bins by recorded count and part")
     axes.legend()
 
 
 def _draw_groups(axes: Axes, card: Mapping[str, Any]) -> None:
-    places = range(len(card["groups"]))
-    bars = axes.bar(places, list(card["groups"].values()))
-    axes.set_xticks(places, list(card["groups"]))
+    positions = range(len(card["groups"]))
+    bars = axes.bar(positions, list(card["groups"].values()))
+    axes.set_xticks(positions, list(card["groups"]))
     axes.bar_label(bars)
     share = card["sibling_share"]
     axes.set(xlabel="photos of one bin", ylabel="groups", title=f"{share:.0%} of photos have a sibling")

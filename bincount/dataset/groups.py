@@ -16,7 +16,7 @@ _UNPADDED = re.compile(r"[1-9]\d{0,3}|0")
 
 
 def sort_key_of(bin_id: str) -> tuple[str, int, str]:
-    """Places an id: its family, its number within the family, the id itself.
+    """The sort key of an id: its family, its number within the family, the id itself.
 
     The bucket holds two families whose numbers collide: "00523" ("padded", the
     main set) and "523" ("unpadded", an older sample). An id of neither family
@@ -34,7 +34,7 @@ def sort_key_of(bin_id: str) -> tuple[str, int, str]:
 
 
 def block_of(bin_id: str) -> str:
-    """Names the block of 20 consecutive ids that an id lies in.
+    """Names the block of 20 consecutive ids that an id belongs to.
 
     Example:
         >>> block_of("00019"), block_of("00020"), block_of("20")

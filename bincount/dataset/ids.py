@@ -1,4 +1,4 @@
-"""Lists of bin ids as people pass them: a range, or a file; and ids whose leading zeros were lost on the way.
+"""Lists of bin ids: a range, or a file; and the check for ids that lost their leading zeros.
 
 The bucket holds two families of ids whose numbers collide: `00523` and `523` are different bins.
 """
@@ -51,7 +51,7 @@ def read_ids(ids: str) -> list[str]:
 def ids_in_range(text: str) -> list[str] | None:
     """Lists the ids from A to B, both included; None where `text` is no such range.
 
-    The ends say which family is meant and must be of the same one: nothing is
+    The ends define the family and must be of the same one: nothing is
     padded that was written without.
 
     Raises:

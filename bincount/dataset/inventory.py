@@ -31,7 +31,7 @@ class InventoryRow:
 
     Attributes:
         id: The bin's id; where it is none, the text as it is in the file.
-        recorded: The recorded count, None where `problem` says why.
+        recorded: The recorded count, None if there is a `problem`.
         location: Where the bin is, "" where it is unknown.
         unit_value: Average value of an item, None where the file has no such column.
         problem: Why the record cannot be compared with a photo, "" where it can.

@@ -25,7 +25,7 @@ FORMAT = 1
 class JobSpec:
     """What identifies an ingest job: the same specification has the same name.
 
-    The largest share of faulty bins is not part of it: it decides whether the result is published, not what it is.
+    The largest share of faulty bins is not part of it: it decides whether the result is published and not its content.
 
     Attributes:
         source: The store's name.
@@ -146,12 +146,12 @@ def check_rejected_share(faulty: int, bins: int, max_rejected: float, which: str
     """Checks a number of faulty bins against the largest share of all bins.
 
     Raises:
-        DataError: If it is larger; the message says `which` they are.
+        DataError: If it is larger; the message names them by `which`.
     """
     if faulty > max_rejected * bins:
         raise DataError(
             f"--max-rejected: at most {max_rejected:.2%} of {bins:,} bins may be faulty, got {faulty:,}: {which}. "
-            "Nothing was published; mend the bucket, or raise --max-rejected."
+            "Nothing was published; repair the bucket, or raise --max-rejected."
         )
 
 

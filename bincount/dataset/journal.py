@@ -18,8 +18,8 @@ _BUFFER_BYTES = 64 << 10
 class Journal:
     """An append-only file of metadata files, each under its bin's id.
 
-    It holds only metadata that say what they should: what is broken is asked
-    for again by the next attempt, since it may be mended by then. Entries are
+    It holds only valid metadata: the next attempt fetches broken ones again, since
+    they may have been repaired by then. Entries are
     framed with checksums, so that a torn last one is noticed and dropped.
 
     Attributes:
@@ -65,7 +65,7 @@ def open_entries(path: Path) -> BinaryIO:
 
 
 def read_entry(file: BinaryIO, at: int) -> bytes:
-    """Reads the metadata that `Journal.append` wrote at a place.
+    """Reads the metadata that `Journal.append` wrote at a byte offset.
 
     Raises:
         DataError: If they are damaged.

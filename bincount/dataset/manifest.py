@@ -24,7 +24,7 @@ class Record:
     Attributes:
         id: The bin's id, a string: "523" and "00523" are different bins.
         group: First id of the run of photos of one bin that it belongs to.
-        recorded: Number of items the books say are in it.
+        recorded: Recorded number of items in it.
         part: "train", "validation", "calibration" or "test".
         n_skus: Number of distinct products recorded in it.
         width_px: Width of the photo.
@@ -65,7 +65,7 @@ class Manifest:
         source: Where they came from, such as "s3://aft-vbi-pds".
         counts: The counts that were wanted.
         shards: The files that hold their photos.
-        records: One a bin, ordered by `groups.place_of` of its id.
+        records: One a bin, ordered by `groups.sort_key_of` of its id.
     """
 
     source: str
@@ -102,7 +102,7 @@ class Manifest:
         return hashed.hexdigest()[:16]
 
     def write(self, folder: Path) -> str:
-        """Writes the manifest under its digest, whole or not at all.
+        """Writes the manifest under its digest, in one step.
 
         Returns:
             The digest.
@@ -131,10 +131,10 @@ class Manifest:
         if not digest.isalnum() or not path.is_file():
             raise DataError(f"manifest: must exist in the workspace, got {digest!r}. Run `bincount ingest` first.")
         content = path.read_bytes()
-        found = hashlib.sha256(content).hexdigest()[:16]
-        if found != digest:
+        actual = hashlib.sha256(content).hexdigest()[:16]
+        if actual != digest:
             raise DataError(
-                f"{path.name}: content must have the digest it is named after, got {found}. "
+                f"{path.name}: content must have the digest it is named after, got {actual}. "
                 "Delete the file and run `bincount ingest` again."
             )
         head, *rows = (json.loads(line) for line in content.splitlines())

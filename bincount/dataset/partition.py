@@ -1,4 +1,4 @@
-"""Division of the same work among workers that do not ask each other."""
+"""Division of work among workers that do not communicate."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Partition:
             >>> Partition.parse("2/3")
             Partition(number=2, of=3)
         """
-        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-        share = cls(int(found[1]), int(found[2])) if found else None
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        share = cls(int(match[1]), int(match[2])) if match else None
         if share is None or not 1 <= share.number <= share.of:
             raise ConfigError(f"--share: must be such as 1/3, from 1/N to N/N, got {text!r}.")
         return share

@@ -76,15 +76,15 @@ def check_photo(data: bytes, where: str) -> PhotoHeader:
     except _Fault as fault:
         raise InvalidObject(
             fault.reason,
-            f"{where}: must be a whole JPEG or PNG of at most {MOST_PIXELS:,} pixels, got {fault.found} "
+            f"{where}: must be a whole JPEG or PNG of at most {MOST_PIXELS:,} pixels, got {fault.details} "
             f"({fault.reason}).",
         ) from None
 
 
 class _Fault(Exception):
-    def __init__(self, reason: str, found: str) -> None:
+    def __init__(self, reason: str, details: str) -> None:
         super().__init__(reason)
-        self.reason, self.found = reason, found
+        self.reason, self.details = reason, details
 
 
 def _check_size(width_px: int, height_px: int) -> None:
@@ -174,8 +174,8 @@ def _check_jpeg(data: bytes) -> PhotoHeader:
 
 def _check_frame(frame: Frame) -> None:
     if frame.marker not in _DECODABLE or frame.bits != 8 or len(frame.components) not in (1, 3):
-        found = f"frame {frame.marker:#x}, {frame.bits} bits, {len(frame.components)} channels"
-        raise _Fault("photo is a JPEG of a rare kind", found)
+        details = f"frame {frame.marker:#x}, {frame.bits} bits, {len(frame.components)} channels"
+        raise _Fault("photo is a JPEG of a rare kind", details)
     _check_size(frame.width_px, frame.height_px)
     if not all(
         1 <= sampling >> 4 <= 4 and 1 <= sampling & 15 <= 4 and table <= 3
@@ -193,9 +193,9 @@ def _check_restarts(data: bytes, scan: Segment, frame: Frame, interval: int) -> 
         across = max(sampling >> 4 for sampling, _ in frame.components.values())
         down = max(sampling & 15 for sampling, _ in frame.components.values())
     units = -(-frame.width_px // (8 * across)) * -(-frame.height_px // (8 * down))
-    found = [marker[0] & 7 for marker in _RESTART.findall(data, scan.end, scan.next)]
-    if found != [number % 8 for number in range(-(-units // interval) - 1)]:
-        raise _Fault(DAMAGED, f"{len(found)} restart markers")
+    numbers = [marker[0] & 7 for marker in _RESTART.findall(data, scan.end, scan.next)]
+    if numbers != [number % 8 for number in range(-(-units // interval) - 1)]:
+        raise _Fault(DAMAGED, f"{len(numbers)} restart markers")
 
 
 def _orientation_of(exif: bytes) -> int:
@@ -303,7 +303,7 @@ def _are_huffman_tables(body: bytes) -> bool:
         codes = 0
         for length, count in enumerate(counts, 1):
             codes = 2 * codes + count
-            if codes > 1 << length:  # more codes than so many bits can tell apart
+            if codes > 1 << length:  # more codes than this number of bits can encode
                 return False
         if kind > 1 or number > 3 or sum(counts) > 256 or (kind == 0 and max(symbols, default=0) > _LARGEST_DC_SYMBOL):
             return False

@@ -30,7 +30,7 @@ class Assignment(NamedTuple):
 def draw_order(ids: Iterable[str], seed: int) -> list[str]:
     """Orders ids as if drawn at random; another seed, another order.
 
-    An id's place depends on itself and the seed alone, so that a draw from a
+    An id's position depends on itself and the seed alone, so that a draw from a
     larger set contains no surprise: of two sets' first ids, those in both come
     in the same order.
     """
@@ -40,7 +40,7 @@ def draw_order(ids: Iterable[str], seed: int) -> list[str]:
 def assign_parts(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tuple[dict[str, Assignment], list[str]]:
     """Gives every wanted bin its group and part, and sets siblings aside.
 
-    Groups are judged on every bin whose metadata was read, wanted or not: two
+    Groups are formed from every bin whose metadata was read, wanted or not: two
     wanted photos with an unwanted one between them are still one bin. Where a
     group crosses a block's border into another part, the wanted photos in the part of
     its first wanted one stay and the others are set aside.
@@ -50,7 +50,7 @@ def assign_parts(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> 
         skus: Products recorded in each bin whose metadata was read.
 
     Returns:
-        Place by id in `place_of` order, and the ids set aside in the same order.
+        Assignment by id in `sort_key_of` order, and the ids set aside in the same order.
     """
     placed: dict[str, Assignment] = {}
     aside: list[str] = []
@@ -71,7 +71,7 @@ def cut_shards(listed: Iterable[tuple[str, int, int]]) -> Iterator[list[tuple[st
     """Cuts bins into shards of about 100 MB.
 
     Args:
-        listed: Id, photo's size in bytes and mark of each bin, in `place_of` order.
+        listed: Id, photo's size in bytes and mark of each bin, in `sort_key_of` order.
 
     Returns:
         The same, shard by shard.
@@ -93,7 +93,7 @@ def check_parts(part_by_id: Mapping[str, str]) -> None:
     """Checks that every part of the data holds a bin.
 
     Raises:
-        DataError: If one is empty; the message says how many bins it would take.
+        DataError: If one is empty; the message has the number of bins that suffice.
     """
     empty = sorted(set(PART_FRACTIONS) - set(part_by_id.values()))
     if not empty:

@@ -112,7 +112,7 @@ class Plan:
     def write(
         cls, path: Path, shards: list[PlannedShard], rejected: list[Rejection], bins: Iterable[PlannedBin]
     ) -> Plan:
-        """Writes a plan whole or not at all; `bins` are those of all shards, in order."""
+        """Writes a plan in one step; `bins` are those of all shards, in order."""
         head = {"shards": shards, "rejected": [astuple(one) for one in rejected]}
         write_atomically(path, (json.dumps(row).encode() + b"\n" for row in chain([head], bins)))
         return cls(path, shards, rejected)
@@ -175,7 +175,7 @@ class CandidateMetadata:
     """What the metadata of the candidates record.
 
     Attributes:
-        skus: Products of each bin that was read and is sound.
+        skus: Products of each bin with valid metadata.
         recorded: Recorded count of those whose count is among the requested ones.
         rejected: Bins that were set aside.
     """
@@ -197,7 +197,7 @@ def read_metadata(
         store: The source.
         spec: The requested counts, how many bins, and the seed.
         candidates: The bins to choose from.
-        journal: Metadata that were read before; sound ones are added to it.
+        journal: Metadata that were read before; valid ones are added to it.
         config: Number of requests at a time, the largest share of faulty bins, and the `--ids` option.
 
     Raises:

@@ -32,7 +32,7 @@ class Rejection:
     Attributes:
         id: The bin's id.
         reason: The kind of fault, such as "photo is cut short".
-        detail: What exactly was found, "" where the reason says it all.
+        detail: Details of the problem, "" where the reason is enough.
     """
 
     id: str

@@ -28,7 +28,7 @@ from bincount.settings import Settings
 
 _LENGTH = struct.Struct("<Q")
 _CHECK = struct.Struct("<I")
-_BYTES = 2  # wire type of a field that says its length
+_BYTES = 2  # wire type of a field with a length prefix
 
 
 def frame_record(payload: bytes) -> bytes:
@@ -180,10 +180,10 @@ def is_whole(settings: Settings, shard: Shard) -> bool:
     """Whether a shard's file has the size and SHA-256 of the one that was written."""
     path = settings.shards / shard.name
     try:
-        found = path.stat()
+        stat = path.stat()
     except FileNotFoundError:
         return False
-    return found.st_size == shard.size_bytes and _sha256(path, found.st_mtime_ns, found.st_ino) == shard.sha256
+    return stat.st_size == shard.size_bytes and _sha256(path, stat.st_mtime_ns, stat.st_ino) == shard.sha256
 
 
 # Plan, fetch and join of one process look at the same shards: they are hashed once.
@@ -208,7 +208,7 @@ def photos_of(settings: Settings, manifest: Manifest, records: Sequence[Record])
         records: Some of its records; those of one shard are best side by side.
 
     Raises:
-        DataError: If a shard is missing or damaged, or holds another bin at a record's place.
+        DataError: If a shard is missing or damaged, or holds another bin at a record's offset.
     """
     for shard, together in groupby(records, key=lambda record: record.shard):
         path = settings.shards / manifest.shards[shard].name

@@ -36,10 +36,10 @@ def part_of(bin_id: str) -> str:
         True
     """
     family, number = block_of(bin_id).rsplit("/", 1)
-    place = (_rank(family, int(number)) + 0.5) / STRATUM
+    position = (_rank(family, int(number)) + 0.5) / STRATUM
     for part, share in PART_FRACTIONS.items():
-        place -= share
-        if place < 0:
+        position -= share
+        if position < 0:
             return part
     return part
 
@@ -66,7 +66,7 @@ class _Placed(Protocol):
 
 
 def check_disjoint(records: Iterable[_Placed]) -> None:
-    """Checks that no group of photos of one bin lies in two parts.
+    """Checks that no group of photos of one bin is in two parts.
 
     Every training run calls this: a group in two parts would test the model on
     a bin it has learnt.

@@ -31,7 +31,7 @@ class Columns:
     required: Sequence[str]
     numeric: Sequence[str]
 
-    def places_in(self, header: Sequence[object], *, name: str) -> dict[str, int]:
+    def positions_in(self, header: Sequence[object], *, name: str) -> dict[str, int]:
         """Positions of the columns that a header has; capitals and outer spaces of titles do not matter.
 
         Raises:
@@ -40,23 +40,23 @@ class Columns:
         Example:
             >>> titles = {"id": ("id", "bin_id"), "recorded": ("recorded",)}
             >>> columns = Columns(titles, required=("id", "recorded"), numeric=("recorded",))
-            >>> columns.places_in(["Recorded", "bin_id", "aisle"], name="stock.csv")
+            >>> columns.positions_in(["Recorded", "bin_id", "aisle"], name="stock.csv")
             {'id': 1, 'recorded': 0}
         """
         header_titles = [str(title).strip().lower() for title in header]
-        found = {}
-        for column, known in self.titles.items():
-            places = [place for place, title in enumerate(header_titles) if title in known]
-            if len(places) > 1 or (not places and column in self.required):
+        positions = {}
+        for column, accepted in self.titles.items():
+            found_at = [position for position, title in enumerate(header_titles) if title in accepted]
+            if len(found_at) > 1 or (not found_at and column in self.required):
                 optional = " and ".join(other for other in self.titles if other not in self.required)
                 raise DataError(
-                    f"{name}: must have one column {column!r}, got {len(places)} among "
+                    f"{name}: must have one column {column!r}, got {len(found_at)} among "
                     f"{', '.join(header_titles)[:200]!r}. "
                     f"Name the columns in the first line: {', '.join(self.required)} and, optionally, {optional}."
                 )
-            if places:
-                found[column] = places[0]
-        return found
+            if found_at:
+                positions[column] = found_at[0]
+        return positions
 
 
 class TableReader:
@@ -65,7 +65,7 @@ class TableReader:
     Attributes:
         name: The file's name without its folder.
         header: The columns' titles.
-        places: Positions of the known columns that the file has.
+        positions: Positions of the named columns that the file has.
         is_parquet: Whether it is a parquet file; its ids are text.
         digest: 16 hex digits of the SHA-256 of the file.
         blank_rows: Rows without any text that the last pass skipped.
@@ -97,10 +97,10 @@ class TableReader:
         self._encoding = "utf-16" if utf16 else "utf-8-sig"
         self._delimiter, self._hint_lines = ",", 0
         self.header: Sequence[str] = self._parquet_header() if self.is_parquet else self._csv_header()
-        self.places = columns.places_in(self.header, name=self.name)
+        self.positions = columns.positions_in(self.header, name=self.name)
 
     def rows(self) -> Iterator[tuple[int, dict[str, object]]]:
-        """Line number (of parquet the row's, from 1) and values by known column of each row that is not blank.
+        """Line number (of parquet the row's, from 1) and values by column of each row that is not blank.
 
         Raises:
             DataError: If a row has more or fewer fields than the header, or the file is damaged.
@@ -108,7 +108,7 @@ class TableReader:
         self.blank_rows = 0
         rows = self._parquet_rows() if self.is_parquet else self._csv_data()
         for line, values in rows:
-            yield line, {column: values[place] for column, place in self.places.items()}
+            yield line, {column: values[position] for column, position in self.positions.items()}
 
     def decimal_marks(self) -> dict[str, str | None]:
         """The decimal mark of each numeric column, from all rows; None where nothing shows it.
@@ -116,7 +116,7 @@ class TableReader:
         Raises:
             DataError: As `rows` does.
         """
-        proofs: dict[str, set[str]] = {column: set() for column in self._columns.numeric if column in self.places}
+        proofs: dict[str, set[str]] = {column: set() for column in self._columns.numeric if column in self.positions}
         for _, values in self.rows():
             for column, marks in proofs.items():
                 if mark := decimal_mark_of(values[column]):
@@ -148,7 +148,7 @@ class TableReader:
             if header is None:
                 raise DataError(f"{self.name}: must have a line of titles, got an empty file. Write id,recorded.")
             with suppress(DataError):
-                self._columns.places_in(header, name=self.name)
+                self._columns.positions_in(header, name=self.name)
                 return header
             headers[self._delimiter] = header
         if failure and not headers:

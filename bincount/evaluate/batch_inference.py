@@ -1,4 +1,4 @@
-"""A model's folder, and what the model says of photos."""
+"""A run's model, and its predictions for the photos of a manifest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DIGITS = 6
 
 
 def model_of(settings: Settings, run_id: str) -> tuple[Path, dict]:
-    """The folder of a run's model and what its `model.json` says.
+    """The folder of a run's model and the content of its `model.json`.
 
     Raises:
         ConfigError: If the run has no trained model.
@@ -54,7 +54,7 @@ def digest_of_model(folder: Path) -> str:
 def predict_records(
     settings: Settings, manifest: Manifest, records: Sequence[Record], predictor: Predictor
 ) -> np.ndarray:
-    """What a model says of the photos of some records.
+    """A model's predictions for the photos of some records.
 
     Returns:
         (N, C) distributions in the records' order; the work holds 64 photos at a time.
@@ -78,7 +78,7 @@ def observe_records(
         the baseline: of all records; its features, of at most 2,000 of them.
     """
     counts = predictor.counts
-    every = -(-len(records) // _REFERENCE)  # features take 8 kB a photo: some are enough to know their spread
+    every = -(-len(records) // _REFERENCE)  # features take 8 kB a photo: some are enough to estimate their spread
     seen: dict[str, list[np.ndarray]] = {"probabilities": [], "brightness": [], "sharpness": []}
     features: list[np.ndarray] = []
     row = 0
@@ -103,17 +103,17 @@ def observe_records(
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
-    """To six digits, float64: what lies beyond differs with the processor."""
+    """To six digits, float64: further digits differ between processors."""
     return np.round(values.astype(np.float64), _DIGITS)
 
 
 def _batches(settings: Settings, manifest: Manifest, records: Sequence[Record]) -> Iterator[list[bytes]]:
-    """The photos of some records, 64 at a time; says now and then how far it is."""
+    """The photos of some records, 64 at a time; logs the progress every 10 s."""
     photos = photos_of(settings, manifest, records)
-    told = time.monotonic()
+    logged = time.monotonic()
     for start in range(0, len(records), _BATCH):
         expected = min(_BATCH, len(records) - start)
         yield [next(photos) for _ in range(expected)]
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
+        if time.monotonic() - logged > 10:
+            logged = time.monotonic()
             _log.info("scored %d of %d bins", start + expected, len(records))

@@ -146,16 +146,16 @@ def _ranked(scores: np.ndarray) -> np.ndarray:
 
 
 def _figures(scores: np.ndarray, errors: _WeightedErrors, weight: np.ndarray) -> dict:
-    place = _ranked(scores)
-    wrong = np.bincount(place, weight * errors.wrong)
-    every = np.bincount(place, weight)
+    rank = _ranked(scores)
+    wrong = np.bincount(rank, weight * errors.wrong)
+    every = np.bincount(rank, weight)
     total, all_wrong = every.sum(), wrong.sum()
-    counted, found = every.cumsum(), wrong.cumsum()
+    counted, hits_by_rank = every.cumsum(), wrong.cumsum()
     worth = scores * MISS_COST > 1
     missed = (weight * errors.wrong)[~worth].sum()
     at = {}
     for share in SHARES:
-        hits = float(np.interp(share * total, [0, *counted], [0, *found]))  # interpolates within equal scores
+        hits = float(np.interp(share * total, [0, *counted], [0, *hits_by_rank]))  # interpolates within equal scores
         precision = hits / (share * total)
         at[f"{share:g}"] = {
             "precision": precision,
@@ -164,20 +164,20 @@ def _figures(scores: np.ndarray, errors: _WeightedErrors, weight: np.ndarray) ->
             "false_alarms": 1000 * share * (1 - precision),
         }
     return {
-        "auroc": _auroc(place, errors, weight),
-        "auprc": float((wrong * found / np.maximum(counted, 1e-12)).sum() / all_wrong),
+        "auroc": _auroc(rank, errors, weight),
+        "auprc": float((wrong * hits_by_rank / np.maximum(counted, 1e-12)).sum() / all_wrong),
         "expected_cost": float((weight[worth].sum() + MISS_COST * missed) / total),
         "at": at,
     }
 
 
-def _auroc(place: np.ndarray, errors: _WeightedErrors, weight: np.ndarray) -> float:
+def _auroc(rank: np.ndarray, errors: _WeightedErrors, weight: np.ndarray) -> float:
     """Probability that a wrong record ranks before a right one; ties count half.
 
     From ranks computed once: 300 draws with `sklearn.metrics.roc_auc_score` would sort each time.
     """
-    wrong = np.bincount(place, weight * errors.wrong)
-    right = np.bincount(place, weight * ~errors.wrong)
+    wrong = np.bincount(rank, weight * errors.wrong)
+    right = np.bincount(rank, weight * ~errors.wrong)
     after = right.sum() - right.cumsum()
     return float((wrong * (after + right / 2)).sum() / (wrong.sum() * right.sum()))
 
@@ -185,13 +185,13 @@ def _auroc(place: np.ndarray, errors: _WeightedErrors, weight: np.ndarray) -> fl
 def _intervals(seen: np.ndarray, blind: np.ndarray, errors: _WeightedErrors, member: np.ndarray) -> dict:
     """Bootstrap over groups; both rankings share the draws."""
     groups, rng = np.unique(member, return_inverse=True)[1], np.random.default_rng(0)
-    places = _ranked(seen), _ranked(blind)
+    ranks = _ranked(seen), _ranked(blind)
     count = int(groups.max()) + 1
     drawn = np.empty((_DRAWS, 2))
     for draw in range(_DRAWS):
         times = np.bincount(rng.integers(0, count, count), minlength=count)
         weight = errors.weight * times[groups]
-        drawn[draw] = [_auroc(place, errors, weight) for place in places]
+        drawn[draw] = [_auroc(rank, errors, weight) for rank in ranks]
     return {
         "auroc": interval(drawn[:, 0]),
         "auroc_blind": interval(drawn[:, 1]),

@@ -19,7 +19,7 @@ class Histogram:
     """Histogram of a fact.
 
     Attributes:
-        edges: (E,) rising; value v lies in the slot of the first edge >= v, or in the last.
+        edges: (E,) rising; value v is in the slot of the first edge >= v, or in the last.
         seen: (E + 1,) number of values in each slot.
         total: Sum of all values.
     """

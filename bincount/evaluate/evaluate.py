@@ -79,9 +79,9 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
         StoreError: If the tracking server does not answer.
     """
     folder, facts = model_of(settings, run_id)
-    place = settings.run(run_id) / "evaluation"
+    evaluation_folder = settings.run(run_id) / "evaluation"
     model = digest_of_model(folder)
-    done = _done(place, model)
+    done = _done(evaluation_folder, model)
     if done and DriftBaseline.read(folder) is not None:
         _log.info("run %s is evaluated already", run_id)
         return {"metrics": done["metrics"]}
@@ -109,7 +109,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     evaluation["parts"] = {part: len(manifest.part(part)) for part in (*DEVELOPMENT_PARTS, "test")}
     evaluation["curves"] = runs.curves(settings, run_id, ("train", "fine_tune"))
     baseline.write(folder)
-    _publish(settings, run_id, place, evaluation, manifest, records, probabilities)
+    _publish(settings, run_id, evaluation_folder, evaluation, manifest, records, probabilities)
     figures = evaluation["metrics"]
     _log.info(
         "exact %.1f %% of %d bins (largest class %.1f %%), NLL %.3f (prior %.3f)",
@@ -128,26 +128,26 @@ def read_evaluation(settings: Settings, run_id: str) -> tuple[dict, list[str], n
     Raises:
         DataError: If the run was not evaluated, or a file is damaged.
     """
-    place = settings.run(run_id) / "evaluation"
+    evaluation_folder = settings.run(run_id) / "evaluation"
     try:
-        evaluation = json.loads((place / "evaluation.json").read_text())
-        with (place / "probabilities.npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:
+        evaluation = json.loads((evaluation_folder / "evaluation.json").read_text())
+        with (evaluation_folder / "probabilities.npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:
             return evaluation, saved["ids"].tolist(), saved["probabilities"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         got = f"no {Path(error.filename).name}" if isinstance(error, OSError) else f"a damaged file: {error}"
         raise DataError(f"run {run_id}: must be evaluated, got {got}. Run `bincount evaluate` first.") from None
 
 
-def _done(place: Path, model: str) -> dict | None:
+def _done(evaluation_folder: Path, model: str) -> dict | None:
     """The existing evaluation, if it is of this model."""
-    evaluation = read_json(place / "evaluation.json")
+    evaluation = read_json(evaluation_folder / "evaluation.json")
     return evaluation if evaluation and evaluation["model"] == model else None
 
 
 def _publish(
     settings: Settings,
     run_id: str,
-    place: Path,
+    evaluation_folder: Path,
     evaluation: dict,
     manifest: Manifest,
     records: Sequence[Record],
@@ -157,7 +157,7 @@ def _publish(
     from bincount.evaluate.figures import draw
     from bincount.evaluate.model_card import card_of, to_html, to_markdown
 
-    beside = place.with_name("evaluation.beside")
+    beside = evaluation_folder.with_name("evaluation.beside")
     shutil.rmtree(beside, ignore_errors=True)  # of a killed attempt
     beside.mkdir(parents=True)
     draw(settings, beside, evaluation, manifest, records, probabilities)
@@ -173,5 +173,5 @@ def _publish(
     (beside / "card.html").write_text(to_html(card, beside))
     runs.log_metrics(settings, run_id, {f"test_{name}": value for name, value in evaluation["metrics"].items()})
     runs.log_artifacts(settings, run_id, beside, "evaluation")
-    shutil.rmtree(place, ignore_errors=True)
-    beside.replace(place)
+    shutil.rmtree(evaluation_folder, ignore_errors=True)
+    beside.replace(evaluation_folder)

@@ -90,7 +90,7 @@ def evaluate_source(
     if bins.others:
         set_aside[f"its count is none of {counts or predictor.counts}"] = bins.others
     if not records:
-        reasons = ", ".join(f"{number} x {reason}" for reason, number in set_aside.most_common()) or "nothing found"
+        reasons = ", ".join(f"{number} x {reason}" for reason, number in set_aside.most_common()) or "no bins"
         raise DataError(f"{store.source}: must hold a bin to score, got none ({reasons}). Name other bins.")
     evaluation = evaluate_predictions(probabilities, records, predictor.counts, sharpness)
     _log.info("scored %d bins of %s with version %s", len(records), store.source, version.version)
@@ -105,12 +105,14 @@ def evaluate_source(
     }
 
 
-def _counts_of(counts: str | None, known: Counts) -> Counts:
-    wanted = Counts.parse(counts) if counts else known
-    strange = set(zip(wanted.values, wanted.names, strict=True)) - set(zip(known.values, known.names, strict=True))
-    if strange:
+def _counts_of(counts: str | None, of_model: Counts) -> Counts:
+    wanted = Counts.parse(counts) if counts else of_model
+    unsupported = set(zip(wanted.values, wanted.names, strict=True)) - set(
+        zip(of_model.values, of_model.names, strict=True)
+    )
+    if unsupported:
         raise ConfigError(
-            f"--counts: must be among the model's counts, {known}, got {counts!r}. Leave it out for all of them."
+            f"--counts: must be among the model's counts, {of_model}, got {counts!r}. Leave it out for all of them."
         )
     return wanted
 
@@ -179,11 +181,11 @@ _BATCH = 64
 
 @dataclass
 class Bins:
-    """What the metadata of some bins of a source say; no photo is fetched for it.
+    """The metadata of some bins of a source, read without their photos.
 
     Attributes:
         recorded: Recorded count of each wanted bin, in `sort_key_of` order.
-        skus: Products of every bin that was looked at and is sound.
+        skus: Products of every bin with valid metadata.
         rejected: What was set aside.
         others: How many bins have a count that is not wanted.
     """
@@ -195,7 +197,7 @@ class Bins:
 
 
 class Predicted(NamedTuple):
-    """What a model says of one photo.
+    """A model's prediction for one photo.
 
     Attributes:
         id: The bin's id.
@@ -230,16 +232,16 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
     """
     candidates, bins = find_candidates(store, ids), Bins()
     order = candidates.ids if limit is None else draw_order(candidates.ids, seed=0)
-    whole = [bin_id for bin_id in order if bin_id not in candidates.incomplete]
+    complete = [bin_id for bin_id in order if bin_id not in candidates.incomplete]
     bins.rejected = [
         Rejection(bin_id, candidates.incomplete[bin_id]) for bin_id in order if bin_id in candidates.incomplete
     ]
-    keys = map(metadata_key, whole)
+    keys = map(metadata_key, complete)
     with (
-        ProgressLog("metadata", len(whole)) as progress,
+        ProgressLog("metadata", len(complete)) as progress,
         closing(store.fetch(keys, workers=FetchConfig.workers)) as answers,
     ):
-        for bin_id, answer in zip(whole, answers, strict=False):
+        for bin_id, answer in zip(complete, answers, strict=False):
             progress.step(len(answer.data or b""))
             metadata = metadata_of(bin_id, answer)
             if isinstance(metadata, Rejection):
@@ -258,9 +260,9 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
 
 
 def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iterator[Predicted | Rejection]:
-    """Fetches photos and says what a model makes of them, or why one is set aside.
+    """Fetches photos and predicts their counts; a photo that is set aside gives a rejection with its reason.
 
-    Later photos are fetched while the model works; no more than a thousand are held at a time.
+    Later photos are fetched while the model computes; no more than a thousand are held at a time.
 
     Args:
         store: Where the photos are.
@@ -287,8 +289,8 @@ def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iter
 
 def _predict(batch: Sequence[tuple[str, FetchedObject]], predictor: Predictor) -> list[Predicted | Rejection]:
     judged = [_look(bin_id, answer) for bin_id, answer in batch]
-    sound = [one for one in judged if not isinstance(one, Rejection)]
-    rows = iter(_distributions(sound, predictor))
+    readable = [one for one in judged if not isinstance(one, Rejection)]
+    rows = iter(_distributions(readable, predictor))
     return [one if isinstance(one, Rejection) else _with(one, next(rows)) for one in judged]
 
 
@@ -300,17 +302,17 @@ def _look(bin_id: str, answer: FetchedObject) -> Predicted | Rejection:
     return Predicted(bin_id, photo.data, photo.etag, *photo.header.shown_px, np.empty(0))
 
 
-def _distributions(sound: Sequence[Predicted], predictor: Predictor) -> Sequence[np.ndarray | DataError]:
-    left, damaged = list(sound), {}
+def _distributions(readable: Sequence[Predicted], predictor: Predictor) -> Sequence[np.ndarray | DataError]:
+    left, damaged = list(readable), {}
     while left:
         try:
-            found = predictor.predict([one.photo for one in left])
+            predicted = predictor.predict([one.photo for one in left])
         except RowError as error:  # its header is valid, its pixels are not
             damaged[left.pop(error.row).id] = error
             continue
-        rows = dict(zip((one.id for one in left), found, strict=True))
-        return [damaged.get(one.id) or rows[one.id] for one in sound]
-    return [damaged[one.id] for one in sound]
+        rows = dict(zip((one.id for one in left), predicted, strict=True))
+        return [damaged.get(one.id) or rows[one.id] for one in readable]
+    return [damaged[one.id] for one in readable]
 
 
 def _with(one: Predicted, row: np.ndarray | DataError) -> Predicted | Rejection:

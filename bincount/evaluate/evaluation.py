@@ -41,7 +41,7 @@ def truth_of(records: Sequence[Record], counts: Counts) -> np.ndarray:
         if index is None:
             raise DataError(
                 f"bin {record.id}: its count must be one of {', '.join(counts.names)}, got {record.recorded}. "
-                "Ingest the counts the model knows."
+                "Ingest bins of the model's counts."
             )
     return np.asarray(truth, dtype=int)
 

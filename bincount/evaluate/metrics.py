@@ -109,8 +109,8 @@ def baselines_of(truth: np.ndarray, counts: Counts) -> dict[str, dict[str, float
     figures: dict[str, dict[str, float | None]] = {}
     for name, row in answers.items():
         rows = np.tile(row, (len(truth), 1))
-        found = summary_of(values_per_bin(rows, truth, counts), calibration_per_bin(rows, truth))
-        figures[name] = {figure: found[figure] for figure in FIGURES}
+        summary = summary_of(values_per_bin(rows, truth, counts), calibration_per_bin(rows, truth))
+        figures[name] = {figure: summary[figure] for figure in FIGURES}
     if frequency.max() < 1:
         figures["largest_class"]["nll"] = None
     return figures
@@ -198,11 +198,11 @@ def ece_by_chance(probabilities: np.ndarray) -> float:
     confidence = probabilities.max(axis=1)
     member = np.eye(_INTERVALS)[_interval_of(confidence)]  # (N, 10)
     rng = np.random.default_rng(0)
-    found = [
+    simulated = [
         abs((confidence - (rng.random(len(confidence)) < confidence)) @ member).sum() / len(confidence)
         for _ in range(_DRAWS)
     ]
-    return float(np.quantile(found, 0.95))
+    return float(np.quantile(simulated, 0.95))
 
 
 def reliability_diagram(probabilities: np.ndarray, truth: np.ndarray) -> list[dict]:
@@ -258,7 +258,7 @@ def _check(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> None
     if probabilities.shape != (len(truth), len(counts)) or not len(truth):
         raise DataError(
             f"probabilities: must be at least one row of {len(counts)} a bin, got {probabilities.shape} "
-            f"for {len(truth)} bins. Score the model on bins of the counts it knows."
+            f"for {len(truth)} bins. Score the model on bins of its own counts."
         )
     if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < 0:
         worst = int(abs(probabilities.sum(axis=1) - 1).argmax())

@@ -19,7 +19,7 @@ LICENCE = (
 )
 
 _EPOCH_CHOICE = (
-    "The network was trained whole, and the calibration part also chose its best epoch: temperature and prediction "
+    "The whole network was trained, and the calibration part also chose its best epoch: temperature and prediction "
     "intervals may be slightly optimistic. The test part was not used for it."
 )
 
@@ -39,7 +39,7 @@ def card_of(evaluation: dict, run_id: str, limits: GateLimits) -> list[Block]:
 
     Args:
         evaluation: What `evaluate` computed.
-        run_id: The run that made the model.
+        run_id: The run that trained the model.
         limits: The gate's, so that card and gate agree.
     """
     figures, facts, curves = evaluation["metrics"], evaluation["facts"], evaluation["curves"]
@@ -83,7 +83,7 @@ def card_of(evaluation: dict, run_id: str, limits: GateLimits) -> list[Block]:
         ),
         Picture("slices.png", "Exact predictions by kind of photo."),
         Picture("misses.png", "The least expected records. The record or the model may be wrong."),
-        Heading(2, "How it was made"),
+        Heading(2, "How it was trained"),
         *([Picture("curves.png", "Learning curves on training and validation bins.")] * bool(curves)),
         Table(
             ("what", "value"),
@@ -97,8 +97,8 @@ def card_of(evaluation: dict, run_id: str, limits: GateLimits) -> list[Block]:
         f"{figures['set_aside']} test bins were set aside because of a sibling photo in the training data.",
         Heading(2, "Limits"),
         "The recorded count comes from inventory records, not from a count by hand: some records are wrong. One photo "
-        "does not show what lies behind; published models reach 55 to 56 % exact on counts 0 to 5.",
-        *([_EPOCH_CHOICE] * (facts["backbone"] == "compact")),  # the only network that is trained whole
+        "does not show the items behind others; published models reach 55 to 56 % exact on counts 0 to 5.",
+        *([_EPOCH_CHOICE] * (facts["backbone"] == "compact")),  # the only network that is trained as a whole
         *_detection_blocks(evaluation),
     ]
 
@@ -175,13 +175,13 @@ Block = Heading | Table | Picture | str
 
 def _detection_blocks(evaluation: dict) -> list[Block]:
     """The blocks on wrong records, from the figures of `detection_metrics.evaluate_detection`."""
-    found = evaluation.get("variance")
-    if not found or not found["kinds"]:
+    detection = evaluation.get("variance")
+    if not detection or not detection["kinds"]:
         return []
     return [
         Heading(2, "Finding wrong records"),
-        f"Simulated errors in {found['error_rate']:.0%} of the test bins' records, every error weighted on every bin. "
-        "Image-blind: the best ranking without photos, by the true error rate of each recorded count.",
+        f"Simulated errors in {detection['error_rate']:.0%} of the test bins' records, every error weighted on every "
+        "bin. Image-blind: the best ranking without photos, by the true error rate of each recorded count.",
         Table(
             ("errors", "bins", "AUROC", "95 % interval", "image-blind", "difference, 95 %", "AUPRC", "of random"),
             tuple(
@@ -195,7 +195,7 @@ def _detection_blocks(evaluation: dict) -> list[Block]:
                     f"{row['model']['auprc']:.3f}",
                     f"{row['random']['auprc']:.3f}",
                 )
-                for kind, row in found["kinds"].items()
+                for kind, row in detection["kinds"].items()
             ),
         ),
         Table(
@@ -210,7 +210,7 @@ def _detection_blocks(evaluation: dict) -> list[Block]:
                     f"{row['image_blind']['at'][share]['lift']:.1f}",
                     f"{at['false_alarms']:.0f}",
                 )
-                for kind, row in found["kinds"].items()
+                for kind, row in detection["kinds"].items()
                 for share, at in row["model"]["at"].items()
             ),
         ),
@@ -221,10 +221,10 @@ def _detection_blocks(evaluation: dict) -> list[Block]:
                     KINDS[kind],
                     *(f"{row[ranking]['expected_cost']:.3f}" for ranking in ("model", "image_blind", "random")),
                 )
-                for kind, row in found["kinds"].items()
+                for kind, row in detection["kinds"].items()
             ),
         ),
-        f"Costs in units of counting one bin; a missed error costs {found['miss_cost']:g}.",
+        f"Costs in units of counting one bin; a missed error costs {detection['miss_cost']:g}.",
     ]
 
 

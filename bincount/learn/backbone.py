@@ -20,7 +20,7 @@ STATISTICS_PHOTOS = 96
 """Photos that set the batch-norm statistics of random weights: enough at the first stages' many pixels."""
 
 _RANDOM_STAGES = 3
-"""With random weights the first stages carry the signal and the last ones none (docs/log.md)."""
+"""With random weights the first stages carry the signal and the last ones none (docs/log/learn.md)."""
 
 
 class Backbone(NamedTuple):
@@ -56,7 +56,7 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
     Raises:
         ConfigError: If there is no such application, it does not take photos
             of that size, or the weights' file does not fit it.
-        StoreError: If ImageNet weights are asked for and cannot be had.
+        StoreError: If ImageNet weights are required and cannot be downloaded.
     """
     if name == COMPACT:
         return _build_compact(weights, image_px=image_px, seed=seed)
@@ -84,7 +84,9 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
     pooled = []
     for stage in keras.tree.flatten(outputs):
         pooled.append(layers.GlobalAveragePooling2D(dtype="float32")(stage))
-        if resolved == "none":  # on real bins no worse than averages alone, on made ones 3 points better (docs/log.md)
+        if (
+            resolved == "none"
+        ):  # on real bins no worse than averages alone, on rendered ones 3 points better (docs/log/learn.md)
             pooled.append(ops.sqrt(layers.GlobalAveragePooling2D(dtype="float32")(ops.square(stage)) + 1e-6))
     features = layers.Concatenate(dtype="float32")(pooled)
     return Backbone(keras.Model(photos, features, name="backbone"), resolved)
@@ -220,5 +222,7 @@ def _convolve(
     hidden = layers.Conv2D(
         width, size, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal"
     )(inputs)
-    hidden = layers.BatchNormalization(momentum=0.9)(hidden)  # a short training must not judge by its first statistics
+    hidden = layers.BatchNormalization(momentum=0.9)(
+        hidden
+    )  # a short training must not be validated with its first statistics
     return layers.ReLU()(hidden) if activate else hidden

@@ -19,7 +19,7 @@ def on_gpu() -> bool:
 
 @contextlib.contextmanager
 def spread(kind: str = "GPU") -> Iterator[bool]:
-    """The scope in which a network is made and trained on all GPUs at once; says whether there are several.
+    """The scope in which a network is created and trained on all GPUs at once; yields whether there are several.
 
     Args:
         kind: TensorFlow's kind of device; "CPU" to try it on two logical ones.

@@ -72,12 +72,12 @@ class OpenVinoNetwork:
     def __call__(self, photos: np.ndarray) -> list[np.ndarray]:
         """The outputs for photos (B, H, W, 3) uint8."""
         with self._lock:
-            found = self._request.infer({0: np.ascontiguousarray(photos)})
-            return [np.array(found[output], np.float32) for output in self._compiled.outputs]
+            outputs = self._request.infer({0: np.ascontiguousarray(photos)})
+            return [np.array(outputs[output], np.float32) for output in self._compiled.outputs]
 
 
 class KerasNetwork:
-    """A network as Keras saved it, on whatever TensorFlow finds: a GPU, or a processor."""
+    """A network as Keras saved it, on a GPU if there is one, otherwise on a processor."""
 
     library, precision = "tensorflow", FLOAT32
 
@@ -88,8 +88,8 @@ class KerasNetwork:
 
     def __call__(self, photos: np.ndarray) -> list[np.ndarray]:
         """The outputs for photos (B, H, W, 3) uint8."""
-        found = self._graph(photos)
-        return [np.asarray(each, np.float32) for each in (found if isinstance(found, list | tuple) else [found])]
+        outputs = self._graph(photos)
+        return [np.asarray(each, np.float32) for each in (outputs if isinstance(outputs, list | tuple) else [outputs])]
 
 
 def open_network(path: Path, *, outputs: tuple[str, ...] = (), precision: str | None = None) -> Network:
@@ -147,7 +147,7 @@ def save_network(
     try:
         _openvino()
         exported.export(str(path.with_suffix(".xml")), format="openvino", verbose=False)
-    except Exception as error:  # Keras and OpenVINO raise whatever an operation without a counterpart makes them raise
+    except Exception as error:  # for an operation without a counterpart Keras and OpenVINO raise many types
         problem = f"{type(error).__name__}: {str(error)[:200]}"
         note: dict[str, Any] = {"problem": problem, "differences": {}, "files": {}}
         for suffix in (".xml", ".bin"):
@@ -157,9 +157,9 @@ def save_network(
         within = scale or float(abs(expected).max()) or 1.0
         differences = {}
         for precision in (FLOAT32, BFLOAT16) if has_bfloat16() else (FLOAT32,):
-            found = OpenVinoNetwork(path.with_suffix(".xml"), precision)(photos)[0]
-            same = scale is None or np.array_equal(found.argmax(axis=1), expected.argmax(axis=1))
-            differences[precision] = float(abs(found - expected).max()) / within if same else 1.0
+            answers = OpenVinoNetwork(path.with_suffix(".xml"), precision)(photos)[0]
+            same = scale is None or np.array_equal(answers.argmax(axis=1), expected.argmax(axis=1))
+            differences[precision] = float(abs(answers - expected).max()) / within if same else 1.0
         files = (path.with_suffix(".xml"), path.with_suffix(".bin"))
         note = {"differences": differences, "files": {file.name: _sha256(file) for file in files}}
     write_json(note_of(path), note)
@@ -204,7 +204,7 @@ def has_bfloat16() -> bool:
 
 
 def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU for TensorFlow; asks no library."""
+    """Whether this machine has an NVIDIA GPU for TensorFlow; loads no library."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
@@ -214,7 +214,7 @@ def _sha256(path: Path) -> str:
 
 
 def _openvino() -> Any:
-    # Its conversion tools can report their use to the vendor. Without this package there is nothing that could.
+    # Its conversion tools report their use to the vendor through this package; None keeps it from being imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 

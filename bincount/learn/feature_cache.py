@@ -1,4 +1,4 @@
-"""What `prepare` leaves for the steps that learn: features, and all that is known of them."""
+"""The cache of features: what `prepare` computes and the steps after it read."""
 
 from __future__ import annotations
 
@@ -80,16 +80,16 @@ def read_features(settings: Settings, key: str) -> CachedFeatures:
     note = settings.features / folder / f"{manifest}.json"
     facts = read_json(note) if match else None
     if facts is None:
-        raise ConfigError(f"prepared: must be a key that prepare printed, got {key!r}. Run `bincount prepare` first.")
+        raise ConfigError(f"features: must be a key that prepare printed, got {key!r}. Run `bincount prepare` first.")
     prepared = CachedFeatures(note.parent, Manifest.read(settings.manifests, manifest), facts)
     compute_missing(settings, prepared)
     return prepared
 
 
 def compute_missing(settings: Settings, prepared: CachedFeatures, share: Partition = ALL) -> float | None:
-    """Computes what the cache lacks of a share of the shards, logging as it goes.
+    """Computes the features that are missing for a share of the shards, and logs the progress.
 
-    Whoever computes the same shard at the same time is waited for.
+    Waits for other processes that compute the same shard.
 
     Returns:
         Photos a second, None if nothing was left to compute.
@@ -118,7 +118,7 @@ def compute_missing(settings: Settings, prepared: CachedFeatures, share: Partiti
 
 
 def _forward_of(prepared: CachedFeatures) -> tuple[Forward, int]:
-    """What computes features here, and how many a photo has."""
+    """The function that computes features on this machine, and their number per photo."""
     from bincount.learn.engine import has_gpu, is_whole_network, load_keras, open_network
     from bincount.learn.features import engine_forward, keras_forward
 
@@ -137,18 +137,18 @@ def _forward_of(prepared: CachedFeatures) -> tuple[Forward, int]:
 
 
 def shard_paths(settings: Settings, shards: Sequence[Shard]) -> list[Path]:
-    """Where shards lie in the workspace."""
+    """Paths of shards in the workspace."""
     return [settings.shards / shard.name for shard in shards]
 
 
 def _progress(rates: list[float]) -> Callable[[int, int, float], None]:
-    said = time.monotonic()
+    logged = time.monotonic()
 
-    def tell(done: int, total: int, rate: float) -> None:
-        nonlocal said
+    def log(done: int, total: int, rate: float) -> None:
+        nonlocal logged
         rates.append(rate)
-        if time.monotonic() - said > _LOG_EVERY_S or done == total:
-            said = time.monotonic()
+        if time.monotonic() - logged > _LOG_EVERY_S or done == total:
+            logged = time.monotonic()
             _log.info("features: %d of %d photos, %.1f a second, %.0f s left", done, total, rate, (total - done) / rate)
 
-    return tell
+    return log

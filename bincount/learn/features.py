@@ -66,19 +66,18 @@ def extract_features(
 ) -> None:
     """Computes the features of all photos of some shards, in order.
 
-    Each shard's file appears whole, under its final name, when it is done; one
-    that is not what was written is set aside. What a killed run had computed of
-    a shard is used.
+    Each shard's file is published in one step when it is complete; a damaged one
+    is set aside. Batches of a shard that a killed run had computed are used.
 
     Args:
         folder: The cache of this network with these weights and image settings.
-        shards: The shards to do and where they lie.
+        shards: The shards to compute and their paths.
         forward: Computes the features of a batch.
         width: How many features a photo has.
         image_px: Side of the square photos.
         fit: "pad" or "squash".
-        alone: Keeps others from a shard's file meanwhile; what they did before is used.
-        on_progress: Told of every batch.
+        alone: A lock on a shard's file; what other processes computed before is used.
+        on_progress: Called after each batch.
 
     Raises:
         DataError: If a shard or a photo in it is damaged.
@@ -171,8 +170,8 @@ def _pieces(folder: Path, manifest: Manifest, records: Sequence[Record]) -> Iter
             missing = [bin_id for bin_id in here if bin_id not in row_of]
             if missing:
                 raise DataError(
-                    f"shards/{shard.name}: must hold every bin the manifest places in it, got none of {missing[:3]}. "
-                    "Run `bincount ingest` again."
+                    f"shards/{shard.name}: must hold every bin that the manifest lists for it, "
+                    f"got none of {missing[:3]}. Run `bincount ingest` again."
                 )
             yield array[[row_of[bin_id] for bin_id in here]]
 
@@ -215,12 +214,12 @@ def _note_of(path: Path) -> dict:
 
 
 def write_features(array: np.ndarray, ids: list[str], path: Path) -> None:
-    """Writes a shard's features, whole or not at all.
+    """Writes a shard's features in one step.
 
     Args:
         array: float16 (N, views, D).
         ids: (N,) the bin of each row.
-        path: The array; beside it stands a note of its ids and digest.
+        path: The array; a JSON file beside it has its ids and digest.
     """
     beside = path.with_suffix(".beside.npy")
     np.save(beside, array)

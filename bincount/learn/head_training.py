@@ -55,7 +55,7 @@ def fit_head(
     """Trains a head with Adam and cross entropy, stopping early on the validation part's NLL.
 
     Each view of a training photo is an example of its own; validation bins
-    are judged as they are served, on the average of their views. The same
+    are scored as they are served, on the average of their views. The same
     arguments give the same weights on a processor.
 
     Args:
@@ -64,12 +64,12 @@ def fit_head(
         classes: How many counts to tell apart.
         hyperparameters: How to learn.
         seed: What first weights, order and dropout are drawn from.
-        on_epoch: Told of every epoch: "loss", "nll" and, with a validation part, "val_nll".
+        on_epoch: Called after each epoch with "loss", "nll" and, with a validation part, "val_nll".
     """
     n, views, width = train.features.shape
     features, labels = train.features.reshape(n * views, width), np.repeat(train.classes, views)
     mean, variance = _moments(features)
-    # A constant feature, such as a dead unit's, has nothing to say and must not be divided by nothing.
+    # A constant feature, such as a dead unit's, must not be divided by zero.
     variance = np.where(variance > 1e-8, variance, 1.0)
     units, dropout = hyperparameters.units, hyperparameters.dropout
     training = HeadTraining.of(width, classes, hyperparameters.loss_mix, units=units, dropout=dropout)
@@ -101,13 +101,13 @@ def fit_head(
     best, costs = training.weights(), []
     for epoch in range(hyperparameters.epochs):
         loss, nll = training.run_epoch(parts(), hyperparameters.batch_size)
-        told = {"loss": loss, "nll": nll}
+        metrics = {"loss": loss, "nll": nll}
         if validation and judged is not None:
             costs.append(nll_of(training.logits_of(judged), validation.classes))
-            told["val_nll"] = costs[-1]
+            metrics["val_nll"] = costs[-1]
             if not costs[:-1] or costs[-1] < min(costs[:-1]):
                 best = training.weights()
-        on_epoch(epoch, told)
+        on_epoch(epoch, metrics)
         if costs and len(costs) - 1 - int(np.argmin(costs)) >= PATIENCE:
             break
     head.set_weights(best if validation else training.weights())
@@ -175,7 +175,7 @@ class HeadTraining:
 
     def __init__(self, width: int, classes: int, loss_mix: float, units: int, dropout: float) -> None:
         head = build_head(np.zeros(width), np.ones(width), classes, units=units, dropout=dropout)
-        # All but what standardises, which is a matter of the examples.
+        # Without the standardising layer, which depends on the examples.
         self._head = keras.Model(head.layers[1].output, head.output)
         self._loss = _loss(classes, loss_mix)
         self._rate, self._steps = keras.Variable(1.0), keras.Variable(1.0)
@@ -184,7 +184,7 @@ class HeadTraining:
         rows = tf.TensorSpec((None, width), tf.float16)
         indices, number = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64)
         signature = [rows, tf.TensorSpec((None,), tf.int32), indices, number]
-        # What AutoGraph reads and rewrites of the code takes longer than an epoch.
+        # AutoGraph's rewriting of the code takes longer than an epoch.
         graph = partial(tf.function, autograph=False)
         self._epoch = graph(self._trace_epoch, input_signature=signature)
         self._update = graph(self._trace_update, jit_compile=True)
@@ -208,7 +208,7 @@ class HeadTraining:
     def run_epoch(
         self, parts: Iterable[tuple[tf.Tensor, tf.Tensor, np.ndarray]], batch_size: int
     ) -> tuple[float, float]:
-        """Learns from every example once; the mean loss and NLL while it did.
+        """Learns from every example once; returns the mean loss and NLL of the epoch.
 
         The loss holds the weight decay at a part's end.
 
@@ -230,7 +230,7 @@ class HeadTraining:
         return np.concatenate([self._logits(features[start : start + _JUDGED]).numpy() for start in parts])
 
     def weights(self) -> list[np.ndarray]:
-        """The weights by now, as `set_weights` of a head takes them."""
+        """The current weights, in the order of a head's `set_weights`."""
         return self._head.get_weights()
 
     def _trace_epoch(

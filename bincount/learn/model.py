@@ -12,8 +12,8 @@ from keras import layers, ops
 from bincount.learn.predictor import FEATURES
 
 WEIGHT_DECAY = 0.01
-"""L2 of every kernel. With few bins and thousands of features it, not the epochs, keeps the head from learning them
-by heart (docs/log.md)."""
+"""L2 of every kernel. With few bins and thousands of features it, not the epochs, keeps the head from overfitting
+(docs/log/learn.md)."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def assemble(backbone: keras.Model, head: keras.Model, temperature: float) -> ke
     """Joins backbone, head and calibration into the model that is served.
 
     Both views of a photo go through the backbone and their features are
-    averaged, as the head was judged. Stock layers only, so that Keras' safe
+    averaged, as in the head's validation. Stock layers only, so that Keras' safe
     mode loads the saved file.
 
     Args:

@@ -35,7 +35,7 @@ def ids_of(shard: Path) -> list[str]:
 
 
 def load_photos(records: Sequence[Record], shards: Sequence[Path], *, image_px: int, fit: str) -> np.ndarray:
-    """Loads some photos by their place in the shards, uint8 (N, image_px, image_px, 3).
+    """Loads some photos by their position in the shards, uint8 (N, image_px, image_px, 3).
 
     Args:
         records: The bins, in the order wanted.
@@ -60,7 +60,7 @@ def read_photos(
     """Yields every photo of a shard once, in the shard's order, in batches.
 
     Decoding runs ahead in threads of its own; while the network computes on
-    the processor these are two at most, so that they do not fight for cores.
+    the processor there are at most two, which leaves it the other cores.
 
     Args:
         shard: A TFRecord file of `dataset.shards`.
@@ -117,14 +117,14 @@ MEMORY_BYTES = 4_000_000_000
 """Photos are kept decoded if they all fit into this: 26,000 at 224 px."""
 
 BRIGHTNESS = CONTRAST = 0.2
-"""Both change by up to this share: bins are lit differently, and it moves no item."""
+"""Both change by up to this share: bins are lit differently, and the count stays the same."""
 
 SHIFT = 0.05
-"""A photo is moved by up to this share of its side, its edge mirrored: bins are not photographed from one place."""
+"""A photo is moved by up to this share of its side, its edge mirrored: cameras are not always in the same position."""
 
 
 class Photos:
-    """The photos and classes of some bins, decoded when first asked for.
+    """The photos and classes of some bins, decoded when first read.
 
     Attributes:
         classes: (N,) int32, index of each recorded count.
@@ -139,7 +139,7 @@ class Photos:
         self._records, self._shards, self._image_px, self._fit = records, shards, image_px, fit
         shape = (len(records), image_px, image_px, 3)
         self._kept = np.empty(shape, np.uint8) if np.prod(shape) <= MEMORY_BYTES else None
-        self._known = np.zeros(len(records), bool)
+        self._is_decoded = np.zeros(len(records), bool)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -152,10 +152,10 @@ class Photos:
         """
         if self._kept is None:
             return self._decode(rows)
-        missing = np.unique(rows[~self._known[rows]])
+        missing = np.unique(rows[~self._is_decoded[rows]])
         if len(missing):
             self._kept[missing] = self._decode(missing)
-            self._known[missing] = True
+            self._is_decoded[missing] = True
         return self._kept[rows]
 
     def _decode(self, rows: np.ndarray) -> np.ndarray:
@@ -169,7 +169,7 @@ class Photos:
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """One epoch of training: every bin but the odd ones of a last, short batch, in an order of its own.
+    """One epoch of training: every bin except those of a last, short batch, in an order of its own.
 
     Order and variation depend on the seed, the epoch and the
     batch only, so that an epoch that is run again is the same epoch.
@@ -191,7 +191,7 @@ class TrainingBatches(keras.utils.PyDataset):
 
 
 def _vary(photos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirrors, moves and lights photos (B, px, px, 3) uint8, each by chance; none of it changes a count."""
+    """Mirrors, moves and lights photos (B, px, px, 3) uint8, each at random; the counts stay the same."""
     size = photos.shape[1]
     reach = round(SHIFT * size)
     padded = np.pad(photos, [(0, 0), (reach, reach), (reach, reach), (0, 0)], "reflect")
@@ -208,7 +208,7 @@ def _vary(photos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def soft_targets(classes: int, mix: float) -> np.ndarray:
-    """What a network is to answer for each class: the class, mixed with its neighbours.
+    """The training targets of each class: the class, mixed with its neighbours.
 
     Args:
         classes: How many counts to tell apart.

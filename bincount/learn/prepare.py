@@ -37,9 +37,9 @@ def prepare(
     """Computes the backbone's features of every bin of a manifest, once.
 
     Features are shared between runs: what is in the cache is not computed
-    again. Where the weights come from is decided once a run. Several workers
-    that share the workspace may compute a share of the shards each, at the same
-    time; asked for all of them, it computes what they have left.
+    again. The weights are chosen once per run. Several workers that share the
+    workspace may each compute a share of the shards at the same time; with all
+    shards as the share, it computes what they have left.
 
     Args:
         settings: Where things are on this machine.
@@ -56,12 +56,12 @@ def prepare(
         ConfigError: If the backbone, its weights' file, the image settings or the share are wrong, or the run
             was begun with others.
         DataError: If a shard or a photo is damaged.
-        StoreError: If ImageNet weights are asked for and cannot be had, or the tracking server does not answer.
+        StoreError: If ImageNet weights are required and cannot be downloaded, or the tracking server does not answer.
     """
     part = Partition.parse(share)
-    asked: dict[str, Any] = {"manifest": manifest, **asdict(NetworkConfig(**network))}
+    config: dict[str, Any] = {"manifest": manifest, **asdict(NetworkConfig(**network))}
     with exclusive_lock(settings.run(run_id) / "prepare.lock", "network of this run"):
-        prepared = _network_of(settings, run_id, asked)
+        prepared = _network_of(settings, run_id, config)
     with runs.watch_machine(settings, run_id) if part == ALL else contextlib.nullcontext():
         rate = compute_missing(settings, prepared, part)
     if rate is None:
@@ -73,17 +73,17 @@ def prepare(
     return {"features": f"{prepared.folder.name}-{manifest}", "weights": prepared.facts["weights"]}
 
 
-def _network_of(settings: Settings, run_id: str, asked: dict[str, Any]) -> CachedFeatures:
+def _network_of(settings: Settings, run_id: str, config: dict[str, Any]) -> CachedFeatures:
     """The network that the run decided for, or decides for now."""
-    runs.log_params(settings, run_id, asked)
+    runs.log_params(settings, run_id, config)
     note = settings.run(run_id) / "prepare.json"
     before = read_json(note)
-    if before and before["asked"] == asked and is_whole_network(settings.features / before["folder"] / NETWORK):
-        bins = Manifest.read(settings.manifests, asked["manifest"])
+    if before and before.get("config") == config and is_whole_network(settings.features / before["folder"] / NETWORK):
+        bins = Manifest.read(settings.manifests, config["manifest"])
         return CachedFeatures(settings.features / before["folder"], bins, before["facts"])
-    prepared = _resolve(settings, **asked)
-    runs.log_tags(settings, run_id, {"weights": prepared.facts["weights"], "manifest": asked["manifest"]})
-    write_json(note, {"asked": asked, "folder": prepared.folder.name, "facts": prepared.facts})
+    prepared = _resolve(settings, **config)
+    runs.log_tags(settings, run_id, {"weights": prepared.facts["weights"], "manifest": config["manifest"]})
+    write_json(note, {"config": config, "folder": prepared.folder.name, "facts": prepared.facts})
     return prepared
 
 

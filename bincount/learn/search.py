@@ -25,16 +25,16 @@ from bincount.learn.head_training import fit_head
 from bincount.learn.model import WEIGHT_DECAY, Hyperparameters
 
 OnTrialEpoch = Callable[[str, int, Mapping[str, float]], None]
-"""Told a trial's id, the epoch and its metrics."""
+"""Called with a trial's id, the epoch and its metrics."""
 
 OnTrial = Callable[[str, Mapping[str, Any], str, float | None], None]
-"""Told an ended trial's id, hyperparameters, status ("COMPLETED" or "FAILED") and score (its best val_nll)."""
+"""Called with an ended trial's id, hyperparameters, status ("COMPLETED" or "FAILED") and score (its best val_nll)."""
 
 _LOG = logging.getLogger(__name__)
 
 
 class SearchResult(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         trials: How many trials ended, the failed ones among them.
@@ -65,14 +65,14 @@ def search_heads(
 ) -> SearchResult:
     """Tries hyperparameters and keeps the ones with the best validation NLL.
 
-    A killed search goes on where it was: ended trials stay, the one in work
-    starts again. Another space, other data, trials or seed start afresh. No
-    weights are kept. A trial that fails is recorded, and the search goes on.
+    A killed search continues: ended trials are kept, the one in progress starts
+    again. Another space, other data, trials or seed start anew. No weights are
+    kept. A trial that fails is recorded, and the search continues.
 
     Args:
         folder: Where KerasTuner keeps its state.
         train: What each trial learns from.
-        validation: What it is judged on.
+        validation: What its score is computed on.
         classes: How many counts to tell apart.
         data: Digest of the two; not the arrays but their names are compared.
         trials: How many sets of hyperparameters to try.
@@ -81,28 +81,30 @@ def search_heads(
         kind: How the next ones are chosen: "random", "bayesian" or "grid".
         also: What to search besides learning rate, batch size and epochs: of "dropout", "units" and "loss_mix".
         loss_mix: Share of the soft neighbour labels where it is not searched.
-        on_epoch: Told of every epoch of every trial, live.
-        on_trial: Told of every trial that ends, and of those that a killed search had ended.
+        on_epoch: Called after each epoch of each trial.
+        on_trial: Called for each trial that ends, and for those that ended before a kill.
 
     Raises:
         DataError: If every trial failed.
-        BincountError: What `on_epoch` raises; the trial in work starts again when the search goes on.
+        BincountError: What `on_epoch` raises; the trial in progress starts again when the search continues.
     """
     space = space_of(kind, max_epochs=max_epochs, also=also)
     fixed: dict[str, Any] = {} if "loss_mix" in also else {"loss_mix": loss_mix}
     project = digest_of([data, trials, seed, WEIGHT_DECAY, kind, fixed, space.get_config()])
 
     def run(trial_id: str, values: Mapping[str, Any]) -> float:
-        told = partial(on_epoch, trial_id)
+        on_own_epoch = partial(on_epoch, trial_id)
         try:
-            fitted = fit_head(train, validation, classes, Hyperparameters(**fixed, **values), seed=seed, on_epoch=told)
-        except BincountError as error:  # a tracking server that is down is no fault of the trial
+            fitted = fit_head(
+                train, validation, classes, Hyperparameters(**fixed, **values), seed=seed, on_epoch=on_own_epoch
+            )
+        except BincountError as error:  # the tracking server is down; the trial has not failed
             raise keras_tuner.errors.FatalError(str(error)) from error
         if not math.isfinite(fitted.val_nll):
             raise ArithmeticError(f"trial {trial_id}: val_nll must be finite, got {fitted.val_nll}.")
         return fitted.val_nll
 
-    # KerasTuner talks on stdout, where a step's result belongs.
+    # KerasTuner prints to stdout, which is for the step's result.
     with contextlib.redirect_stdout(sys.stderr):
         tuner = _open(folder, project, lambda: oracle_of(kind, space, trials=trials, seed=seed), run, on_trial)
         try:
@@ -115,18 +117,18 @@ def search_heads(
     if not completed:
         reason = (ended[-1].message or "no reason given").strip().splitlines()[-1] if ended else "no trial at all"
         raise DataError(
-            f"search: one trial of {trials} at least must end well, got none; the last one said: {reason}. "
-            "Read the log above, mend it and run tune again."
+            f"search: one trial of {trials} at least must end well, got none; the last error: {reason}. "
+            "See the log above, and run tune again."
         )
     best = min(completed, key=lambda trial: trial.score)
     return SearchResult(len(ended), Hyperparameters(**fixed, **best.hyperparameters.values), float(best.score))
 
 
 class _Tuner(BaseTuner):
-    """Runs a function a trial; everything else, order, state and resuming, is KerasTuner's."""
+    """Calls a function for each trial; order, state and resuming are KerasTuner's."""
 
     def __init__(self, run: Callable[[str, Mapping[str, Any]], float], on_trial: OnTrial, **kwargs: Any) -> None:
-        self.run, self.tell = run, on_trial
+        self.run, self.on_trial = run, on_trial
         super().__init__(**kwargs)
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -134,16 +136,16 @@ class _Tuner(BaseTuner):
 
     def on_search_begin(self) -> None:
         for trial_id in self.oracle.end_order:
-            self._tell(self.oracle.trials[trial_id])
+            self._report(self.oracle.trials[trial_id])
 
     def on_trial_end(self, trial: Any) -> None:
         super().on_trial_end(trial)
-        self._tell(self.oracle.trials[trial.trial_id])
+        self._report(self.oracle.trials[trial.trial_id])
 
-    def _tell(self, trial: Any) -> None:
+    def _report(self, trial: Any) -> None:
         if trial.status != "COMPLETED":
-            _LOG.warning("trial %s failed and the search goes on: %s", trial.trial_id, trial.message)
-        self.tell(trial.trial_id, dict(trial.hyperparameters.values), trial.status, trial.score)
+            _LOG.warning("trial %s failed, the search continues: %s", trial.trial_id, trial.message)
+        self.on_trial(trial.trial_id, dict(trial.hyperparameters.values), trial.status, trial.score)
 
 
 def _open(
@@ -155,8 +157,8 @@ def _open(
 ) -> _Tuner:
     def build() -> _Tuner:
         tuner = _Tuner(run, on_trial, oracle=oracle(), directory=str(folder), project_name=project)
-        known = {*tuner.oracle.end_order, *tuner.oracle._retry_queue}
-        for trial_id in set(tuner.oracle.trials) - known:  # killed before KerasTuner noted that it had begun
+        begun = {*tuner.oracle.end_order, *tuner.oracle._retry_queue}
+        for trial_id in set(tuner.oracle.trials) - begun:  # killed before KerasTuner noted that it had begun
             del tuner.oracle.trials[trial_id]
         return tuner
 
@@ -169,7 +171,7 @@ def _open(
 
 
 def oracle_of(kind: str, space: keras_tuner.HyperParameters, *, trials: int, seed: int) -> keras_tuner.Oracle:
-    """Makes what chooses the hyperparameters of each trial.
+    """The KerasTuner oracle that chooses the hyperparameters of each trial.
 
     Args:
         kind: "random", "bayesian" (a Gaussian process; its first half of the
@@ -184,7 +186,7 @@ def oracle_of(kind: str, space: keras_tuner.HyperParameters, *, trials: int, see
         "max_trials": trials,
         "hyperparameters": space.copy(),
         "seed": seed + 1,  # KerasTuner takes 0 for "none given" and draws one
-        # Above it KerasTuner raises within a lock that it never gives back; the search is to go on anyway.
+        # Above it KerasTuner raises while it holds a lock that it never releases; the search continues anyway.
         "max_consecutive_failed_trials": trials + 1,
     }
     if kind == "random":
@@ -211,10 +213,10 @@ class _Bayesian(keras_tuner.oracles.BayesianOptimizationOracle):
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         self._random_state = np.random.RandomState(self.seed + int(trial_id))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the process says at every fit that few points determine little
+            warnings.simplefilter("ignore")  # scikit-learn warns at every fit of few points
             answer = super().populate_space(trial_id)
         if answer["values"] is not None and self._duplicate(answer["values"]):
-            return self._random_populate_space()  # the same training again would say the same
+            return self._random_populate_space()  # the same training again has the same result
         return answer
 
 
@@ -222,14 +224,14 @@ BATCH_SIZES = (32, 64, 128, 256)
 LEARNING_RATES = (1e-4, 1e-2)
 UNITS = (32, 64, 128, 256, 512)
 
-# What a grid tries of a range: with fewer steps the best lies between two of them, with more nobody waits for all.
+# Steps of a range in a grid: fewer miss the optimum between two of them, more take too long.
 _GRID_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 _GRID_SHARES = {"dropout": (0.2, 0.5, 0.7), "loss_mix": (0.0, 0.3, 0.6)}
 _LARGEST = {"dropout": 0.7, "loss_mix": 0.7}
 
 
 def space_of(kind: str, *, max_epochs: int, also: Sequence[str] = ()) -> keras_tuner.HyperParameters:
-    """The hyperparameters of a search: learning rate, batch size, epochs and what is asked for besides.
+    """The hyperparameters of a search: learning rate, batch size, epochs and those in `also`.
 
     Args:
         kind: For "grid" every range becomes three to five steps.

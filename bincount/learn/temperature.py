@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say."""
+"""Temperature scaling: calibrated probabilities from logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The final training, and the model that comes of it."""
+"""The final training and its model."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def train(
     features: str,
     **training: Any,
 ) -> dict:
-    """Trains with the hyperparameters that `tune` found, calibrates and saves the whole model.
+    """Trains with the hyperparameters that `tune` chose, calibrates and saves the model.
 
-    A frozen backbone gets a head; then, if asked for, both are trained on
-    together; compact is trained whole from the start. The model appears whole,
-    or not at all. A killed training of a head starts again, one of a whole
-    network goes on after its last epoch.
+    A frozen backbone gets a head; with `fine_tune_epochs` both are then trained
+    together; compact is trained as a whole network from the start. The model is
+    published in one step. A killed training of a head starts again, that of a
+    whole network continues after its last epoch.
 
     Args:
         settings: Where things are on this machine.
         run_id: The MLflow run; its curve is the training's.
         features: The features, as `prepare` named them.
-        **training: What `TrainConfig` takes. Its `loss_mix` is that of the fine-tuning; the head's, `tune` has settled.
+        **training: What `TrainConfig` takes. Its `loss_mix` is for fine-tuning; the head's is chosen by `tune`.
 
     Returns:
         `model`, the run that holds it, the best `epochs` and their `val_nll`.
@@ -66,13 +66,13 @@ def train(
     config = TrainConfig(**training)
     fine_tuning: dict[str, float] = {"epochs": config.fine_tune_epochs}
     fine_tuning |= {} if config.loss_mix is None else {"loss_mix": config.loss_mix}
-    asked = {"features": features, **asdict(config)}
+    trained_from = {"features": features, **asdict(config)}
     folder = settings.run(run_id) / "model"
     facts = read_json(folder / "model.json")
-    if facts and facts["asked"] == asked and is_whole_network(folder / MODEL):
+    if facts and facts.get("config") == trained_from and is_whole_network(folder / MODEL):
         _log.info("train: the model is there already")
         return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
-    found = read_features(settings, features)
+    cached = read_features(settings, features)
     best = _best_of(settings.run(run_id) / "search" / "best.json", features)
     runs.log_params(settings, run_id, {"fine_tune_epochs": config.fine_tune_epochs, **best})
 
@@ -83,17 +83,17 @@ def train(
 
     whole = folder.with_name("whole") / features
     with runs.watch_machine(settings, run_id):
-        trained = _learn(settings, found, best, whole, fine_tuning, config.seed, on_epoch)
+        trained = _learn(settings, cached, best, whole, fine_tuning, config.seed, on_epoch)
     facts = {
-        "counts": str(found.manifest.counts),
-        **found.facts,
+        "counts": str(cached.manifest.counts),
+        **cached.facts,
         "hyperparameters": best,
         "temperature": trained.temperature,
         "epochs": trained.epochs,
         "val_nll": trained.val_nll,
-        "asked": asked,
+        "config": trained_from,
     }
-    calibration = found.photos(settings, "calibration")
+    calibration = cached.photos(settings, "calibration")
     _publish(trained, facts, folder, calibration.read(np.arange(min(_CHECKED, len(calibration)))))
     runs.log_metrics(settings, run_id, {name: facts[name] for name in ("val_nll", "temperature")})
     return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
@@ -108,7 +108,7 @@ def _best_of(path: Path, features: str) -> dict[str, Any]:
 
 def _learn(
     settings: Settings,
-    found: CachedFeatures,
+    cached: CachedFeatures,
     best: dict[str, Any],
     folder: Path,
     fine_tuning: dict[str, Any],
@@ -120,28 +120,37 @@ def _learn(
     from bincount.learn.model import Hyperparameters
     from bincount.learn.whole_network import FINE_TUNING, Recipe
 
-    backbone, classes = load_backbone(found.backbone_path), len(found.manifest.counts)
-    if found.trains_whole:
-        # The epochs are given, so the validation part may teach; the calibration part judges.
-        judges = found.photos(settings, "calibration")
-        photos = {"train": found.photos(settings, "train", "validation"), "validation": judges, "calibration": judges}
+    backbone, classes = load_backbone(cached.backbone_path), len(cached.manifest.counts)
+    if cached.trains_whole:
+        # The number of epochs is fixed, so the validation part is trained on too and the calibration part validates.
+        held_out = cached.photos(settings, "calibration")
+        photos = {
+            "train": cached.photos(settings, "train", "validation"),
+            "validation": held_out,
+            "calibration": held_out,
+        }
         return train_whole(
             backbone, photos, classes, Recipe(**best), folder=folder, seed=seed, on_epoch=partial(on_epoch, "train")
         )
-    examples = {part: found.examples(part) for part in DEVELOPMENT_PARTS}
-    told = partial(on_epoch, "train")
+    examples = {part: cached.examples(part) for part in DEVELOPMENT_PARTS}
     trained = train_frozen(
-        backbone, examples, classes, Hyperparameters(**best), refit=not fine_tuning["epochs"], seed=seed, on_epoch=told
+        backbone,
+        examples,
+        classes,
+        Hyperparameters(**best),
+        refit=not fine_tuning["epochs"],
+        seed=seed,
+        on_epoch=partial(on_epoch, "train"),
     )
     if fine_tuning["epochs"]:
-        photos = {part: found.photos(settings, part) for part in DEVELOPMENT_PARTS}
+        photos = {part: cached.photos(settings, part) for part in DEVELOPMENT_PARTS}
         recipe = replace(FINE_TUNING, **fine_tuning)
         trained = fine_tune(trained, photos, recipe, folder=folder, seed=seed, on_epoch=partial(on_epoch, "fine_tune"))
     return trained
 
 
 def _publish(trained: TrainedModel, facts: dict[str, Any], folder: Path, photos: np.ndarray) -> None:
-    """Saves the model, exported and checked on some photos, whole or not at all."""
+    """Saves the model, exported and checked on some photos, in one step."""
     from bincount.learn.engine import save_network
     from bincount.learn.model import assemble
     from bincount.learn.predictor import FEATURES, MODEL
@@ -158,7 +167,7 @@ def _publish(trained: TrainedModel, facts: dict[str, Any], folder: Path, photos:
 
 
 class TrainedModel(NamedTuple):
-    """All that a served model is made of.
+    """The parts of a served model.
 
     Attributes:
         backbone: Photos (B, px, px, 3) uint8 to features (B, D).
@@ -187,8 +196,8 @@ def train_frozen(
 ) -> TrainedModel:
     """Trains a head on the cached features of a backbone that stays as it is.
 
-    The validation part says how many epochs are enough; the calibration part,
-    from which nothing else is learned, sets the temperature.
+    The validation part determines the number of epochs; the calibration part,
+    which is used for nothing else, the temperature.
 
     Args:
         backbone: Where the features come from.
@@ -196,10 +205,10 @@ def train_frozen(
         classes: How many counts to tell apart.
         hyperparameters: How to learn.
         refit: Whether the head that is kept is one trained for as many epochs
-            on the validation part too (docs/log.md says what it gains).
+            on the validation part too (docs/log/learn.md has the gain).
             `val_nll` is the first head's, of bins new to it.
         seed: What first weights, order and dropout are drawn from.
-        on_epoch: Told of every epoch of the first training.
+        on_epoch: Called after each epoch of the first training.
     """
     fitted = fit_head(examples["train"], examples["validation"], classes, hyperparameters, seed=seed, on_epoch=on_epoch)
     head = fitted.head
@@ -233,7 +242,7 @@ def train_whole(
         recipe: How to learn.
         folder: Where the state is kept from epoch to epoch: see `fit_network`.
         seed: What everything random is drawn from.
-        on_epoch: Told of every epoch, "loss" and "val_nll" of each member: "member2/loss" and so on.
+        on_epoch: Called after each epoch with "loss" and "val_nll" of each member: "member2/loss" and so on.
 
     Returns:
         One backbone whose features are all members', and one head.
@@ -245,10 +254,10 @@ def train_whole(
         member = keras.models.clone_model(backbone)
         head = build_plain_head(member.output.shape[1], classes)
 
-        def told(epoch: int, metrics: Mapping[str, float], number: int = number) -> None:
+        def on_member_epoch(epoch: int, metrics: Mapping[str, float], number: int = number) -> None:
             on_epoch(epoch, {f"member{number + 1}/{name}": value for name, value in metrics.items()})
 
-        fits.append(_fit(member, head, photos, recipe, folder, own, told))
+        fits.append(_fit(member, head, photos, recipe, folder, own, on_member_epoch))
         members.append(member)
         heads.append(head)
     return _calibrated(*average(members, heads), photos, max(fit.epochs for fit in fits))
@@ -257,7 +266,7 @@ def train_whole(
 def fine_tune(
     trained: TrainedModel, photos: Mapping[str, Photos], recipe: Recipe, *, folder: Path, seed: int, on_epoch: OnEpoch
 ) -> TrainedModel:
-    """Trains backbone and head of a trained model on together.
+    """Continues the training of a trained model, backbone and head together.
 
     Batch norm stays frozen: its statistics are those of far more photos than
     a batch has. `folder` keeps the state from epoch to epoch.
@@ -284,7 +293,7 @@ def _fit(
     network = join(backbone, head)
     with spread() as several:
         trainee = network
-        if several:  # variables must be made where they are to be kept in step
+        if several:  # variables must be created in the scope that keeps them synchronous
             trainee = keras.models.clone_model(network)
             trainee.set_weights(network.get_weights())
         with mixed_precision(trainee.get_layer("backbone")) if on_gpu() else contextlib.nullcontext():

@@ -26,8 +26,8 @@ def tune(
 ) -> dict:
     """Searches learning rate, batch size and epochs on the cached features.
 
-    For compact, where a trial would be a whole training, it takes the
-    settings of `endtoend.FROM_SCRATCH`, but `max_epochs` at most.
+    For compact, where a trial would be a complete training, it uses the settings
+    of `whole_network.FROM_SCRATCH` with at most `max_epochs` epochs.
 
     Args:
         settings: Where things are on this machine.
@@ -41,19 +41,19 @@ def tune(
     Raises:
         ConfigError: If there are no such features, or a choice is unknown.
         DataError: If every trial failed.
-        StoreError: If the tracking server does not answer; the search goes on where it was when run again.
+        StoreError: If the tracking server does not answer; a later call continues the search.
     """
     from bincount.learn.search import search_heads
 
     config = SearchConfig(**search)
-    found = read_features(settings, features)
+    cached = read_features(settings, features)
     names = ("trials", "max_epochs", "search", "tune_also")
     runs.log_params(settings, run_id, {name: getattr(config, name) for name in names})
     folder = settings.run(run_id) / "search"
-    if found.trains_whole:
+    if cached.trains_whole:
         from bincount.learn.whole_network import FROM_SCRATCH
 
-        _log.info("tune: a trial would be a whole training, so compact keeps its own settings")
+        _log.info("tune: compact is not searched and keeps its own settings")
         recipe = replace(FROM_SCRATCH, epochs=min(config.max_epochs, FROM_SCRATCH.epochs))
         if config.loss_mix is not None:
             recipe = replace(recipe, loss_mix=config.loss_mix)
@@ -80,9 +80,9 @@ def tune(
     with runs.watch_machine(settings, run_id):
         best = search_heads(
             folder,
-            found.examples("train"),
-            found.examples("validation"),
-            len(found.manifest.counts),
+            cached.examples("train"),
+            cached.examples("validation"),
+            len(cached.manifest.counts),
             data=features,
             trials=config.trials,
             max_epochs=config.max_epochs,

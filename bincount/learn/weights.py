@@ -18,7 +18,7 @@ import keras
 
 from bincount.errors import ConfigError, StoreError
 
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 """How long the server of the ImageNet weights may stay silent."""
 
 _HOST = "https://storage.googleapis.com/"  # of every file of keras.applications
@@ -29,7 +29,7 @@ Builder = Callable[[str | None], keras.Model]
 
 
 def load_network(build: Builder, name: str, weights: str, *, seed: int) -> tuple[keras.Model, str]:
-    """Builds a network with the weights asked for.
+    """Builds a network with the given weights.
 
     Args:
         build: Builds the network.
@@ -45,14 +45,15 @@ def load_network(build: Builder, name: str, weights: str, *, seed: int) -> tuple
 
     Raises:
         ConfigError: If the file is absent or holds another network's weights.
-        StoreError: If "imagenet" cannot be had within `PATIENCE_S` of silence.
+        StoreError: If "imagenet" cannot be downloaded; a server is silent for at most `TIMEOUT_S`.
     """
     if weights == "auto":
         try:
             return load_network(build, name, "imagenet", seed=seed)
         except StoreError as error:
             _LOG.warning(
-                "NO PRETRAINED WEIGHTS: going on with random ones, which count worse (README says how much). %s", error
+                "NO PRETRAINED WEIGHTS: continuing with random ones, which count worse (docs/learn.md has figures). %s",
+                error,
             )
             return load_network(build, name, "none", seed=seed)
     if weights == "imagenet":
@@ -62,21 +63,21 @@ def load_network(build: Builder, name: str, weights: str, *, seed: int) -> tuple
     return (network, "none") if weights == "none" else (network, _load_file(network, name, Path(weights)))
 
 
-def answers(url: str, *, timeout_s: float = PATIENCE_S) -> bool:
+def answers(url: str, *, timeout_s: float = TIMEOUT_S) -> bool:
     """Whether a web server answers at all, decided within `timeout_s` seconds, name lookup included."""
     answered = threading.Event()
 
-    def ask() -> None:
+    def request() -> None:
         with contextlib.suppress(OSError):
             try:
                 urllib.request.urlopen(url, timeout=timeout_s).close()  # noqa: S310  the address is a constant
-            except urllib.error.HTTPError as refusal:  # an answer, if not a friendly one
+            except urllib.error.HTTPError as refusal:  # an error status is an answer too
                 refusal.close()
             answered.set()
         finished.set()
 
     finished = threading.Event()
-    threading.Thread(target=ask, daemon=True).start()  # a stuck name lookup must not hold the caller
+    threading.Thread(target=request, daemon=True).start()  # a name lookup that hangs must not block the caller
     finished.wait(timeout_s)
     return answered.is_set()
 
@@ -84,14 +85,14 @@ def answers(url: str, *, timeout_s: float = PATIENCE_S) -> bool:
 def _fetch(build: Builder, name: str) -> keras.Model:
     if not _is_cached(name) and not answers(_HOST):
         raise StoreError(
-            f"weights=imagenet: {_HOST} must answer within {PATIENCE_S:.0f} s, got no answer. "
+            f"weights=imagenet: {_HOST} must answer within {TIMEOUT_S:.0f} s, got no answer. "
             "Try again with a network, name a file of weights, or use weights=none."
         )
     try:
         with _silence_limited(), contextlib.redirect_stdout(sys.stderr):  # Keras draws its progress on stdout
             return build("imagenet")
     except Exception as error:
-        # Keras wraps whatever fails (HTTP, timeout, checksum) into Exception or ValueError.
+        # Keras raises Exception or ValueError for every failure (HTTP, timeout, checksum).
         raise StoreError(
             f"weights=imagenet: Keras' file for {name} must be downloaded whole, got {error}. "
             "Try again, name a file of weights, or use weights=none."
@@ -101,7 +102,7 @@ def _fetch(build: Builder, name: str) -> keras.Model:
 @contextlib.contextmanager
 def _silence_limited() -> Iterator[None]:
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE_S)
+    socket.setdefaulttimeout(TIMEOUT_S)
     try:
         yield
     finally:

@@ -49,7 +49,7 @@ class Recipe:
 
 
 FROM_SCRATCH = Recipe(learning_rate=2e-3, batch_size=64, epochs=24, members=3)
-"""For compact: a recipe that was published with its figures, not searched here (docs/log.md)."""
+"""For compact: a recipe that was published with its figures, not searched here (docs/log/learn.md)."""
 
 FINE_TUNING = Recipe(learning_rate=1e-4, batch_size=32, epochs=10, weight_decay=0.01, patience=4)
 """For a network that is good at something else already: small steps, and an early end."""
@@ -75,9 +75,9 @@ def fit_network(
     """Trains a network and leaves it with the weights of its best epoch.
 
     After each epoch all that the next one depends on is written, in one file:
-    weights, optimizer, random state, early stopping. A killed training goes on
-    after the last whole epoch, on a processor to the bit as if nothing had
-    happened. Another recipe or seed starts afresh.
+    weights, optimizer, random state, early stopping. A killed training continues
+    after its last complete epoch, on a processor with bit-identical results.
+    Another recipe or seed starts anew.
 
     Args:
         network: Photos (B, px, px, 3) uint8 to logits (B, classes), changed in place.
@@ -86,15 +86,15 @@ def fit_network(
         recipe: How to learn.
         folder: Where the state is kept.
         seed: What order, mirroring, brightness and dropout are drawn from.
-        on_epoch: Told of every epoch, "loss" and "val_nll"; after a kill, of those it had done too.
+        on_epoch: Called after each epoch with "loss" and "val_nll", and for each epoch that was done before a kill.
     """
     keras.utils.set_random_seed(seed)
     steps = len(TrainingBatches(train, np.eye(1), recipe.batch_size, seed=seed, epoch=0))
     _compile(network, recipe, steps)
     state = _State(network, folder / f"{digest_of([asdict(recipe), seed])}.npz")
     state.load()
-    for epoch, told in enumerate(state.history):
-        on_epoch(epoch, told)
+    for epoch, metrics in enumerate(state.history):
+        on_epoch(epoch, metrics)
     targets = soft_targets(network.output.shape[1], recipe.loss_mix)
     for epoch in range(len(state.history), recipe.epochs):
         if state.epochs_since_best() >= recipe.patience:
@@ -135,7 +135,7 @@ def _compile(network: keras.Model, recipe: Recipe, steps: int) -> None:
 
 
 class _State:
-    """Everything that the next epoch depends on, in memory and in one file that is replaced whole."""
+    """Everything that the next epoch depends on, in memory and in one file that is replaced in one step."""
 
     def __init__(self, network: keras.Model, path: Path) -> None:
         self.history: list[dict[str, float]] = []
@@ -159,9 +159,9 @@ class _State:
         self.history, self._best = history, best
         self._write(self._variables, now)
 
-    def add(self, told: dict[str, float]) -> None:
-        """Takes note of an epoch and writes it all down."""
-        self.history.append(told)
+    def add(self, metrics: dict[str, float]) -> None:
+        """Adds an epoch and writes the state."""
+        self.history.append(metrics)
         if self.best_epoch() == len(self.history) - 1:
             self._best = self._read(self._weights)
         arrays = {f"now{n}": value for n, value in enumerate(self._read(self._variables))}

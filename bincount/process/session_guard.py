@@ -1,11 +1,11 @@
-"""Runs a command that never outlives the process that asked for it.
+"""Runs a command that ends with the process that started it.
 
-    python tied.py OWNER_PID COMMAND [ARGUMENT ...]
+    python session_guard.py OWNER_PID COMMAND [ARGUMENT ...]
 
 The command replaces this process. Before that a guard is left behind in the
-same session: as soon as the owner or the command has ended, in whatever way,
-SIGKILL included, it kills all that is left in the session. Started as a file,
-so that it needs neither the package nor site-packages and costs milliseconds.
+same session: as soon as the owner or the command has ended, also by SIGKILL,
+it kills every process that is left in the session. It is started as a file, so
+that it needs neither the package nor site-packages and starts in milliseconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 
 
 def guarded_command(command: list[str]) -> list[str]:
-    """The command line that runs `command` tied to this process.
+    """The command line that runs `command` in a session that ends with this process.
 
     Start it with `start_new_session=True`: all processes of its session end
     with the command or with this process, whichever ends first.
@@ -33,7 +33,7 @@ def session_members(session: int) -> list[int]:
             continue
         try:
             with open(f"/proc/{name}/stat", errors="replace") as file:
-                # The command's name in parentheses may hold anything; what is wanted comes after it.
+                # The command's name in parentheses may hold any character, so the fields are read after it.
                 state, _, _, sid = file.read().rpartition(")")[2].split()[:4]
         except OSError:
             continue
@@ -78,18 +78,18 @@ def main(argv: list[str]) -> None:
         owner_fd = os.pidfd_open(owner)
     except ProcessLookupError:
         return
-    # Asked after the descriptor was opened: a parent that died before has left us to another.
+    # Checked after the descriptor was opened: if the owner died before, this process has another parent now.
     if os.getppid() != owner:
         return
     command_fd = os.pidfd_open(os.getpid())
-    # Forked twice, so that the command has no child it does not know of.
+    # Forked twice, so that the guard is no child of the command.
     middle = os.fork()
     if middle == 0:
         if os.fork() == 0:
             _guard(owner_fd, command_fd)
         os._exit(0)
     os.waitpid(middle, 0)
-    os.execvp(command[0], command)  # noqa: S606  # no shell is the point
+    os.execvp(command[0], command)  # noqa: S606  # no shell on purpose
 
 
 if __name__ == "__main__":

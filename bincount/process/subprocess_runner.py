@@ -1,8 +1,8 @@
 """Runs one step in a fresh Python process and waits for its answer.
 
 Airflow runs a task in a process it forked, and TensorFlow does not survive a
-fork. So a task starts the very command that a person would type, and the
-process dies with the task, however that ends.
+fork. So a task starts the command that a person would type, and the process
+ends with the task, also when the task is killed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run_step(
         ConfigError: If the step ended with exit code 2.
         DataError: If the step ended with exit code 3.
         StoreError: If the step ended with exit code 4.
-        BincountError: If it ended in another way, was told to stop, or answered no JSON object.
+        BincountError: If it ended in another way, got SIGTERM, or printed no JSON object.
     """
     command = [*program, verb, *flags_of(params)]
     _log.info("$ %s", shlex.join(command))
@@ -71,7 +71,7 @@ def run_step(
             with child:
                 stop.watch(child)
                 tail = _log_lines(child.stderr or ())
-        if stop.asked:
+        if stop.requested:
             raise BincountError(f"{verb}: must run to its end, got SIGTERM. Clear the task to run the step again.")
         if child.returncode:
             raise _error_of(verb, child.returncode, tail)
@@ -123,16 +123,16 @@ class _Stop:
     """Ends the step when SIGTERM has come, also when it came before the step was started."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._child: subprocess.Popen[str] | None = None
 
     def watch(self, child: subprocess.Popen[str]) -> None:
         self._child = child
-        if self.asked:
+        if self.requested:
             self()
 
     def __call__(self, *_: object) -> None:
-        self.asked = True
+        self.requested = True
         if self._child is None or self._child.poll() is not None:
             return
         self._child.terminate()

@@ -62,7 +62,7 @@ def reconcile(
 
     Returns:
         The summary without its curve, and `out`, or with `track`
-        `run_id` and `says`, the summary in a sentence.
+        `run_id` and, as `says`, the summary in a sentence.
 
     Raises:
         ConfigError: If a setting is wrong, or the model version has no calibration.
@@ -107,8 +107,8 @@ def _write_worklist(
     store = open_store(options.source, settings)
     table = None if records is None else TableReader(records, RECORD_COLUMNS)
     version = model_registry.version_named(settings, model)
-    with tempfile.TemporaryDirectory() as place:
-        fetched = model_registry.fetch_model(settings, version, Path(place))
+    with tempfile.TemporaryDirectory() as downloads:
+        fetched = model_registry.fetch_model(settings, version, Path(downloads))
         calibration = Calibration.read(fetched)
         if calibration is None:
             raise ConfigError(

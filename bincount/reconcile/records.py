@@ -40,8 +40,8 @@ def load_table(work: ReconcileState, table: TableReader, store: Store) -> None:
         _log.warning("%s: %d blank rows skipped", table.name, table.blank_rows)
     if not work.count("problem = ''"):
         problems = work.tally("problem")
-        found = f"{rows} rows, the first problem: {next(iter(problems))!r}" if problems else "no rows"
-        raise DataError(f"{table.name}: must have at least one usable record, got {found}.")
+        got = f"{rows} rows, the first problem: {next(iter(problems))!r}" if problems else "no rows"
+        raise DataError(f"{table.name}: must have at least one usable record, got {got}.")
     check_ids(work, store, table)
     _log.info("%s: %s bins", table.name, f"{rows:,}")
 
@@ -103,11 +103,13 @@ def read_metadata(work: ReconcileState, store: Store) -> None:
     done: list[tuple[int | None, str, int]] = []
     with ProgressLog("metadata", unread) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
-            place, bin_id = waiting.popleft()
+            position, bin_id = waiting.popleft()
             metadata = metadata_of(bin_id, answer)
             progress.step(len(answer.data or b""), isinstance(metadata, Rejection))
             done.append(
-                (None, metadata.reason, place) if isinstance(metadata, Rejection) else (metadata.recorded, "", place)
+                (None, metadata.reason, position)
+                if isinstance(metadata, Rejection)
+                else (metadata.recorded, "", position)
             )
             if len(done) == _UPDATE_ROWS:
                 work.update(("recorded", "problem"), done)

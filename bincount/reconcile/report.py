@@ -70,8 +70,8 @@ def publish(state: ReconcileState, store: Store, context: WorklistContext, summa
     """
     for left in folder.glob(f"{_TEMPORARY_PREFIX}*"):  # of a killed attempt
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_TEMPORARY_PREFIX, dir=folder) as place:
-        temporary = Path(place)
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY_PREFIX, dir=folder) as created:
+        temporary = Path(created)
         write_worklist(state, context, temporary)
         with (temporary / "worklist.jsonl").open("rb") as file:  # outcomes are stored under this digest
             summary["worklist"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -98,14 +98,14 @@ def reduced_photos(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     Raises:
         StoreError: If the source does not answer.
     """
-    found = {}
+    thumbnails = {}
     keys = map(photo_key, ids)
     with closing(store.fetch(keys, workers=_WORKERS)) as answers:
         for bin_id, answer in zip(ids, answers, strict=True):
             photo = photo_of(bin_id, answer)
             if isinstance(photo, Photo) and (small := _reduced(photo.data)):
-                found[bin_id] = small
-    return found
+                thumbnails[bin_id] = small
+    return thumbnails
 
 
 def _reduced(photo: bytes) -> bytes | None:
@@ -193,7 +193,7 @@ def _plot(summary: Mapping) -> dict:
     anchors = ("start", "middle", "end")
     cut = summary["to_count"]
     return {
-        "points": " ".join(f"{x(at)},{y(found)}" for at, found in summary["curve"]),
+        "points": " ".join(f"{x(at)},{y(hits)}" for at, hits in summary["curve"]),
         "top": y(most),
         "cut": None if cut is None else min(x(cut), _RIGHT - 120),
         "x_ticks": [
@@ -214,8 +214,8 @@ def _yields(summary: Mapping) -> list[dict]:
     curve, judged = summary["curve"], summary["judged"]
     rows = []
     for bins in sorted({max(1, round(share * judged)) for share in _SHARES} if judged else ()):
-        after = next(place for place, (at, _) in enumerate(curve) if at >= bins)
+        after = next(index for index, (at, _) in enumerate(curve) if at >= bins)
         (left, low), (right, high) = curve[after - 1], curve[after]
-        found = low + (high - low) * (bins - left) / (right - left)
-        rows.append({"bins": bins, "share": bins / judged, "found": found, "at_random": curve[-1][1] * bins / judged})
+        hits = low + (high - low) * (bins - left) / (right - left)
+        rows.append({"bins": bins, "share": bins / judged, "found": hits, "at_random": curve[-1][1] * bins / judged})
     return rows

@@ -37,7 +37,7 @@ _WORKERS = 32
 _COMPARABLE = "statistics IS NOT NULL AND probability IS NOT NULL AND NOT learned"
 _UNSEEN = "has_photo AND probabilities IS NULL AND photo_problem IS NULL"
 
-_Photo = tuple[int, bytes, tuple[int, int]]  # place, file, width and height
+_Photo = tuple[int, bytes, tuple[int, int]]  # position, file, width and height
 _Row = tuple[bytes | None, bytes | None, str, int]
 
 
@@ -45,8 +45,8 @@ def score_photos(work: ReconcileState, store: Store, predictor: Predictor, refer
     """Predicts count probabilities for every photo without them, 256 photos at a time.
 
     Chunks end at the same bins whether the run was killed in between or not,
-    so that the same photos go through the network together. What they look
-    like is noted beside what they show (`watching.PHOTO_STATISTICS`).
+    so that the same photos go through the network together. Their
+    `PHOTO_STATISTICS` are stored beside the probabilities.
 
     Raises:
         StoreError: If the source does not answer; scored photos stay.
@@ -65,12 +65,12 @@ def score_photos(work: ReconcileState, store: Store, predictor: Predictor, refer
     bad: list[_Row] = []
     with ProgressLog("photos", unseen) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
-            place, bin_id = waiting.popleft()
+            position, bin_id = waiting.popleft()
             photo = photo_of(bin_id, answer)
             if isinstance(photo, Rejection):
-                bad.append((None, None, photo.reason, place))
+                bad.append((None, None, photo.reason, position))
             else:
-                chunk.append((place, photo.data, photo.header.shown_px))
+                chunk.append((position, photo.data, photo.header.shown_px))
             if len(chunk) + len(bad) == _CHUNK:
                 _score(work, predictor, reference, chunk, bad, progress)
                 chunk, bad = [], []
@@ -93,16 +93,16 @@ def _score(
         except RowError as error:  # its header is valid, its pixels are not
             rows.append((None, None, DAMAGED, left.pop(error.row)[0]))
             continue
-        places, _, sizes = zip(*left, strict=True)
+        positions, _, sizes = zip(*left, strict=True)
         distance = np.full(len(left), np.nan) if reference is None else reference.distance(seen.features, len(left))
         statistics = rounded(np.column_stack([sizes, seen.brightness, seen.sharpness, distance]))
         blobs = ((row.tobytes() for row in each) for each in (rounded(seen.probabilities), statistics))
-        rows += [(*pair, "", place) for *pair, place in zip(*blobs, places, strict=True)]
+        rows += [(*pair, "", position) for *pair, position in zip(*blobs, positions, strict=True)]
         break
     work.update(("probabilities", "statistics", "photo_problem"), rows)
-    sizes_bytes = {place: len(photo) for place, photo, _ in chunk}
-    for *_, problem, place in rows:
-        progress.step(sizes_bytes.get(place, 0), bool(problem))
+    sizes_bytes = {position: len(photo) for position, photo, _ in chunk}
+    for *_, problem, position in rows:
+        progress.step(sizes_bytes.get(position, 0), bool(problem))
 
 
 def check_drift(

@@ -13,12 +13,13 @@ from bincount.errors import ConfigError, DataError, StoreError
 
 _PAGE = 2048
 COLUMNS = """
-    place INTEGER PRIMARY KEY, id TEXT, has_photo INTEGER, recorded INTEGER, location TEXT, unit_value REAL,
+    position INTEGER PRIMARY KEY, id TEXT, has_photo INTEGER, recorded INTEGER, location TEXT, unit_value REAL,
     problem TEXT, photo_problem TEXT, probabilities BLOB, statistics BLOB,
     verdict TEXT, probability REAL, direction TEXT, size REAL, low INTEGER, high INTEGER, cost REAL, learned INTEGER
 """
-"""`place` is the row number in the file; `problem` and `photo_problem` say why record and photo cannot be used;
-`probabilities` and `statistics` (`scoring.PHOTO_STATISTICS`) are C float64; `worklist` writes the rest."""
+"""`position` is the row number in the file; `problem` and `photo_problem` are the reasons why record and
+photo cannot be used; `probabilities` and `statistics` (`scoring.PHOTO_STATISTICS`) are C float64; `worklist` writes
+the rest."""
 
 
 class ReconcileState:
@@ -79,8 +80,8 @@ class ReconcileState:
             )
             self._db.execute("CREATE INDEX IF NOT EXISTS by_id ON bins (id) WHERE has_photo")
             twice = self._db.execute(
-                "SELECT id, COUNT(*), MIN(place), MAX(place) FROM bins WHERE has_photo GROUP BY id HAVING COUNT(*) > 1 "
-                "ORDER BY MIN(place) LIMIT 1"
+                "SELECT id, COUNT(*), MIN(position), MAX(position) FROM bins WHERE has_photo GROUP BY id "
+                "HAVING COUNT(*) > 1 ORDER BY MIN(position) LIMIT 1"
             ).fetchone()
             if twice:
                 raise DataError(
@@ -99,32 +100,32 @@ class ReconcileState:
 
     def tally(self, column: str) -> dict[str, int]:
         """Number of rows by text of a column, the most frequent first; "" and NULL are left out."""
-        found = self._db.execute(
+        tally = self._db.execute(
             f"SELECT {column}, COUNT(*) FROM bins WHERE {column} <> '' GROUP BY 1 ORDER BY 2 DESC, 1"  # noqa: S608 ours
         )
-        return dict(found.fetchall())
+        return dict(tally.fetchall())
 
     def pages(self, columns: str, where: str) -> Iterator[list[tuple]]:
-        """Rows in file order, page by page so that they may be updated meanwhile; `place` comes first."""
+        """Rows in file order, page by page so that they may be updated meanwhile; `position` comes first."""
         last = 0
         while page := self._db.execute(
-            f"SELECT place, {columns} FROM bins WHERE place > ? AND ({where}) ORDER BY place LIMIT ?",  # noqa: S608 ours
+            f"SELECT position, {columns} FROM bins WHERE position > ? AND ({where}) ORDER BY position LIMIT ?",  # noqa: S608 ours
             (last, _PAGE),
         ).fetchall():
             yield page
             last = page[-1][0]
 
     def update(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Updates columns and commits; each row is its new values, then its place."""
+        """Updates columns and commits; each row is its new values, then its position."""
         self._db.execute("BEGIN")
         assignments = ", ".join(f"{column} = ?" for column in columns)
-        self._db.executemany(f"UPDATE bins SET {assignments} WHERE place = ?", rows)  # noqa: S608 ours
+        self._db.executemany(f"UPDATE bins SET {assignments} WHERE position = ?", rows)  # noqa: S608 ours
         self._db.execute("COMMIT")
 
     def ranked(self, columns: str, *, limit: int = -1) -> Iterator[tuple]:
         """Rows by falling expected cost; those without a verdict come last."""
         yield from self._db.execute(
-            f"SELECT {columns} FROM bins ORDER BY cost IS NULL, cost DESC, place LIMIT ?",  # noqa: S608 ours
+            f"SELECT {columns} FROM bins ORDER BY cost IS NULL, cost DESC, position LIMIT ?",  # noqa: S608 ours
             (limit,),
         )
 

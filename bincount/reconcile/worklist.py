@@ -83,8 +83,8 @@ def write_verdicts(
         scored = [row for row in page if row[4] is not None and row[2] is not None]
         if not scored:
             continue
-        places, ids, recorded, values, blobs = zip(*scored, strict=True)
-        found = compare_records(
+        positions, ids, recorded, values, blobs = zip(*scored, strict=True)
+        compared = compare_records(
             np.stack([np.frombuffer(blob) for blob in blobs]),
             np.asarray(recorded),
             calibration,
@@ -92,15 +92,15 @@ def write_verdicts(
             alpha=alpha,
             temperature=temperature,
         )
-        cost = expected_cost(found.probability, found.size, np.asarray(values, dtype=float), miss_cost)
+        cost = expected_cost(compared.probability, compared.size, np.asarray(values, dtype=float), miss_cost)
         rows = []
-        for row, verdict in enumerate(found.verdict):
-            figures = [round(float(each[row]), _DIGITS) for each in (found.probability, found.size, cost)]
+        for row, verdict in enumerate(compared.verdict):
+            figures = [round(float(each[row]), _DIGITS) for each in (compared.probability, compared.size, cost)]
             probability, size, row_cost = figures if verdict != NOT_COUNTABLE else (None, None, None)
-            interval = (int(found.low[row]), int(found.high[row]))
+            interval = (int(compared.low[row]), int(compared.high[row]))
             in_training = int(is_source and part_of(ids[row]) != "test")
             rows.append(
-                (verdict, probability, found.direction[row], size, *interval, row_cost, in_training, places[row])
+                (verdict, probability, compared.direction[row], size, *interval, row_cost, in_training, positions[row])
             )
         state.update(_VERDICT_COLUMNS, rows)
 
@@ -247,9 +247,9 @@ def worklist_figures(state: ReconcileState, *, capacity: int | None, count_cost:
 
 def not_judged(state: ReconcileState) -> dict[str, int]:
     """Number of bins without a verdict by reason, each bin under one reason."""
-    found = state.tally(_NOT_JUDGED)
-    rest = state.count("probability IS NULL") - sum(found.values())
-    return {**found, **({"record is none of the model's counts": rest} if rest else {})}
+    reasons = state.tally(_NOT_JUDGED)
+    rest = state.count("probability IS NULL") - sum(reasons.values())
+    return {**reasons, **({"record is none of the model's counts": rest} if rest else {})}
 
 
 def yield_curve(probabilities: Sequence[float] | np.ndarray) -> list[tuple[int, float]]:
@@ -265,8 +265,8 @@ def yield_curve(probabilities: Sequence[float] | np.ndarray) -> list[tuple[int, 
         >>> yield_curve([0.5, 0.25, 0.25])
         [(0, 0.0), (1, 0.5), (2, 0.75), (3, 1.0)]
     """
-    found = np.concatenate([[0.0], np.cumsum(probabilities)])
+    hits = np.concatenate([[0.0], np.cumsum(probabilities)])
     # Points are densest near the start, where the curve bends and people count.
-    places = np.unique(np.round((len(found) - 1) * np.linspace(0, 1, _CURVE_POINTS) ** 2).astype(int))
-    places = places if len(found) > _CURVE_POINTS else np.arange(len(found))
-    return [(int(place), round(float(found[place]), 6)) for place in places]
+    numbers = np.unique(np.round((len(hits) - 1) * np.linspace(0, 1, _CURVE_POINTS) ** 2).astype(int))
+    numbers = numbers if len(hits) > _CURVE_POINTS else np.arange(len(hits))
+    return [(int(number), round(float(hits[number]), 6)) for number in numbers]

@@ -21,7 +21,7 @@ _DECISION = "bincount.decision"
 
 @dataclasses.dataclass(frozen=True)
 class StoredDecision:
-    """A decision, valid for the champion and the limits it was made with.
+    """A decision, valid for the champion and the limits that it is based on.
 
     Attributes:
         outcome: `gate_rules.ACCEPTED`, `REFUSED` or `UNDECIDED`.
@@ -82,9 +82,9 @@ def write_section(settings: Settings, version: str, title: str, text: str, *, ta
     before, *sections = model_registry.version_of(settings, version).description.split("\n\n## ")
     others = [each for each in sections if each.partition("\n")[0] != title]
     tail = f"\n\n## {title}\n\n{text.strip()}\n"
-    whole = "\n\n## ".join([before, *others]).rstrip()
+    description = "\n\n## ".join([before, *others]).rstrip()
     model_registry.describe(
-        settings, version, tags=tags, description=whole[: DESCRIPTION_CHARACTERS - len(tail)] + tail
+        settings, version, tags=tags, description=description[: DESCRIPTION_CHARACTERS - len(tail)] + tail
     )
 
 

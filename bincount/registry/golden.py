@@ -57,7 +57,7 @@ def write_golden(
         predictor: The model.
     """
     ranked = np.argsort(probabilities.max(axis=1), kind="stable")
-    chosen = {ids[ranked[place]] for place in np.linspace(0, len(ranked) - 1, _BINS).astype(int)}
+    chosen = {ids[ranked[position]] for position in np.linspace(0, len(ranked) - 1, _BINS).astype(int)}
     records = [record for record in manifest.records if record.id in chosen]
     folder = settings.run(run_id) / "golden"
     shutil.rmtree(folder, ignore_errors=True)

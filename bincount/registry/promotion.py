@@ -91,7 +91,7 @@ def _decide(
     checked = stored_check(model_registry.version_of(settings, model_version))
     checked = checked or check_serving(settings, model_version=model_version)
     if not checked["servable"]:
-        return False, f"Not promoted: {checked['found']}."
+        return False, f"Not promoted: {checked['reason']}."
     if not approved:
         return True, decided["reason"]
     sentence = f"Promoted: approved by {actor}, where the gate is undecided."
@@ -102,7 +102,7 @@ def _decide(
 
 def _forced(settings: Settings, model_version: str, champion: str | None, actor: str, reason: str | None) -> str:
     if not reason:
-        raise ConfigError("--reason: must say why the gate is overruled, got nothing.")
+        raise ConfigError("--reason: must be given to overrule the gate, got none.")
     sentence = f"Promoted by {actor} without the gate: {reason}"
     decision = new_decision(settings, champion, outcome=ACCEPTED, reason=sentence, by=actor)
     write_decision(settings, model_version, decision, "By hand", sentence)

@@ -45,7 +45,7 @@ def check_serving(settings: Settings, *, model_version: str, timeout_s: float = 
         timeout_s: Longest time the server may take to load it.
 
     Returns:
-        `servable` and `found`, a clause of a sentence.
+        `servable` and `reason`, a clause of a sentence.
 
     Raises:
         ConfigError: If there is no such version.
@@ -59,16 +59,16 @@ def check_serving(settings: Settings, *, model_version: str, timeout_s: float = 
         wrong = wrong or find_wrong_answer(
             url, golden, token=settings.serving_token, timeout_s=60, within=tolerance_of(version)
         )
-    found = f"served, it is refused: {wrong.rstrip('.')}" if wrong else f"served, it answers {_requests(golden)} right"
-    _log.info("version %s: %s (%.0f s)", model_version, found, time.monotonic() - began)
-    store_check(settings, model_version, servable=wrong is None, found=found)
-    return {"servable": wrong is None, "found": found}
+    reason = f"served, it is refused: {wrong.rstrip('.')}" if wrong else f"served, it answers {_requests(golden)} right"
+    _log.info("version %s: %s (%.0f s)", model_version, reason, time.monotonic() - began)
+    store_check(settings, model_version, servable=wrong is None, reason=reason)
+    return {"servable": wrong is None, "reason": reason}
 
 
-def store_check(settings: Settings, model_version: str, *, servable: bool, found: str) -> None:
+def store_check(settings: Settings, model_version: str, *, servable: bool, reason: str) -> None:
     """Stores the result of a check on a version, as a tag and in its description."""
-    result = {"servable": servable, "found": found, "code": _code()}
-    text = f"- {'met' if servable else '**not met**'}: {found}"
+    result = {"servable": servable, "reason": reason, "code": _code()}
+    text = f"- {'met' if servable else '**not met**'}: {reason}"
     write_section(settings, model_version, "Serving check", text, tags={_SERVING: json.dumps(result)})
 
 
@@ -76,7 +76,7 @@ def stored_check(version: Version) -> dict | None:
     """Result of the last check of a version, None if there is none or other code made it."""
     try:
         result = json.loads(version.tags[_SERVING])
-        return {name: result[name] for name in ("servable", "found")} if result["code"] == _code() else None
+        return {name: result[name] for name in ("servable", "reason")} if result["code"] == _code() else None
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -1,4 +1,4 @@
-"""Who is champion: moved by one at a time, and every move written down."""
+"""The champion: one process moves it at a time, and every move is logged."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 _MOVE = "bincount.move."
 _LOCK = "champion.lock"
-_PATIENCE_S = 60  # a move takes less than a second
+_TIMEOUT_S = 60  # a move takes less than a second
 
 
 @dataclass(frozen=True)
 class Move:
-    """A version took the champion's place.
+    """A change of the champion.
 
     Attributes:
         at: When, in UTC (ISO 8601).
@@ -43,17 +43,17 @@ class Move:
 
 
 class ChampionChanged(StoreError):
-    """Another version became champion in the meantime, so what was decided no longer holds."""
+    """Another version became champion in the meantime, so the decision is no longer valid."""
 
 
 def move_champion(settings: Settings, version: str, *, instead_of: str | None, actor: str, reason: str) -> None:
     """Makes a version the champion, and the champion before it the previous one.
 
-    The move is written to the registered model's tags before it is made: one
-    that is listed twice was begun twice, but none is missing.
+    The move is written to the registered model's tags before the alias moves: a
+    move may be listed twice after a retry, but none is missing.
 
     Args:
-        settings: Names the tracking server, and the workspace, whose users move one after the other.
+        settings: Names the tracking server, and the workspace, which has the lock.
         version: The new champion.
         instead_of: The champion that the decision was taken against, None for none.
         actor: Who moves it.
@@ -61,10 +61,10 @@ def move_champion(settings: Settings, version: str, *, instead_of: str | None, a
 
     Raises:
         ChampionChanged: If another version became champion in the meantime.
-        StoreError: If somebody else has been moving it for a minute.
+        StoreError: If another process holds the lock for a minute.
     """
-    in_turn = exclusive_lock(settings.workspace / _LOCK, "champion", patience_s=_PATIENCE_S)
-    with in_turn, mlflow_client(settings, f"promote version {version} of {MODEL}") as client:
+    lock = exclusive_lock(settings.workspace / _LOCK, "champion", timeout_s=_TIMEOUT_S)
+    with lock, mlflow_client(settings, f"promote version {version} of {MODEL}") as client:
         _expect(client, instead_of, version)
         if version == instead_of:
             return
@@ -96,9 +96,9 @@ def whoami() -> str:
 
 
 def _expect(client: MlflowClient, champion: str | None, version: str) -> None:
-    found = alias_of(client, CHAMPION)
-    if found != champion:
+    current = alias_of(client, CHAMPION)
+    if current != champion:
         raise ChampionChanged(
-            f"champion: must be version {champion or 'none'} while {version} is promoted, got {found or 'none'}. "
+            f"champion: must be version {champion or 'none'} while {version} is promoted, got {current or 'none'}. "
             "Another promotion came between; promote again."
         )

@@ -1,4 +1,4 @@
-"""The one way to an MLflow client: short waits, no telemetry, errors renamed."""
+"""MLflow clients with short timeouts, without telemetry, and with bincount's errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DATABASES = ("sqlite:///", "postgresql", "mysql", "mssql")
 _TIMEOUT_S, _RETRIES = 9, 1
 # A model's upload is answered when the server has stored all of it.
 _UPLOAD_TIMEOUT_S = 300
-# What the caller said is wrong; everything else may pass with time.
+# Error codes of a wrong request; all others may succeed on a retry.
 _CALLERS_FAULT = {
     "INVALID_PARAMETER_VALUE",
     "RESOURCE_DOES_NOT_EXIST",
@@ -40,21 +40,21 @@ _CALLERS_FAULT = {
 
 @contextlib.contextmanager
 def mlflow_client(settings: Settings, where: str, *, upload: bool = False) -> Iterator[MlflowClient]:
-    """Lends a client of the tracking server and renames what goes wrong in the block.
+    """A client of the tracking server; errors in the block are raised as bincount's.
 
     The first use of an SQLite address creates its database and its folder.
 
     Args:
         settings: Names the server or database.
         where: What is being done, for messages, such as "run 0a1b".
-        upload: Whether files are sent, which may take longer than asking.
+        upload: Whether files are sent, which may take longer than other requests.
 
     Raises:
-        ConfigError: If the address is of no known kind, or MLflow refuses what
-            it was asked: an unknown run, another value for a logged parameter.
+        ConfigError: If the address is of an unsupported kind, or MLflow refuses the
+            request: an unknown run, another value for a logged parameter.
         StoreError: If the server or database does not answer as it should.
     """
-    # Before MLflow is imported: it looks for its telemetry's server while it is.
+    # Set before MLflow is imported, since it contacts its telemetry server on import.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     from mlflow.exceptions import MlflowException
 
@@ -82,15 +82,15 @@ def mlflow_client(settings: Settings, where: str, *, upload: bool = False) -> It
 def experiment_id_of(settings: Settings, client: MlflowClient, name: str = EXPERIMENT) -> str:
     """The id of one of bincount's experiments, created where it is absent.
 
-    On a database its artifacts go to the settings' folder; a server says itself where they go.
+    On a database its artifacts go to the settings' folder; a server decides by itself.
     """
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        place = None if settings.tracking_uri.startswith(_SERVERS) else settings.artifacts.absolute().as_uri()
+        location = None if settings.tracking_uri.startswith(_SERVERS) else settings.artifacts.absolute().as_uri()
         try:
-            return client.create_experiment(name, artifact_location=place)
+            return client.create_experiment(name, artifact_location=location)
         except MlflowException as error:
             experiment = client.get_experiment_by_name(name)
             if experiment is None or error.error_code != "RESOURCE_ALREADY_EXISTS":

@@ -1,4 +1,4 @@
-"""Runs in MLflow: opened, found again and closed by explicit id, never by a global "active run"."""
+"""Runs in MLflow: opened, reopened and closed by explicit id, never by a global "active run"."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def open_run(
     attempt: str | None = None,
     experiment: str = EXPERIMENT,
 ) -> str:
-    """Opens a run of an experiment, or finds the attempt's run again.
+    """Opens a run of an experiment, or reopens the attempt's run.
 
-    The commit of this checkout is noted on it, where it is known.
+    It has the commit of this checkout as a tag, if there is one.
 
     Args:
         settings: Names the tracking server.
         attempt: What is being attempted, such as the id of a DAG run. The same
             attempt has the same run, however often it is retried; None: a new run.
-        experiment: Its name, such as `mlflow_door.RECONCILIATIONS`.
+        experiment: Its name, such as `client.RECONCILE_EXPERIMENT`.
 
     Returns:
         The run's id.
@@ -48,12 +48,12 @@ def open_run(
     written = {**_commit_tag(), **({_ATTEMPT: attempt} if attempt else {})}
     with mlflow_client(settings, "open run") as client:
         experiment_id = experiment_id_of(settings, client, experiment)
-        found = _find(client, experiment_id, {_ATTEMPT: attempt}) if attempt else None
-        return _reopen(client, found, written) if found else _create(client, experiment_id, attempt, written)
+        existing = _find(client, experiment_id, {_ATTEMPT: attempt}) if attempt else None
+        return _reopen(client, existing, written) if existing else _create(client, experiment_id, attempt, written)
 
 
 def open_trial(settings: Settings, run_id: str, name: str) -> str:
-    """Opens a run nested in another, or finds it again by its name.
+    """Opens a run nested in another, or reopens the one of that name.
 
     Args:
         settings: Names the tracking server.
@@ -70,8 +70,8 @@ def open_trial(settings: Settings, run_id: str, name: str) -> str:
     tags = {_PARENT: run_id, "mlflow.runName": name}
     with mlflow_client(settings, f"open trial {name!r} of run {run_id}") as client:
         experiment_id = client.get_run(run_id).info.experiment_id
-        found = _find(client, experiment_id, tags)
-        return _reopen(client, found, {}) if found else _create(client, experiment_id, name, tags)
+        existing = _find(client, experiment_id, tags)
+        return _reopen(client, existing, {}) if existing else _create(client, experiment_id, name, tags)
 
 
 def finish_run(settings: Settings, run_id: str, status: str = "FINISHED") -> None:
@@ -87,7 +87,7 @@ def finish_run(settings: Settings, run_id: str, status: str = "FINISHED") -> Non
 
 @contextlib.contextmanager
 def marking_failed(settings: Settings, run_id: str) -> Iterator[None]:
-    """Closes a run as "FAILED" if the block raises; what it raised goes on, whatever MLflow says."""
+    """Closes a run as "FAILED" if the block raises, and raises the error again; errors of MLflow are ignored."""
     try:
         yield
     except BaseException:
@@ -101,19 +101,19 @@ def commit() -> str | None:
     """The commit of the checkout that runs, None for an installed package."""
     if not (CHECKOUT / ".git").exists():
         return None
-    asked = ["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    command = ["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _find(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> str | None:
-    """The oldest run with these tags: a race to open one leaves both askers the same."""
+    """The oldest run with these tags: two processes that race to open one get the same."""
     for value in tags.values():
         if not value or any(quote in value for quote in "'\"`"):
             raise ConfigError(f"run: its name must be without quotes and not empty, got {value!r}. Rename it.")
     wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    found = client.search_runs([experiment_id], wanted, max_results=1, order_by=["attributes.start_time ASC"])
-    return found[0].info.run_id if found else None
+    matching = client.search_runs([experiment_id], wanted, max_results=1, order_by=["attributes.start_time ASC"])
+    return matching[0].info.run_id if matching else None
 
 
 def _create(client: MlflowClient, experiment_id: str, name: str | None, tags: Mapping[str, str]) -> str:
@@ -128,8 +128,8 @@ def _reopen(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> str:
 
 
 def _commit_tag() -> dict[str, str]:
-    known = commit()
-    return {"mlflow.source.git.commit": known} if known else {}
+    revision = commit()
+    return {"mlflow.source.git.commit": revision} if revision else {}
 
 
 # MLflow's limits for one request.
@@ -157,7 +157,7 @@ def log_metrics(settings: Settings, run_id: str, metrics: Mapping[str, float], s
         settings: Names the tracking server.
         run_id: The run.
         metrics: Value by name.
-        step: Where on the curve, such as the epoch; None for a value that stands alone.
+        step: Position on the curve, such as the epoch; None for a single value.
     """
     with mlflow_client(settings, f"metrics of run {run_id}") as client:
         from mlflow.entities import Metric
@@ -223,7 +223,7 @@ def log_dict(settings: Settings, run_id: str, document: Mapping[str, Any], path:
 
 
 def log_dataset(settings: Settings, run_id: str, *, digest: str, source: str, profile: str = "{}") -> None:
-    """Notes which bins a run learns from; noting the same ones again changes nothing.
+    """Logs the dataset that a run is trained on; logging the same one again changes nothing.
 
     Args:
         settings: Names the tracking server.
@@ -247,7 +247,7 @@ def watch_machine(settings: Settings, run_id: str) -> Iterator[None]:
 
         monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=settings.tracking_uri)
         monitor.start()
-    with short_timeouts():  # also for the monitor's own thread, for which its end waits
+    with short_timeouts():  # also for the monitor's own thread, which `finish` waits for
         try:
             yield
         finally:

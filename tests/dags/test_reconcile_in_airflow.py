@@ -9,9 +9,7 @@ from bincount.local.supervisor import Supervisor
 from bincount.registry.promotion import promote
 from bincount.tracking.client import mlflow_client
 from tests.dags.airflow_stack import AirflowStack
-from tests.reconcile.reconciled import registered
-from tests.reconcile.test_reconcile import FILES
-from tests.reconcile.test_tracked_reconcile import darkened, write_like_learned
+from tests.reconcile.reconciled import FILES, darkened, registered, write_like_learned
 
 pytestmark = [
     pytest.mark.slow,

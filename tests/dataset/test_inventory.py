@@ -68,7 +68,7 @@ def test_a_worth_that_is_none_is_refused_with_its_line(value):
 @pytest.mark.parametrize("header", [["id"], ["recorded"], ["id", "recorded", "ID"], ["id", "bin", "recorded"], []])
 def test_a_header_that_is_not_clear_is_refused(header):
     with pytest.raises(DataError, match="must have one column"):
-        RECORD_COLUMNS.places_in(header, name="stock.csv")
+        RECORD_COLUMNS.positions_in(header, name="stock.csv")
 
 
 def rows_of(tmp_path, text):

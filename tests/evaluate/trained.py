@@ -72,4 +72,4 @@ def as_if_served(settings, version):
     """Notes what `check_serving` notes when it has found nothing wrong, without the 15 seconds."""
     from bincount.registry.serving_check import store_check
 
-    store_check(settings, version, servable=True, found="served, it answers right")
+    store_check(settings, version, servable=True, reason="served, it answers right")

@@ -47,7 +47,7 @@ def test_patience_ends(tmp_path):
     with (
         exclusive_lock(tmp_path / "a.lock", "champion"),
         pytest.raises(StoreError, match=r"champion: must be done by one at a time, got another"),
-        exclusive_lock(tmp_path / "a.lock", "champion", patience_s=0.1),
+        exclusive_lock(tmp_path / "a.lock", "champion", timeout_s=0.1),
     ):
         pass
 

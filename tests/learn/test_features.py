@@ -149,5 +149,5 @@ def test_a_record_without_features_is_said(cache, manifest, tmp_path):
     note = tmp_path / f"{manifest.shards[0].sha256[:16]}.json"
     written = json.loads(note.read_text())
     note.write_text(json.dumps({**written, "ids": ["other"] * len(written["ids"])}))
-    with pytest.raises(DataError, match="must hold every bin the manifest places in it"):
+    with pytest.raises(DataError, match="must hold every bin that the manifest lists for it"):
         read_examples(tmp_path, manifest, "train")

@@ -8,25 +8,16 @@ import keras
 import numpy as np
 import pytest
 
-from bincount.learn.backbone import build_backbone
-from bincount.learn.model import build_plain_head, join
 from bincount.learn.photo_batches import Photos
 from bincount.learn.whole_network import Recipe, fit_network, logits_of
 from tests.learn.bins import write_bins
-
-RECIPE = Recipe(learning_rate=3e-3, batch_size=16, epochs=4)
+from tests.learn.networks import RECIPE, network_of
 
 
 @pytest.fixture
 def parts(manifest, shard_files):
     paths = list(shard_files.values())
     return {part: Photos(manifest, [part], paths, image_px=32, fit="pad") for part in ("train", "validation")}
-
-
-def network_of(seed=0):
-    keras.utils.set_random_seed(seed)
-    backbone = build_backbone("compact", "none", image_px=32, seed=seed).model
-    return join(backbone, build_plain_head(192, 5))
 
 
 def run(parts, folder, **changed):
@@ -134,7 +125,7 @@ from pathlib import Path
 from bincount.dataset.manifest import Manifest
 from bincount.learn.whole_network import Recipe, fit_network
 from bincount.learn.photo_batches import Photos
-from tests.learn.test_whole_network import RECIPE, network_of
+from tests.learn.networks import RECIPE, network_of
 workspace, digest, folder = map(Path, sys.argv[1:])
 manifest = Manifest.read(workspace / "manifests", digest.name)
 paths = [workspace / "shards" / shard.name for shard in manifest.shards]

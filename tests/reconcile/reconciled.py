@@ -1,13 +1,19 @@
 """A registered model with a calibration, and bins to reconcile."""
 
 import csv
+import io
 import json
+
+from PIL import Image
 
 from bincount.evaluate.evaluate import evaluate
 from bincount.registry.register import register
 from tests.bins import write_bin
 from tests.evaluate.trained import open_trained_run, write_manifest
 from tests.tiny import photo
+
+FILES = ["report.html", "summary.json", "worklist.csv", "worklist.jsonl"]
+"""What a reconciliation writes."""
 
 
 def registered(settings, **model):
@@ -23,6 +29,22 @@ def write_source(folder, bins=30):
     for bin_id, count in recorded.items():
         write_bin(folder, bin_id, recorded=count, image=photo(items=count, seed=int(bin_id)))
     return recorded
+
+
+def darkened(jpeg):
+    """A photo at half its brightness."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(jpeg)).point(lambda value: value // 2).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def write_like_learned(folder, change=lambda image: image, bins=100):
+    """Bins drawn as those of `write_manifest`, with other ids. Returns the folder as text."""
+    for number in range(30_000, 30_000 + bins):
+        recorded, size = 1 + number % 5, (60, 40) if number % 3 else (40, 60)
+        image = photo(items=recorded, size=size, seed=number)
+        write_bin(folder, f"{number:05d}", recorded=recorded, image=change(image))
+    return str(folder)
 
 
 def write_records(path, rows, titles=("id", "recorded")):

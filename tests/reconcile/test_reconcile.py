@@ -25,11 +25,9 @@ from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist import COLUMNS
 from tests.bins import undecodable, write_bin
 from tests.bucket_server import run_server
-from tests.reconcile.reconciled import read_lists, registered, write_records, write_source
+from tests.reconcile.reconciled import FILES, read_lists, registered, write_records, write_source
 from tests.stores import make_settings
 from tests.tiny import photo
-
-FILES = ["report.html", "summary.json", "worklist.csv", "worklist.jsonl"]
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,18 @@
 """A reconciliation kept in MLflow, and what it says when photos are no longer what they were."""
 
-import io
 import json
 import logging
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from bincount.errors import ConfigError, StoreError
 from bincount.evaluate.drift_baseline import FILE
 from bincount.reconcile.reconcile import reconcile
 from bincount.tracking import model_registry
 from bincount.tracking.client import RECONCILE_EXPERIMENT, mlflow_client
-from tests.bins import write_bin
-from tests.reconcile.reconciled import read_lists, registered, write_records
-from tests.reconcile.test_reconcile import FILES
+from tests.reconcile.reconciled import FILES, darkened, read_lists, registered, write_like_learned, write_records
 from tests.stores import make_settings
-from tests.tiny import photo
 
 ATTEMPT = "manual__2026-11-22T05:00:00+00:00"
 
@@ -30,21 +25,6 @@ def settings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(settings):
     return registered(settings, sharpness=4.0)
-
-
-def darkened(jpeg):
-    file = io.BytesIO()
-    Image.open(io.BytesIO(jpeg)).point(lambda value: value // 2).save(file, "JPEG", quality=90)
-    return file.getvalue()
-
-
-def write_like_learned(folder, change=lambda image: image, bins=100):
-    """Bins drawn as those of `write_manifest`, with other ids. Returns the folder as text."""
-    for number in range(30_000, 30_000 + bins):
-        recorded, size = 1 + number % 5, (60, 40) if number % 3 else (40, 60)
-        image = photo(items=recorded, size=size, seed=number)
-        write_bin(folder, f"{number:05d}", recorded=recorded, image=change(image))
-    return str(folder)
 
 
 def runs_of(settings):

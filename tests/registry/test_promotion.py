@@ -73,7 +73,7 @@ def test_force_overrules_the_gate_and_says_why(registered):
     settings, register = registered
     bad = register(outcome=REFUSED)
     assert not promote(settings, model_version=bad)["promoted"]
-    with pytest.raises(ConfigError, match="--reason: must say why the gate is overruled"):
+    with pytest.raises(ConfigError, match="--reason: must be given to overrule the gate"):
         promote(settings, model_version=bad, force=True)
     assert aliases(settings)["champion"] is None
     answer = promote(settings, model_version=bad, force=True, actor="ada", reason="a demonstration")
@@ -191,7 +191,7 @@ def test_no_approval_helps_a_version_that_was_refused_or_cannot_be_served(regist
 
     settings, register = registered
     refused, unservable = register(outcome=REFUSED), register(outcome=UNDECIDED)
-    store_check(settings, unservable, servable=False, found="served, it is refused: bin 3 should be 2")
+    store_check(settings, unservable, servable=False, reason="served, it is refused: bin 3 should be 2")
     for version in (refused, unservable):
         assert not promote(settings, model_version=version, actor="ada", expected_champion="none")["promoted"]
     assert aliases(settings)["champion"] is None
@@ -226,7 +226,7 @@ def test_a_version_that_failed_its_serving_check_is_not_promoted(registered):
 
     settings, register = registered
     version = register()
-    store_check(settings, version, servable=False, found="served, it is refused: bin 3 should be 2")
+    store_check(settings, version, servable=False, reason="served, it is refused: bin 3 should be 2")
     assert (
         promote(settings, model_version=version)["reason"] == "Not promoted: served, it is refused: bin 3 should be 2."
     )

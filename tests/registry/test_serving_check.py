@@ -53,7 +53,7 @@ def test_a_version_is_asked_and_its_server_ended(tmp_path, golden, words):
     version, _ = register_version(settings, seed=1, golden=golden and changed)
     answer = check_serving(settings, model_version=version)
     assert answer["servable"] is (golden is None)
-    assert words in answer["found"]
+    assert words in answer["reason"]
     found = model_registry.version_of(settings, version)
     assert stored_check(found) == answer
     assert words in found.description

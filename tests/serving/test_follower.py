@@ -12,7 +12,17 @@ import pytest
 
 from bincount.client import count_bins
 from bincount.mismatch.answer import same_answer
-from tests.serving.versions import PHOTOS, about, get, name, register_version, serving, wait_until
+from tests.serving.versions import (
+    PHOTOS,
+    SLOW,
+    about,
+    get,
+    name,
+    register_version,
+    serving,
+    wait_until,
+    workers_of,
+)
 from tests.stores import make_settings
 
 # MLflow wishes type hints of the models that these tests write, too.
@@ -35,19 +45,6 @@ class Tiring(BinCounter):
 set_model(Tiring())
 """
 
-SLOW = """
-import time
-from mlflow.models import set_model
-from bincount.serving.model import BinCounter
-
-class Slow(BinCounter):
-    def predict(self, context, model_input, params=None):
-        time.sleep(1)
-        return super().predict(context, model_input, params)
-
-set_model(Slow())
-"""
-
 BROKEN = """
 from mlflow.models import set_model
 from bincount.serving.model import BinCounter
@@ -58,19 +55,6 @@ class Broken(BinCounter):
 
 set_model(Broken())
 """
-
-
-def workers_of(process):
-    """Ids of the processes that serve a version for a listener."""
-    mine = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/stat") as stat, open(f"/proc/{pid}/cmdline") as words:
-                if int(stat.read().rpartition(")")[2].split()[1]) == process.pid and "worker" in words.read():
-                    mine.append(int(pid))
-        except OSError:
-            continue
-    return mine
 
 
 def test_the_first_champion_is_waited_for_and_sigterm_drains(tmp_path):

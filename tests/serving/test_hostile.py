@@ -21,8 +21,7 @@ from pyarrow import parquet
 
 from bincount.client import Client, about_server
 from bincount.errors import ConfigError, DataError
-from tests.serving.test_follower import SLOW, workers_of
-from tests.serving.versions import PHOTOS, get, name, register_version, serving, wait_until
+from tests.serving.versions import PHOTOS, SLOW, get, name, register_version, serving, wait_until, workers_of
 from tests.stores import make_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Add type hints to the `predict` method:UserWarning")

@@ -25,6 +25,20 @@ from tests.tiny import photo, write_model
 CODE = Path(bincount.serving.__file__).with_name("model.py")
 PHOTOS = [photo(items=items, seed=items) for items in range(1, 6)]
 
+# A model that takes a second to answer.
+SLOW = """
+import time
+from mlflow.models import set_model
+from bincount.serving.model import BinCounter
+
+class Slow(BinCounter):
+    def predict(self, context, model_input, params=None):
+        time.sleep(1)
+        return super().predict(context, model_input, params)
+
+set_model(Slow())
+"""
+
 
 def register_version(settings, *, seed=0, code=CODE, golden=None, calibrated=False):
     """Registers a tiny model. Returns its version and its answers to PHOTOS.
@@ -80,6 +94,19 @@ def serving(settings, *flags, **env):
             if process.poll() is None:
                 process.terminate()
             process.wait(60)
+
+
+def workers_of(process):
+    """Ids of the processes that serve a version for a listener."""
+    mine = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as stat, open(f"/proc/{pid}/cmdline") as words:
+                if int(stat.read().rpartition(")")[2].split()[1]) == process.pid and "worker" in words.read():
+                    mine.append(int(pid))
+        except OSError:
+            continue
+    return mine
 
 
 def get(url, path, **headers):
