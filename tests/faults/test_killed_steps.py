@@ -84,13 +84,15 @@ def test_train_while_the_model_is_written(settings):
     run_id, prepared = open_prepared_run(settings)
     folder = settings.run(run_id)
     (folder / "search").mkdir(parents=True)
-    (folder / "search" / "best.json").write_text(json.dumps({"prepared": prepared, "best": FOUND}))
+    (folder / "search" / "best.json").write_text(json.dumps({"features": prepared, "best": FOUND}))
     words = ("train", f"--run-id={run_id}", f"--features={prepared}")
     for moment in ("bincount.learn.model:assemble", "pathlib:Path.rename"):
         killed(settings, moment, *words)
         assert not (folder / "model").exists()
     answer = train(settings, run_id=run_id, features=prepared)
-    assert {path.name for path in (folder / "model").iterdir()} == {"model.keras", "model.json"}
+    assert {path.name for path in (folder / "model").iterdir()} == {
+        *("model.keras", "model.xml", "model.bin", "model.engine.json", "model.json"),
+    }
     assert not (folder / "model.beside").exists()
     assert train(settings, run_id=run_id, features=prepared) == answer
 
@@ -125,7 +127,7 @@ def test_promote_and_rollback_between_note_and_move(settings):
     words = ("promote", "2", "--force", "--reason=the second")
     killed(settings, "mlflow:MlflowClient.set_registered_model_alias", *words)
     assert model_registry.alias(settings, model_registry.CHAMPION) == "1", "noted and not moved"
-    killed(settings, "bincount.registry.promotion:write_outcome", *words)
+    killed(settings, "bincount.registry.promotion:write_result", *words)
     assert model_registry.alias(settings, model_registry.CHAMPION) == "2", "moved and not told"
     answer = promote(settings, model_version="2", force=True, reason="the second")
     assert answer["promoted"]
