@@ -48,12 +48,12 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
 from functools import partial
 from bincount.dataset.manifest import Manifest
-from bincount.learn import trained
+from bincount.learn import train
 from bincount.learn.backbone import build_backbone
 from bincount.learn.devices import spread
 from bincount.learn.whole_network import Recipe
 from bincount.learn.photo_batches import Photos
-trained.spread = partial(spread, "CPU")
+train.spread = partial(spread, "CPU")
 workspace, digest, folder = Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
 manifest = Manifest.read(workspace / "manifests", digest)
 paths = [workspace / "shards" / shard.name for shard in manifest.shards]
@@ -61,7 +61,7 @@ photos = {
     part: Photos(manifest, [part], paths, image_px=32, fit="pad") for part in ("train", "validation", "calibration")
 }
 curve = []
-result = trained.train_whole(
+result = train.train_whole(
     build_backbone("compact", "none", image_px=32).model, photos, 5, Recipe(1e-3, 16, 3), folder=folder, seed=0,
     on_epoch=lambda epoch, told: curve.append(told["member1/loss"]),
 )
