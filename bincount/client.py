@@ -71,7 +71,7 @@ class Client:
 
         Args:
             photos: Bytes of JPEG or PNG files.
-            recorded: What the books say of each bin, None where nothing is asked; left out, nothing is.
+            recorded: Recorded count of each bin, None for a bin without; left out if there are no records.
 
         Returns:
             An answer a photo, in their order: `count`, `confidence`, `probabilities`,

@@ -66,7 +66,6 @@ class Batcher:
         with self._changed:
             self._waiting.append(request)
             if self._thread is None:
-                # Not at load: it would inherit the loading thread's low priority.
                 self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
                 self._thread.start()
             self._changed.notify()

@@ -58,7 +58,7 @@ class BinCounter(PythonModel):
         Args:
             context: Unused; MLflow passes it.
             model_input: (N,) rows with the bytes of a JPEG or PNG in `image`,
-                and, where they are to be held against it, what the books say in `recorded`.
+                and, for a verdict, the recorded count in `recorded`.
             params: None are defined.
 
         Raises:

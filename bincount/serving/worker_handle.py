@@ -21,7 +21,7 @@ from bincount.process.session_guard import guarded_command, kill_session
 from bincount.serving.admission import RequestLimits
 from bincount.serving.worker import LATER, READY, REFUSED, SOCKET, socket_client
 
-_LOAD_S = 600  # at low priority on a busy machine; longer means that it hangs
+_LOAD_S = 600  # on a busy machine; longer means that it hangs
 _ENV = {
     # Two versions share one GPU for a moment: neither may take all of its memory.
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
