@@ -180,9 +180,10 @@ def test_every_make_target_exists(line):
 
 
 def anchors_of(page: Path) -> set[str]:
-    """The anchors that GitHub gives to a page's headings."""
+    """The anchors that GitHub gives to a page's headings, and those that the page names itself."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
-    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+    named = set(re.findall(r'<a id="([^"]+)">', page.read_text()))
+    return named | {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 def broken_references(page: Path) -> list[str]:
