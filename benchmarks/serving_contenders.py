@@ -149,16 +149,17 @@ def answers(port: int, path: str) -> bool:
 
 
 def loop(folder: str) -> None:
-    """The bare predictor: for each line of its input, photos/s at that batch size for those seconds."""
-    from bincount.learn.predictor import Predictor
+    """The bare TensorFlow network: for each line of its input, photos/s at that batch size for those seconds."""
+    from bincount.learn.engine import KerasNetwork, load_keras
+    from bincount.learn.images import decode
 
-    predictor = Predictor(Path(folder))
+    network = KerasNetwork(load_keras(Path(folder) / "model.keras"))
     print("ready", flush=True)
     for line in sys.stdin:
         size, seconds = int(line.split()[0]), float(line.split()[1])
         began, counted = time.monotonic(), 0
         while time.monotonic() - began < seconds:
-            predictor.predict([PHOTO] * size)
+            network(np.stack([decode(PHOTO, image_px=PX, fit="pad") for _ in range(size)]))
             counted += size
         print(counted / (time.monotonic() - began), flush=True)
 
