@@ -19,14 +19,14 @@ ROOT = Path(__file__).parents[2]
 # The last tasks of train_bin_counter, for a version that is registered already.
 PROMOTE = """
 from airflow.sdk import Param, dag, get_current_context, task
-from notices import run_failed
+from notices import notify_failure
 from promotion import APPROVAL, promotion_of
 
 @task
 def registered():
     return {"model_version": str(get_current_context()["params"]["version"])}
 
-@dag(schedule=None, params={**APPROVAL, "version": Param(1, type="integer")}, on_failure_callback=run_failed)
+@dag(schedule=None, params={**APPROVAL, "version": Param(1, type="integer")}, on_failure_callback=notify_failure)
 def promote_only():
     promotion_of(registered())
 
@@ -67,7 +67,7 @@ class AirflowStack:
             artifacts=place / "mlruns" / "artifacts",
         )
         broken = {"class": "os.path.join"}  # is logged and ignored
-        to_file = {"class": "to_file.ToFile", "path": str(self.messages), "text": "{{ says }}"}
+        to_file = {"class": "to_file.ToFile", "path": str(self.messages), "text": "{{ message }}"}
         self.env = {
             "AIRFLOW__CORE__DAGS_FOLDER": str(place / "dags"),
             "AIRFLOW__BINCOUNT__NOTIFIERS": json.dumps([broken, to_file]),
