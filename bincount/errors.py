@@ -21,11 +21,12 @@ class RowError(DataError):
 
     Attributes:
         row: Its index in the batch.
+        message: The fault, without the row.
     """
 
     def __init__(self, row: int, message: str) -> None:
         super().__init__(f"row {row}: {message}")
-        self.row = row
+        self.row, self.message = row, message
 
 
 class StoreError(BincountError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections import Counter, deque
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from bincount.errors import DataError, StoreError
+from bincount.errors import RowError, StoreError
 
 # Clients answered together ask again together, on a busy machine some later than others. Waiting for them a tenth of
 # the time that a batch takes costs less than a batch that is half full.
@@ -39,7 +38,7 @@ class Batcher:
         """Times the predictor at each batch shape.
 
         Args:
-            predict: Photos to probabilities (N, C); raises DataError naming the row.
+            predict: Photos to probabilities (N, C); raises RowError.
             shapes: Batch sizes it is compiled for, ascending.
             example: A photo to time it with.
             timeout_s: Photos that waited longer are not counted: nobody waits for them any more.
@@ -59,7 +58,7 @@ class Batcher:
             Probabilities (N, C) float32.
 
         Raises:
-            DataError: If a photo cannot be decoded; the message names its row.
+            RowError: If a photo cannot be decoded.
             StoreError: If it waited too long.
         """
         request = _Request(photos, time.monotonic() + self._timeout_s)
@@ -117,15 +116,14 @@ class Batcher:
     def _answer(self, batch: list[tuple[_Request, int]]) -> None:
         try:
             answers = self._predict([request.photos[row] for request, row in batch])
-        except DataError as error:
+        except RowError as error:
             requests = {id(request): request for request, _ in batch}.values()
             if len(requests) > 1:  # somebody else's bad photo is no reason to fail
                 for request in requests:
                     self._answer([pair for pair in batch if pair[0] is request])
                 return
             rows = [row for _, row in batch]
-            named = re.sub(r"^row (\d+)", lambda match: f"row {rows[int(match[1])]}", str(error))
-            batch[0][0].fail(DataError(named))
+            batch[0][0].fail(RowError(rows[error.row], error.message))
             return
         for (request, row), answer in zip(batch, answers, strict=True):
             request.answer(row, answer)

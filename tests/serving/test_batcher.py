@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from bincount.errors import DataError, StoreError
+from bincount.errors import DataError, RowError, StoreError
 from bincount.serving.batcher import Batcher
 
 
@@ -23,7 +23,7 @@ class Recorder:
         self.batches.append(len(photos))
         for row, photo in enumerate(photos):
             if photo == b"bad":
-                raise DataError(f"row {row}: image: must be whole")
+                raise RowError(row, "image: must be whole")
         return np.array([[photo[0]] for photo in photos], np.float32)
 
 
