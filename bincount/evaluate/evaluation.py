@@ -12,7 +12,6 @@ from bincount.errors import DataError
 from bincount.evaluate import metrics
 from bincount.evaluate.bootstrap import bootstrap, interval
 from bincount.evaluate.metrics import baselines_of
-from bincount.evaluate.quality_checks import Scores
 
 
 def exclude_learned(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
@@ -94,22 +93,6 @@ def evaluate_predictions(
         "coverage": _coverage(probabilities, values),
         "slices": _slices(records, values, sharpness),
     }
-
-
-def gate_scores(evaluation: dict) -> Scores:
-    """The figures that the gate reads, from those of `evaluate_predictions`."""
-    figures = evaluation["metrics"]
-    return Scores(
-        bins=figures["bins"],
-        groups=figures["groups"],
-        exact=figures["exact"],
-        largest_class=figures["largest_class"],
-        nll=figures["nll"],
-        prior_nll=figures["prior_nll"],
-        nll_difference=tuple(evaluation["differences"]["nll"]),
-        ece=figures["ece"],
-        ece_by_chance=figures["ece_by_chance"],
-    )
 
 
 def _coverage(probabilities: np.ndarray, values: dict[str, np.ndarray]) -> list[dict]:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from bincount.config import GateLimits
 from bincount.evaluate.detection_metrics import KINDS
-from bincount.evaluate.evaluation import gate_scores
-from bincount.evaluate.quality_checks import quality_checks
+from bincount.evaluate.quality_checks import gate_scores, quality_checks
 
 LICENCE = (
     "Photos of the Amazon Bin Image Dataset are licensed CC BY-NC-SA 3.0 US: attribution, no commercial use, "

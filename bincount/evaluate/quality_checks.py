@@ -34,6 +34,22 @@ class Scores:
     ece_by_chance: float
 
 
+def gate_scores(evaluation: dict) -> Scores:
+    """The figures that the gate reads, from those of `evaluate_predictions`."""
+    figures = evaluation["metrics"]
+    return Scores(
+        bins=figures["bins"],
+        groups=figures["groups"],
+        exact=figures["exact"],
+        largest_class=figures["largest_class"],
+        nll=figures["nll"],
+        prior_nll=figures["prior_nll"],
+        nll_difference=tuple(evaluation["differences"]["nll"]),
+        ece=figures["ece"],
+        ece_by_chance=figures["ece_by_chance"],
+    )
+
+
 @dataclass(frozen=True)
 class Check:
     """One rule of the gate.

@@ -15,7 +15,7 @@ from bincount.dataset.split import DEVELOPMENT_PARTS
 from bincount.errors import DataError
 from bincount.evaluate.batch_inference import predict_records
 from bincount.evaluate.evaluate import read_evaluation
-from bincount.evaluate.evaluation import gate_scores
+from bincount.evaluate.quality_checks import gate_scores
 from bincount.registry.comparison import compare, exclude_siblings
 from bincount.registry.decision import NO_CHAMPION, StoredDecision, new_decision, stored_decision, write_decision
 from bincount.registry.gate_rules import Comparison, decide
