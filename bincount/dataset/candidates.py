@@ -16,7 +16,7 @@ from bincount.dataset.ids import check_padding, counterparts_of, ids_in_range, i
 from bincount.dataset.keys import METADATA_PREFIX, METADATA_SUFFIX, PHOTO_PREFIX, PHOTO_SUFFIX, metadata_key, photo_key
 from bincount.dataset.metadata import is_bin_id
 from bincount.dataset.placement import PHOTO_BYTES
-from bincount.dataset.rejection import Rejection
+from bincount.dataset.rejection import NO_METADATA, NO_PHOTO, Rejection
 from bincount.errors import ConfigError
 from bincount.store.interface import Store
 
@@ -92,7 +92,7 @@ def check_ids(store: Store, ids: str | None, given: Sequence[str], rejected: Ite
     """
     if ids is None or ids_in_range(ids):
         return
-    missing = {one.id for one in rejected if one.reason == "metadata is missing"}
+    missing = {one.id for one in rejected if one.reason == NO_METADATA}
     listed = set(given)
     lookups = counterparts_of(sorted(missing)) + ([] if any(map(is_padded, given)) else counterparts_of(given))
     with closing(store.fetch(map(metadata_key, lookups), workers=FetchConfig.workers)) as answers:
@@ -109,10 +109,10 @@ def list_candidates(store: Store) -> Candidates:
     incomplete: dict[str, str] = {}
     for bin_id, size_bytes, fingerprint in _list(store, PHOTO_PREFIX, PHOTO_SUFFIX):
         packed[bin_id] = fingerprint << _SIZE_BITS | min(size_bytes, _LARGEST)
-        incomplete[bin_id] = "metadata is missing"
+        incomplete[bin_id] = NO_METADATA
     for bin_id, _, fingerprint in _list(store, METADATA_PREFIX, METADATA_SUFFIX):
         if bin_id not in packed:
-            incomplete[bin_id] = "photo is missing"
+            incomplete[bin_id] = NO_PHOTO
         elif incomplete.pop(bin_id, None) is None:
             continue
         packed[bin_id] = packed.get(bin_id, 0) ^ fingerprint << _SIZE_BITS

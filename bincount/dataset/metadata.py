@@ -29,7 +29,7 @@ class Metadata:
 
 
 def is_bin_id(text: str) -> bool:
-    """Whether `text` may be a bin's id: letters, digits, "-" and "_", 64 at most.
+    """True if `text` may be a bin's id: letters, digits, "-" and "_", 64 at most.
 
     Ids come from outside and name objects and files, so nothing that could
     leave a folder passes.
@@ -51,8 +51,8 @@ def parse_metadata(bin_id: str, data: bytes) -> Metadata:
         data: The file's bytes: UTF-8 JSON with ``EXPECTED_QUANTITY`` and ``BIN_FCSKU_DATA``.
 
     Raises:
-        BadObject: If the JSON is broken, a count is not a whole number >= 0, or the recorded count is not the sum of
-            its products' quantities.
+        InvalidObject: If the JSON is broken, a count is not a whole number >= 0, or the recorded count is not the sum
+            of its products' quantities.
     """
     try:
         document = json.loads(data)

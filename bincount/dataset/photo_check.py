@@ -35,7 +35,7 @@ DAMAGED = "photo is damaged"
 
 
 class PhotoHeader(NamedTuple):
-    """What a photo's header declares.
+    """Size, format and orientation that a photo's header declares.
 
     Attributes:
         width_px: Width as stored, before `orientation` is applied.
@@ -64,7 +64,7 @@ def check_photo(data: bytes, where: str) -> PhotoHeader:
         where: The file's name, for the message.
 
     Raises:
-        BadObject: If the file is empty, cut short, damaged, of a kind that is not accepted, or has no pixel or more
+        InvalidObject: If the file is empty, cut short, damaged, of a kind that is not accepted, or has no pixel or more
             than 25 million.
     """
     try:
@@ -89,7 +89,10 @@ class _Fault(Exception):
 
 def _check_size(width_px: int, height_px: int) -> None:
     if not 0 < width_px * height_px <= MOST_PIXELS:
-        raise _Fault("photo is too large", f"{width_px} x {height_px} px")
+        raise _Fault(
+            "photo has too many pixels" if width_px * height_px else "photo has no pixels",
+            f"{width_px} x {height_px} px",
+        )
 
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -274,7 +277,7 @@ def frame_of(segment: Segment) -> Frame | None:
 
 
 def _is_sound_scan(segment: Segment, frame: Frame) -> bool:
-    """Whether a scan header names components of the frame and tables 0 to 3."""
+    """True if a scan header names components of the frame and tables 0 to 3."""
     body = segment.body
     if not body or not 1 <= body[0] <= 4 or len(body) != 4 + 2 * body[0]:
         return False
@@ -285,7 +288,7 @@ def _is_sound_scan(segment: Segment, frame: Frame) -> bool:
 
 
 def _is_sound_table(segment: Segment) -> bool:
-    """Whether Huffman or quantisation tables can be decoded with; true for any other segment."""
+    """True if Huffman or quantisation tables can be decoded with; true for any other segment."""
     if segment.marker == _HUFFMAN_TABLES:
         return _are_huffman_tables(segment.body)
     if segment.marker == _QUANTISATION_TABLES:

@@ -1,4 +1,4 @@
-"""Bins that are set aside: which, and why."""
+"""Bins that are set aside, with their reasons."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dataclasses import astuple, dataclass
 from bincount.errors import DataError
 
 SIBLING = "sibling in another part"
+NO_PHOTO, NO_METADATA = "photo is missing", "metadata is missing"
+"""Reasons that other code compares; the reader of bins and the checks word the others where they notice the fault."""
 
 
 class InvalidObject(DataError):
@@ -41,7 +43,7 @@ class Rejection:
 
     @property
     def is_fault(self) -> bool:
-        """Whether the object is at fault: a sibling is set aside for the split's sake only."""
+        """True if the object is at fault: a sibling is set aside for the split's sake only."""
         return self.reason != SIBLING
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from bincount.config import ReconcileConfig
 from bincount.dataset.inventory import RECORD_COLUMNS
+from bincount.dataset.rejection import NO_PHOTO
 from bincount.dataset.table_reader import TableReader
 from bincount.errors import BincountError, ConfigError, DataError
 from bincount.evaluate.batch_inference import digest_of_model
@@ -204,7 +205,7 @@ def _judge(
 def _check_compared(state: ReconcileState, store: Store, table: TableReader) -> None:
     """Refuses a file whose missing photos show misspelled ids, or none of whose records has a verdict."""
     try:
-        check_ids(state, store, table, "photo_problem = 'photo is missing'")
+        check_ids(state, store, table, f"photo_problem = '{NO_PHOTO}'")
         if not state.count("probability IS NOT NULL"):
             reasons = ", ".join(f"{reason} ({bins})" for reason, bins in not_judged(state).items())
             raise DataError(

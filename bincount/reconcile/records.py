@@ -11,7 +11,7 @@ from contextlib import closing
 from bincount.dataset.candidates import list_candidates
 from bincount.dataset.ids import counterpart_of
 from bincount.dataset.inventory import InventoryRow, check_id_spelling, inventory_rows
-from bincount.dataset.keys import metadata_key
+from bincount.dataset.keys import metadata_key, photo_key
 from bincount.dataset.reader import metadata_of
 from bincount.dataset.rejection import Rejection
 from bincount.dataset.table_reader import TableReader
@@ -63,7 +63,7 @@ def check_ids(state: ReconcileState, store: Store, table: TableReader, where: st
     every = (bin_id for page in state.pages("id", where) for _, bin_id in page)
     ids = list(itertools.islice(every, 0, None, step))
     spellings = [*ids, *filter(None, map(counterpart_of, ids))]
-    keys = (f"bin-images/{bin_id}.jpg" for bin_id in spellings)
+    keys = map(photo_key, spellings)
     with closing(store.fetch(keys, workers=_WORKERS)) as answers:
         existing = {bin_id for bin_id, answer in zip(spellings, answers, strict=True) if answer.data is not None}
     zeros = state.count("has_photo AND id LIKE '0_%'") > 0

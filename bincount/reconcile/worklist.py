@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bincount.counts import Counts
+from bincount.dataset.keys import photo_key
 from bincount.dataset.split import part_of
 from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE, UNSURE, compare_records
@@ -37,7 +38,7 @@ _NOT_JUDGED = f"CASE WHEN probability IS NOT NULL THEN '' ELSE COALESCE(NULLIF({
 
 @dataclass(frozen=True)
 class WorklistContext:
-    """What is the same for every bin of a worklist.
+    """Facts that are the same for every bin of a worklist.
 
     Attributes:
         source: Where the photos are.
@@ -145,9 +146,7 @@ def worklist_rows(state: ReconcileState, context: WorklistContext, *, limit: int
             "reason": problem
             or photo_problem
             or reason_of(verdict, recorded, direction, *interval, counts=str(context.counts), alpha=context.alpha),
-            "photo": None
-            if problem.startswith("id ") or photo_problem
-            else f"{context.source}/bin-images/{bin_id}.jpg",
+            "photo": None if problem.startswith("id ") or photo_problem else f"{context.source}/{photo_key(bin_id)}",
             "model_version": context.model_version,
             "manifest": context.manifest,
         }

@@ -197,7 +197,7 @@ BAD = {
     "01008": ("photo is empty", {"image": b""}),
     "01009": ("photo is cut short", {"image": photo()[:600]}),
     "01011": ("photo is a PNG of a rare kind", {"image": saved(kind="PNG", mode="I;16")}),
-    "01012": ("photo is too large", {"image": resized(saved(), 60_000, 60_000)}),
+    "01012": ("photo has too many pixels", {"image": resized(saved(), 60_000, 60_000)}),
     "01013": ("photo is no JPEG or PNG", {"image": b"<Error><Code>NoSuchKey</Code></Error>"}),
     "01014": ("metadata is no JSON", {"document": b""}),
 }

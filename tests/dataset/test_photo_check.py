@@ -34,9 +34,9 @@ def test_reads_the_size_of_a_whole_photo(options):
         (saved(kind="PNG", mode="I;16"), "photo is a PNG of a rare kind"),
         (saved(kind="GIF"), "photo is no JPEG or PNG"),
         (saved(mode="CMYK"), "photo is a JPEG of a rare kind"),
-        (resized(saved(), 60_000, 60_000), "photo is too large"),
-        (resized(saved(), 6_000, 5_000), "photo is too large"),  # for the model too
-        (resized(saved(), 0, 48), "photo is too large"),
+        (resized(saved(), 60_000, 60_000), "photo has too many pixels"),
+        (resized(saved(), 6_000, 5_000), "photo has too many pixels"),  # for the model too
+        (resized(saved(), 0, 48), "photo has no pixels"),
         (saved()[:-2], "photo is cut short"),
         (saved()[:400], "photo is cut short"),
         (b"\xff\xd8\xff\xd9", "photo is cut short"),

@@ -86,7 +86,7 @@ def test_hostile_photos_and_metadata_are_set_aside_and_counted(registered, tmp_p
         "photo is a PNG of a rare kind": 1,
         "photo is cut short": 1,
         "photo is no JPEG or PNG": 1,
-        "photo is too large": 1,
+        "photo has too many pixels": 1,
         "photo is damaged": 1,
         "metadata is missing": 1,
         "metadata is no JSON": 1,
