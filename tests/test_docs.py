@@ -39,7 +39,7 @@ CHECKED = {
     "make up": END_TO_END,
     "make test": "is what runs this test",
     'make up ARGS="--once"': END_TO_END,
-    'make up ARGS="--once --source ../shared/abid-224"': "needs the real bins; .ci/run does it with 200",
+    ".venv/bin/bincount run --source ../shared/abid-224": "needs the real bins; .ci/run does it in make up with 200",
     'make up ARGS="--source ../shared/abid --limit 400"': "needs the real bins; .ci/run does it with 200",
     'make up ARGS="--source s3://aft-vbi-pds --limit 2000"': "needs the network",
     "PATH=.venv/bin:$PATH MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mlflow models serve "
