@@ -1,4 +1,4 @@
-"""What accuracy to expect on bins that a model has not seen: block-wise cross-validation.
+"""Accuracy on bins that a model has not seen, by block-wise cross-validation.
 
     python -m benchmarks.accuracy --source ../shared/abid-224 [--folds 3] [--members 1] [--json FILE] [what a run takes]
 

@@ -1,4 +1,4 @@
-"""How often the gate's relative rules accept, refuse or are undecided: the table of docs/decisions/gate.md.
+"""Rates at which the gate's relative rules accept, refuse or are undecided: the table of docs/decisions/gate.md.
 
     python -m benchmarks.gate [--draws 400] [--bins 134 770 2500 20000]
 
@@ -51,7 +51,7 @@ def noise_for(rps: float) -> float:
 
 
 def outcomes_of(bins: int, shared: float, noise: float, draws: int, limits: GateLimits) -> Counter[str]:
-    """How often each outcome occurs."""
+    """Share of each outcome."""
     rng = np.random.default_rng([bins, int(100 * shared), int(1e4 * noise)])
     member = np.arange(bins) - (np.arange(bins) % 10 == 9)
     truth = rng.integers(1, 6, bins)[member]

@@ -1,4 +1,4 @@
-"""How time and memory grow with the number of bins, and what that means for the whole bucket.
+"""Growth of time and memory with the number of bins, projected to the whole bucket.
 
     python -m benchmarks.growth [--base 100] [--image-px 224] [--quick] [--json FILE]
 
@@ -68,7 +68,7 @@ def projected(values: dict[int, float], bins: int = WHOLE) -> float:
 
 
 def grows_steadily(values: dict[int, float]) -> bool:
-    """Whether a further bin has cost about the same, within a factor of three, between each two sizes."""
+    """True if a further bin has cost about the same, within a factor of three, between each two sizes."""
     pairs = list(pairwise(sorted(values.items())))
     costs = [(after - before) / (more - fewer) for (fewer, before), (more, after) in pairs]
     return min(costs) > 0 and max(costs) < 3 * min(costs)

@@ -1,4 +1,4 @@
-"""How fast photos are decoded and resized on one core, compared with other readers.
+"""Speed of decoding and resizing photos on one core, compared with other readers.
 
     python -m benchmarks.images [--photos 1000] [--repeats 5] [--image-px 224] [--quick] [--json FILE]
 

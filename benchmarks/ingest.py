@@ -1,4 +1,4 @@
-"""How fast bins are ingested, compared with other tools.
+"""Speed of ingesting bins, compared with other tools.
 
     python -m benchmarks.ingest [--photos 5000] [--repeats 3] [--latency-ms 0 20] [--quick] [--json FILE]
     python -m benchmarks.ingest --growth 1000 100000      # peak memory and time by number of bins
@@ -50,7 +50,7 @@ class Run:
 
 
 def command_of(contender: str, server: Running, photos: int, folder: Path) -> list[str]:
-    """What a user would type."""
+    """The command that a user would type."""
     url = server.endpoint
     if contender == "aws s3 cp":
         paths = ["s3://bins/bin-images/", str(folder)]
@@ -95,7 +95,7 @@ def compare(photos: int, repeats: int, latencies_ms: Sequence[float], only: Sequ
 
 
 def server_limit(server: Running, photos: int) -> float:
-    """How many photos a second the server answers to the fastest client."""
+    """Photos a second that the server answers to the fastest client."""
     code = (
         "import sys, time, obstore\n"
         "from concurrent.futures import ThreadPoolExecutor\n"

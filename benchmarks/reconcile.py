@@ -1,4 +1,4 @@
-"""How fast records are compared with photos, against the loops that a user would write first.
+"""Speed of comparing records with photos, against the loops that a user would write first.
 
     python -m benchmarks.reconcile [--bins 200] [--repeats 2] [--image-px 224] [--quick] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""How long a search takes on features that are computed once, against the network in every step.
+"""Time of a search on features that are computed once, against the network in every step.
 
     python -m benchmarks.search [--bins 2000] [--trials 5] [--max-epochs 50] [--weights none] [--quick] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""How much memory a search takes on the features of the whole bucket.
+"""Memory of a search on the features of the whole bucket.
 
     python -m benchmarks.search_memory [--quick] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""How fast photos are counted over HTTP, against what a user would do instead.
+"""Speed of counting photos over HTTP, against what a user would do instead.
 
     python -m benchmarks.serving [--seconds 8] [--repeats 3] [--quick] [--json FILE]
 

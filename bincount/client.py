@@ -215,7 +215,7 @@ def invocations_url(url: str) -> str:
 
 
 def about_server(url: str, *, token: str | None = None) -> dict:
-    """What `bincount serve` says of itself; empty where it does not answer, or another server does.
+    """The status of `bincount serve`; empty if it does not answer, or another server does.
 
     Args:
         url: The server, such as "http://127.0.0.1:5001".

@@ -1,7 +1,8 @@
-"""Settings: what each is called, what it means and which values it takes.
+"""The schema of settings: name, meaning, default and range of each.
 
-Every setting stands here once. The command line, the DAGs' forms and
-docs/settings.md are made from these classes. Only the standard library is
+The command line, the DAGs' forms and docs/settings.md are made from these
+classes. Elsewhere stand the environment (`settings.py`), the model server's
+limits (`serving/admission.py`) and flags of a single verb (`cli.py`). Only the standard library is
 imported, so that reading a DAG file costs nothing.
 """
 
@@ -21,7 +22,7 @@ from bincount.errors import ConfigError
 FITS = ("pad", "squash")
 SEARCHES = ("random", "bayesian", "grid")
 TUNABLE = ("dropout", "units", "loss_mix")
-"""What a search may choose besides learning rate, batch size and epochs."""
+"""Hyperparameters that a search may vary besides learning rate, batch size and epochs."""
 
 BUCKET_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?$"
 MODEL_PATTERN = r"^models:/bincount(/[0-9]+|@[A-Za-z0-9_-]+)$"
@@ -85,12 +86,12 @@ class Setting:
 
     @property
     def is_required(self) -> bool:
-        """Whether it has no default."""
+        """True if it has no default."""
         return self.default is REQUIRED
 
     @property
     def rule(self) -> str:
-        """Which values it takes, in words.
+        """The values that it takes, in words.
 
         Example:
             >>> Setting(name="trials", type=int, low=1, high=1000).rule
@@ -218,7 +219,7 @@ _LOSS_MIX = {
 
 @dataclass(frozen=True, kw_only=True)
 class BinsConfig(Schema):
-    """Which bins to take, and which counts to tell apart."""
+    """Settings that choose the bins, and the counts to tell apart."""
 
     source: str = setting(
         title="Source",
@@ -254,7 +255,7 @@ class BinsConfig(Schema):
 
 @dataclass(frozen=True, kw_only=True)
 class FetchConfig(Schema):
-    """How to fetch; it does not change what is found."""
+    """Settings of fetching; they do not change the result."""
 
     # An answer takes 20 ms and more: with fewer requests at a time the processor would wait.
     workers: int = setting(256, low=1, high=512, metavar="W", help="requests at a time")
@@ -265,7 +266,7 @@ class FetchConfig(Schema):
 
 @dataclass(frozen=True, kw_only=True)
 class IngestConfig(FetchConfig, BinsConfig):
-    """What an ingest fetches."""
+    """Settings of an ingest."""
 
     ids: str | None = setting(
         None,
@@ -429,7 +430,7 @@ _MISS_COST = _costs(
 
 @dataclass(frozen=True, kw_only=True)
 class ReconcileConfig(Schema):
-    """What a reconciliation compares, and how: `bincount reconcile`'s flags and the form of `reconcile_inventory`."""
+    """Settings of a reconciliation: `bincount reconcile`'s flags and the form of `reconcile_inventory`."""
 
     source: str = setting(
         title="Source",
@@ -512,7 +513,7 @@ class ReconcileConfig(Schema):
 
 @dataclass(frozen=True, kw_only=True)
 class CostsConfig(Schema):
-    """What counting costs, to say what an import of outcomes saved."""
+    """Costs of counting, from which an import of outcomes computes what the worklist saved."""
 
     count_cost: float | None = setting(None, **_COUNT_COST)
     miss_cost: float | None = setting(None, **_MISS_COST)
@@ -520,7 +521,7 @@ class CostsConfig(Schema):
 
 @dataclass(frozen=True, kw_only=True)
 class ApprovalConfig(Schema):
-    """Whether a person decides about a promotion."""
+    """True if a person decides about a promotion."""
 
     require_approval: bool = setting(
         False,
@@ -540,7 +541,7 @@ class ApprovalConfig(Schema):
 
 @dataclass(frozen=True, kw_only=True)
 class AirflowConfig(Schema):
-    """What operators set for the DAGs, in section `[bincount]` of Airflow's configuration."""
+    """Operators' settings for the DAGs, in section `[bincount]` of Airflow's configuration."""
 
     train_bin_counter: str = setting(
         "{}",
@@ -558,7 +559,7 @@ class AirflowConfig(Schema):
 
 @dataclass(frozen=True)
 class GateLimits(Schema):
-    """What a model must reach to become champion."""
+    """Limits that a model must meet to become champion."""
 
     groups: int = setting(20, low=2, help="fewest groups of test bins from which intervals are computed")
     ece: float = setting(

@@ -1,4 +1,4 @@
-"""Which counts a model tells apart."""
+"""The counts that a model tells apart."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def is_whole_zip(path: Path) -> bool:
-    """Whether an archive, such as a saved Keras model, is there and all its parts have their checksums."""
+    """True if an archive, such as a saved Keras model, is there and all its parts have their checksums."""
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None

@@ -1,4 +1,4 @@
-"""Where things are on this machine: the only reader of the environment."""
+"""Paths and addresses on this machine, from environment variables, which no other module reads."""
 
 from __future__ import annotations
 
@@ -121,12 +121,12 @@ class Settings:
 
     @property
     def outcomes(self) -> Path:
-        """What counting found, in files that are only ever added."""
+        """The folder of outcomes, in files that are only ever added."""
         return self.workspace / "outcomes"
 
     @property
     def records(self) -> Path:
-        """Where the records that a DAG reconciles are laid; a form names a file here and nowhere else."""
+        """The folder of the records that a DAG reconciles; a form names a file here and nowhere else."""
         return self.workspace / "records"
 
     def run(self, run_id: str) -> Path:

@@ -1,4 +1,4 @@
-"""When the DAGs run by themselves, and with which values of their forms.
+"""Schedules by which DAGs run unattended, and the values of their forms.
 
 The setting has the DAG's name, in section `[bincount]` of Airflow's
 configuration or as AIRFLOW__BINCOUNT__RECONCILE_INVENTORY and

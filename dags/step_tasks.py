@@ -1,4 +1,4 @@
-"""What the tasks of every DAG share: a step of the package in a fresh process, and the link to its MLflow run."""
+"""Parts that the tasks of every DAG share: a step of the package in a fresh process, and the link to its MLflow run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a manifest's bins are like, in figures."""
+"""The data card: figures that describe a manifest's bins."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def _is_finished(store: Store, settings: Settings, key: str, is_retry: bool) -> 
 
 
 def _has_sound_photo(store: Store, rejected: list[Rejection]) -> bool:
-    """Whether one of the photos that were set aside is valid now."""
+    """True if one of the photos that were set aside is valid now."""
     answers = store.fetch([photo_key(one.id) for one in rejected], workers=8)
     return any(isinstance(photo_of(one.id, answer), Photo) for one, answer in zip(rejected, answers, strict=True))
 

@@ -74,7 +74,7 @@ def groups_of(ids: Iterable[str], skus: Mapping[str, Sequence[str]]) -> dict[str
 
 
 def are_siblings(first: str, second: str, skus: Mapping[str, Sequence[str]]) -> bool:
-    """Whether `second` follows `first` directly and shares a product with it."""
+    """True if `second` follows `first` directly and shares a product with it."""
     (family, number, _), (other, next_number, _) = sort_key_of(first), sort_key_of(second)
     if family != "padded" or other != family or next_number != number + 1:
         return False

@@ -181,7 +181,7 @@ def check_padding(given: Iterable[str], exists: Callable[[str], bool] | Collecti
 
 
 def is_padded(bin_id: str) -> bool:
-    """Whether an id begins with a zero that a spreadsheet would drop."""
+    """True if an id begins with a zero that a spreadsheet would drop."""
     return bin_id.startswith("0") and bin_id != "0"
 
 

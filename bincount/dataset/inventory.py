@@ -45,7 +45,7 @@ class InventoryRow:
 
     @property
     def has_photo(self) -> bool:
-        """Whether there may be a photo: the id is a valid one."""
+        """True if there may be a photo: the id is a valid one."""
         return is_bin_id(self.id)
 
 

@@ -23,7 +23,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What identifies an ingest job: the same specification has the same name.
+    """Specification of an ingest job: the same specification has the same name.
 
     The largest share of faulty bins is not part of it: it decides whether the result is published and not its content.
 

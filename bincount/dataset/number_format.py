@@ -100,7 +100,7 @@ def _parts_of(text: str) -> tuple[str, str] | None:
 
 
 def _is_grouped(digits: str) -> bool:
-    """Whether each mark may stand between thousands, the same mark throughout."""
+    """True if each mark may stand between thousands, the same mark throughout."""
     return _GROUPED.fullmatch(digits) is not None and len(set(re.sub("[0-9]", "", digits))) == 1
 
 

@@ -1,4 +1,4 @@
-"""What an ingest will do, decided before it fetches the first photo.
+"""The placement of bins in shards, decided before the first photo is fetched.
 
 Everything here follows from ids, metadata and sizes alone: no order of
 arrival, no clock, no number of workers.
@@ -21,7 +21,7 @@ PHOTO_BYTES = 57_000
 
 
 class Assignment(NamedTuple):
-    """Where a bin belongs: its group and its part."""
+    """Group and part of a bin."""
 
     group: str
     part: str

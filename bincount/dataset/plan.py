@@ -172,7 +172,7 @@ def make_plan(store: Store, settings: Settings, spec: JobSpec, candidates: Candi
 
 @dataclass
 class CandidateMetadata:
-    """What the metadata of the candidates record.
+    """Recorded counts and faults of the candidates, from their metadata.
 
     Attributes:
         skus: Products of each bin with valid metadata.

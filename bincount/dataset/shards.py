@@ -177,7 +177,7 @@ class ShardIndex:
 
 
 def is_whole(settings: Settings, shard: Shard) -> bool:
-    """Whether a shard's file has the size and SHA-256 of the one that was written."""
+    """True if a shard's file has the size and SHA-256 of the one that was written."""
     path = settings.shards / shard.name
     try:
         stat = path.stat()

@@ -1,4 +1,4 @@
-"""Which part of the data a bin belongs to."""
+"""The split: which part of the data a bin belongs to."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def part_of(bin_id: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _rank(family: str, number: int) -> int:
-    """Where a block comes among those of its stratum, 0 to 19, in an order drawn by hashing."""
+    """Rank of a block among those of its stratum, 0 to 19, in an order drawn by hashing."""
     first = number - number % STRATUM
     order = sorted(range(first, first + STRATUM), key=lambda block: _hashed(f"{family}/{block}"))
     return order.index(number)

@@ -1,1 +1,1 @@
-"""How good a model is, and how it compares with the baselines."""
+"""Evaluation of models beside their baselines."""

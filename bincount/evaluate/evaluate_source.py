@@ -120,7 +120,7 @@ def _counts_of(counts: str | None, of_model: Counts) -> Counts:
 def _learned(
     settings: Settings, manifest: str, learned_source: str | None, source: str, bins: Bins
 ) -> Callable[[str], bool] | None:
-    """Whether the model learned from the bin of an id; None where that is unknown."""
+    """True if the model learned from the bin of an id; None where that is unknown."""
     try:
         records = Manifest.read(settings.manifests, manifest).records
     except DataError:

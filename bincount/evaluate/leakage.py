@@ -44,7 +44,7 @@ def learned_bins(
 def is_another_bucket(
     wanted: Mapping[str, int], skus: Mapping[str, Sequence[str]], learned: Mapping[str, Record]
 ) -> bool:
-    """Whether equal ids name different bins in a source and in the training data.
+    """True if equal ids name different bins in a source and in the training data.
 
     A bucket may be a copy of another one, under any name, and ids of two
     buckets may collide: "00523" is in both. Copies have equal records except for

@@ -1,4 +1,4 @@
-"""What a network is computed on: a processor, a GPU, or several."""
+"""Devices that compute a network: a processor, a GPU, or several."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIXED = "mixed_bfloat16"
 
 
 def on_gpu() -> bool:
-    """Whether TensorFlow has a GPU. XLA and bfloat16 pay there; on most processors they cost."""
+    """True if TensorFlow has a GPU. XLA and bfloat16 pay there; on most processors they cost."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 

@@ -174,7 +174,7 @@ def checked_precisions(path: Path) -> list[str]:
 
 
 def is_whole_network(path: Path) -> bool:
-    """Whether a Keras file and the exported network beside it are what `save_network` wrote."""
+    """True if a Keras file and the exported network beside it are what `save_network` wrote."""
     note = read_json(note_of(path))
     if note is None or not is_whole_zip(path):
         return False
@@ -194,7 +194,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def has_bfloat16() -> bool:
-    """Whether this machine's processor multiplies bfloat16 natively."""
+    """True if this machine's processor multiplies bfloat16 natively."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -204,7 +204,7 @@ def has_bfloat16() -> bool:
 
 
 def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU for TensorFlow; loads no library."""
+    """True if this machine has an NVIDIA GPU for TensorFlow; loads no library."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 

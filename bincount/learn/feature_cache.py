@@ -51,7 +51,7 @@ class CachedFeatures:
 
     @property
     def trains_whole(self) -> bool:
-        """Whether the network is trained whole, on photos: there are no features then."""
+        """True if the network is trained whole, on photos: there are no features then."""
         return self.facts["backbone"] == "compact"
 
     def photos(self, settings: Settings, *parts: str) -> Photos:

@@ -26,7 +26,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What shows a photo upright, by its EXIF orientation."""
+"""Transposition that shows a photo upright, by its EXIF orientation."""
 
 
 def decode(data: bytes, *, image_px: int, fit: str) -> np.ndarray:
@@ -98,7 +98,7 @@ _SHARPNESS_PX = 224
 
 
 def sharpness_of(photo: bytes) -> float:
-    """How much detail a photo shows: the variance of its Laplacian, see `looks_of`.
+    """Sharpness of a photo: the variance of its Laplacian, see `looks_of`.
 
     Taken at 224 x 224 px, so that photos of different sizes compare.
     """

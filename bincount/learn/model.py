@@ -18,7 +18,7 @@ WEIGHT_DECAY = 0.01
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What the search chooses for a head.
+    """Hyperparameters of a head, as the search chooses them.
 
     Attributes:
         learning_rate: Adam's, at the start of a cosine schedule that ends at zero.

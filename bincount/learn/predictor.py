@@ -24,7 +24,7 @@ _THREADS = 2
 
 
 class Observation(NamedTuple):
-    """What a model predicts for N photos, and what they look like.
+    """Predictions for N photos, with features and looks.
 
     Attributes:
         probabilities: (N, len(counts)) float32, calibrated.

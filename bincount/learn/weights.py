@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from, and what happens when they cannot be had."""
+"""Sources of a backbone's weights, and what happens when they cannot be had."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import keras
 from bincount.errors import ConfigError, StoreError
 
 TIMEOUT_S = 20.0
-"""How long the server of the ImageNet weights may stay silent."""
+"""Longest silence of the server of the ImageNet weights."""
 
 _HOST = "https://storage.googleapis.com/"  # of every file of keras.applications
 _LOG = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def load_network(build: Builder, name: str, weights: str, *, seed: int) -> tuple
 
 
 def answers(url: str, *, timeout_s: float = TIMEOUT_S) -> bool:
-    """Whether a web server answers at all, decided within `timeout_s` seconds, name lookup included."""
+    """True if a web server answers at all, decided within `timeout_s` seconds, name lookup included."""
     answered = threading.Event()
 
     def request() -> None:
@@ -110,7 +110,7 @@ def _silence_limited() -> Iterator[None]:
 
 
 def _is_cached(name: str) -> bool:
-    """Whether Keras' cache has a headless file that looks like this network's; Keras checks it when it loads it."""
+    """True if Keras' cache has a headless file that looks like this network's; Keras checks it when it loads it."""
     from keras.src.backend.config import keras_home  # no public name; Keras is pinned
 
     folder = Path(keras_home()) / "models"

@@ -27,7 +27,7 @@ _BATCH = 64  # of predictions
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a whole network is trained: AdamW, a warm-up of one epoch, then a cosine down to zero.
+    """The training of a whole network: AdamW, a warm-up of one epoch, then a cosine down to zero.
 
     Attributes:
         learning_rate: AdamW's, after the warm-up.
@@ -56,7 +56,7 @@ FINE_TUNING = Recipe(learning_rate=1e-4, batch_size=32, epochs=10, weight_decay=
 
 
 class FittedNetwork(NamedTuple):
-    """What a training came to: epochs up to and with the best one, and its validation NLL in nats."""
+    """The result of a training: epochs up to and with the best one, and its validation NLL in nats."""
 
     epochs: int
     val_nll: float

@@ -57,14 +57,14 @@ class AirflowApi:
         self._dag = f"/api/v2/dags/{dag}"
 
     def is_up(self) -> bool:
-        """Whether the API server answers."""
+        """True if the API server answers."""
         try:
             return bool(read_url(f"{self._url}/api/v2/version", timeout_s=2))
         except OSError:
             return False
 
     def has_dag(self) -> bool:
-        """Whether Airflow has read the DAG.
+        """True if Airflow has read the DAG.
 
         Raises:
             ConfigError: If its file cannot be imported.

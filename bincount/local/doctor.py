@@ -63,7 +63,7 @@ def check_machine(settings: Settings, ports: Mapping[str, int]) -> list[CheckRes
 
 
 def check_python() -> CheckResult:
-    """Whether this Python on this system is supported."""
+    """True if this Python on this system is supported."""
     system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     ok = (3, 11) <= sys.version_info < (3, 13) and sys.platform == "linux" and platform.machine() == "x86_64"
     do = "" if ok else "Use Python 3.11 or 3.12 on Linux x86-64; elsewhere TensorFlow or the supervisor may fail."
@@ -71,7 +71,7 @@ def check_python() -> CheckResult:
 
 
 def check_disk(workspace: Path) -> CheckResult:
-    """Whether the workspace's disk has free space."""
+    """True if the workspace's disk has free space."""
     existing = next(folder for folder in (workspace, *workspace.parents) if folder.exists())
     free_gb = shutil.disk_usage(existing).free / 1e9
     ok = free_gb >= NEEDED_GB
@@ -80,14 +80,14 @@ def check_disk(workspace: Path) -> CheckResult:
 
 
 def check_port(name: str, port: int) -> CheckResult:
-    """Whether a port is free."""
+    """True if a port is free."""
     ok = is_free(port)
     do = "" if ok else f"Stop the process that uses it, or choose another: --{name}-port {port + 10}."
     return CheckResult(f"{name}-port", ok, True, f"{port} is {'free' if ok else 'taken'}", do)
 
 
 def check_weights() -> CheckResult:
-    """Whether ImageNet weights are in Keras' cache or can be downloaded."""
+    """True if ImageNet weights are in Keras' cache or can be downloaded."""
     if (Path.home() / ".keras" / "models" / _WEIGHTS).is_file():
         return CheckResult("weights", True, False, "ImageNet weights of ResNet50 are in Keras' cache")
     problem = _problem_of(_WEIGHTS_URL)
@@ -96,7 +96,7 @@ def check_weights() -> CheckResult:
 
 
 def check_gpu() -> CheckResult:
-    """Whether the driver lists a GPU; TensorFlow, which takes long to import, is not used."""
+    """True if the driver lists a GPU; TensorFlow, which takes long to import, is not used."""
     do = "Training runs on the CPU, which is fine for some thousand bins; for more, install the extra `gpu`."
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -110,14 +110,14 @@ def check_gpu() -> CheckResult:
 
 
 def check_bucket() -> CheckResult:
-    """Whether Amazon's bucket of bins can be reached."""
+    """True if Amazon's bucket of bins can be reached."""
     problem = _problem_of(_BUCKET)
     do = "Use the sample bins or a folder: `bincount up --source sample`."
     return CheckResult("bucket", not problem, False, problem or "s3://aft-vbi-pds answers", do if problem else "")
 
 
 def _problem_of(url: str) -> str:
-    """Why an address does not answer within 20 s; "" if it does."""
+    """The reason why an address does not answer within 20 s; "" if it does."""
     began = time.monotonic()
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310  # addresses of this module

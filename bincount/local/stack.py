@@ -201,7 +201,7 @@ def _read_or_create(path: Path, generate: Callable[[], dict[str, str]]) -> dict[
 
 
 def is_free(port: int) -> bool:
-    """Whether a port of 127.0.0.1 is free."""
+    """True if a port of 127.0.0.1 is free."""
     try:
         socket.create_server((HOST, port)).close()
     except OSError:

@@ -250,7 +250,7 @@ class ErrorWindow:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """Whether the error is suppressed."""
+        """True if the error is suppressed."""
         if error is None:
             self._failing_since = None
         if not isinstance(error, StoreError):

@@ -77,7 +77,7 @@ def answers_of(
 
 
 def same_answer(one: dict, other: dict, *, within: float = SAME_WITHIN) -> bool:
-    """Whether two answers have equal counts and probabilities at most `within` apart.
+    """True if two answers have equal counts and probabilities at most `within` apart.
 
     What is derived from the probabilities is not compared: at a threshold the
     last digit may change it.

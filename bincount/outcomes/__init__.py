@@ -1,1 +1,1 @@
-"""What counting the bins of a worklist found."""
+"""Outcomes of counting the bins of a worklist."""

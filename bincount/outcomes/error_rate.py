@@ -38,7 +38,7 @@ class RateInterval:
     high: float
 
     def is_usable(self, bins: int) -> bool:
-        """Whether it is precise enough, and from enough counted bins, to replace the default."""
+        """True if it is precise enough, and from enough counted bins, to replace the default."""
         return bins >= MIN_BINS_FOR_RATE and self.high - self.low <= MAX_INTERVAL_WIDTH
 
 

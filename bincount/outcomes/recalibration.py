@@ -38,7 +38,7 @@ class TemperatureFit:
 
     @property
     def improves(self) -> bool:
-        """Whether the gain is significant: its interval is above 0."""
+        """True if the gain is significant: its interval is above 0."""
         return self.low > 0
 
 

@@ -17,7 +17,7 @@ _PAGE = 2048
 
 @dataclass(frozen=True)
 class Origin:
-    """What is the same for every bin of a worklist.
+    """Facts that are the same for every bin of a worklist.
 
     Attributes:
         worklist: 16 hex digits of the SHA-256 of `worklist.jsonl`.

@@ -62,7 +62,7 @@ class ReconcileState:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether all rows are loaded."""
+        """True if all rows are loaded."""
         return bool(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def load(self, rows: Iterable[InventoryRow]) -> None:

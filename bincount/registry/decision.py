@@ -39,7 +39,7 @@ class StoredDecision:
 
     @property
     def agreed(self) -> bool:
-        """Whether the version may become champion without an approval."""
+        """True if the version may become champion without an approval."""
         return self.outcome == ACCEPTED
 
 
@@ -89,7 +89,7 @@ def write_section(settings: Settings, version: str, title: str, text: str, *, ta
 
 
 def is_decided(version: Version) -> bool:
-    """Whether the version was promoted or refused before."""
+    """True if the version was promoted or refused before."""
     return "bincount.promoted" in version.tags
 
 

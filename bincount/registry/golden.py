@@ -129,7 +129,7 @@ def find_wrong_answer(url: str, golden: Golden, *, token: str | None, timeout_s:
 
 
 def difference_of(name: str, expected: dict, answer: dict, *, within: float) -> str | None:
-    """What is wrong with the answer for a golden bin, None if nothing is.
+    """The difference between two answers for a golden bin in words, None if they are the same.
 
     Example:
         >>> expected = {"count": 3, "confidence": 0.61, "probabilities": {"3": 0.61, "4": 0.39}}

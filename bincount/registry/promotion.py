@@ -79,7 +79,7 @@ def promote(
 def _decide(
     settings: Settings, model_version: str, champion: str | None, expected_champion: str | None, actor: str
 ) -> tuple[bool, str]:
-    """Whether the version is to be promoted, and why."""
+    """True if the version is to be promoted, and why."""
     if expected_champion not in {None, champion or NO_CHAMPION} and champion != model_version:
         other = champion or NO_CHAMPION
         sentence = f"it was approved against champion {expected_champion}, and the champion is {other} now"

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _REFERENCE = "bincount.reference"  # tag of a version whose photos are known
 _SERVING = Path(__file__).resolve().parents[1] / "serving"
 _DISTRIBUTIONS = ("mlflow", "openvino", "numpy", "pandas", "pillow", "simplejpeg")
-"""What a version needs to answer, pinned as installed here."""
+"""Distributions that a version needs to answer, pinned as installed here."""
 MODULES = (
     "__init__.py",
     "config.py",
@@ -115,7 +115,7 @@ def _answer(version: str) -> dict:
 
 
 def _tags(settings: Settings, run_id: str, model: str, evaluation: dict) -> dict[str, str]:
-    """What leads from a version to the exact bins and code that made it."""
+    """Tags that lead from a version to the exact bins and code that made it."""
     facts, of_run = evaluation["facts"], runs.run_tags(settings, run_id)
     named = {
         "bincount.git_commit": of_run.get("mlflow.source.git.commit"),

@@ -44,7 +44,7 @@ def check_server(engine: Engine | None = None) -> list[CheckResult]:
 
 
 def check_secrets(path: Path) -> list[CheckResult]:
-    """Whether every secret is set, long, unique, and readable by its owner only."""
+    """True if every secret is set, long, unique, and readable by its owner only."""
     if not path.exists():
         return [CheckResult("secrets", False, True, f"no {path.name}", "Run make secrets.")]
     values = {name: value for name, value in read_env(path.read_text()).items() if name in NAMES}
@@ -66,7 +66,7 @@ def check_secrets(path: Path) -> list[CheckResult]:
 
 
 def check_config(services: Mapping[str, Any]) -> list[CheckResult]:
-    """Whether the configuration, as Compose reads it, leaves anything open.
+    """True if the configuration, as Compose reads it, leaves anything open.
 
     Args:
         services: The services of `docker compose config`.
@@ -99,7 +99,7 @@ def check_config(services: Mapping[str, Any]) -> list[CheckResult]:
 
 
 def check_running(engine: Engine, services: Mapping[str, Any]) -> list[CheckResult]:
-    """Whether the running services are healthy and refuse requests without a login; one result if nothing runs."""
+    """True if the running services are healthy and refuse requests without a login; one result if nothing runs."""
     running = engine.services()
     if not running:
         return [CheckResult("running", False, False, "nothing", "make server-up starts it.")]

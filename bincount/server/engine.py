@@ -19,7 +19,7 @@ START_TIMEOUT_S = 600  # until all services are healthy; the first start takes 1
 
 
 def engine_problem() -> str:
-    """Why no stack can run here; "" if one can."""
+    """The reason why no stack can run here; "" if one can."""
     docker = shutil.which("docker")
     if docker is None:
         return "no docker on this machine"
@@ -29,7 +29,7 @@ def engine_problem() -> str:
 
 
 def has_compose() -> bool:
-    """Whether this machine has Compose 2, which needs no engine to read its files."""
+    """True if this machine has Compose 2, which needs no engine to read its files."""
     docker = shutil.which("docker")
     return (
         docker is not None
@@ -57,7 +57,7 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether it is healthy, or has exited successfully."""
+        """True if it is healthy, or has exited successfully."""
         return self.health == "healthy" if self.state == "running" else self.state == "exited" and self.exit_code == 0
 
 

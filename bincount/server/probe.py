@@ -15,7 +15,7 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def probe(url: str, expected: str = "") -> str:
-    """Why a service is unhealthy; "" if it is healthy.
+    """The reason why a service is unhealthy; "" if it is healthy.
 
     Args:
         url: Address to ask.

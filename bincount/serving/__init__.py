@@ -1,1 +1,1 @@
-"""What MLflow's model server loads."""
+"""The model that MLflow loads, and the server that follows the champion."""

@@ -23,7 +23,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 
 @dataclass(frozen=True)
 class FollowRules:
-    """When a version is taken back.
+    """Limits beyond which a version is taken back.
 
     Attributes:
         probation_s: How long the version before stays loaded, to go back at once.

@@ -18,7 +18,7 @@ _SHARES = tuple(tenth / 10 for tenth in range(1, 11))
 
 
 class Metrics:
-    """What the listener counts; each server has its own registry."""
+    """Counters of the listener; each server has its own registry."""
 
     def __init__(self) -> None:
         own = CollectorRegistry()
@@ -63,7 +63,7 @@ class Metrics:
 
 
 class _State:
-    """What is read when metrics are asked for, and not counted here."""
+    """Samples that are read when metrics are requested, and not counted here."""
 
     def __init__(
         self, *, in_flight: int, serving: Mapping[str, str], refused: int, swaps: int, batches: Mapping[int, int]

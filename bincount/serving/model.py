@@ -49,7 +49,7 @@ class BinCounter(PythonModel):
 
     @property
     def batches(self) -> Mapping[int, int]:
-        """How many batches were counted by number of photos, for metrics."""
+        """Number of batches by their number of photos, for metrics."""
         return dict(self._batcher.sizes)
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: dict | None = None) -> list[dict]:

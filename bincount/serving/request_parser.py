@@ -29,7 +29,7 @@ _Row = tuple[bytes, Any]  # a photo and its recorded count
 
 
 class ParsedRequest(NamedTuple):
-    """What a request holds.
+    """The content of a request.
 
     Attributes:
         photos: (N,) bytes of whole JPEG or PNG files, N >= 1.

@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 SOCKET = "model.sock"
 READY, REFUSED, LATER = "ready", "refused", "later"
-"""What the line says: it serves; it must not serve; the registry did not answer, so try again."""
+"""Keys of the report: it serves; it must not serve; the registry did not answer, so try again."""
 
 _JSON = {"Content-Type": "application/json"}
 _KEEP_ALIVE_S = 24 * 3600  # the listener keeps its connections as long as this process lives

@@ -57,7 +57,7 @@ class WorkerHandle:
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs."""
+        """True if its process runs."""
         return self._process.returncode is None
 
     async def ask(self, body: bytes, content_type: str) -> httpx.Response:

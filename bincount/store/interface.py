@@ -1,4 +1,4 @@
-"""What a store of bins offers, whether it is an S3 bucket or a folder."""
+"""The interface of a store of bins, an S3 bucket or a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When and how often a request to a store is retried."""
+"""The policy by which requests to a store are retried."""
 
 from __future__ import annotations
 

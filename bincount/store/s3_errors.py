@@ -79,13 +79,13 @@ def _translate_answer(error: Exception, where: str) -> BincountError:
 
 
 def is_denied(error: Exception) -> bool:
-    """Whether obstore was denied access to an object or a listing; of a listing its message alone tells."""
+    """True if obstore was denied access to an object or a listing; of a listing its message alone tells."""
     found = _STATUS.search(str(error))
     return found is not None and int(found[1]) in _DENIED
 
 
 def retry_cause(error: Exception) -> str:
-    """Why a request failed, in a word or two, for the counts of retries; obstore has it in its message alone."""
+    """The cause of a failed request in short, for the counts of retries; obstore has it in its message only."""
     text = str(error)
     status = _STATUS.search(text) or re.search(r"\((\d{3})\)", text)
     code = re.search(r"<Code>(\w+)</Code>", text) or re.search(r"An error occurred \((\w+)\)", text)

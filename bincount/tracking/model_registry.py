@@ -38,7 +38,7 @@ class Version:
 
 
 def version_of(settings: Settings, version: str) -> Version:
-    """Looks a version up by its number.
+    """A version, by its number.
 
     Raises:
         ConfigError: If there is no such version.
@@ -142,7 +142,7 @@ def _version(found: ModelVersion) -> Version:
 
 @dataclass(frozen=True)
 class Package:
-    """What a version is made of.
+    """The content of a version.
 
     Attributes:
         code: The file MLflow runs to load it, which calls `set_model`.

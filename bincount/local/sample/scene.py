@@ -47,7 +47,7 @@ class _Position:
         return np.stack([self.x + u * cos + v * sin, self.y - u * sin + v * cos], 1)
 
     def covers(self, points: np.ndarray) -> np.ndarray:
-        """Which of the photo's points (n, 2) the item covers."""
+        """(n,) bool: which of the photo's points (n, 2) the item covers."""
         dx, dy = points[:, 0] - self.x, points[:, 1] - self.y
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         u, v = dx * cos - dy * sin, dx * sin + dy * cos
