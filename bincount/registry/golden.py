@@ -77,20 +77,36 @@ def read_golden(settings: Settings, run_id: str) -> Golden:
         DataError: If the run has none.
     """
     folder = settings.run(run_id) / "golden"
+    if read_json(folder / "answers.json") is None:
+        fetch_golden(settings, run_id, folder)
+    return golden_in(folder)
+
+
+def fetch_golden(settings: Settings, run_id: str, folder: Path) -> None:
+    """Fetches a run's golden bins from MLflow, complete or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".golden-") as beside:
+        fetched = runs.fetch_artifacts(settings, run_id, "golden", Path(beside))
+        shutil.rmtree(folder, ignore_errors=True)
+        fetched.rename(folder)
+
+
+def golden_in(folder: Path) -> Golden:
+    """Reads the golden bins of a folder.
+
+    Raises:
+        DataError: If there is none, or a file is absent or damaged.
+    """
     answers = read_json(folder / "answers.json")
-    if answers is None:
-        _fetch(settings, run_id, folder)
-        answers = read_json(folder / "answers.json")
-    if answers is None or not all(map(is_bin_id, answers)):
+    if not answers or not all(map(is_bin_id, answers)):
         raise DataError(
-            f"run {run_id}: its golden bins must be a JSON object by id, got something else. "
-            "Run `bincount register` again."
+            "golden bins: must be a JSON object by id, got none or something else. Run `bincount register` again."
         )
     try:
         return [(name, (folder / f"{name}.photo").read_bytes(), answer) for name, answer in answers.items()]
     except OSError as error:
         raise DataError(
-            f"run {run_id}: must have golden bins, got no {Path(error.filename).name}. Run `bincount register` again."
+            f"golden bins: must have their photos, got no {Path(error.filename).name}. Run `bincount register` again."
         ) from None
 
 
@@ -152,12 +168,3 @@ def format_answer(answer: dict) -> str:
         '3 (0.6100)'
     """
     return f"{answer['count']} ({answer['confidence']:.4f})"
-
-
-def _fetch(settings: Settings, run_id: str, folder: Path) -> None:
-    """Fetches a run's golden bins from MLflow, complete or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".golden-") as beside:
-        fetched = runs.fetch_artifacts(settings, run_id, "golden", Path(beside))
-        shutil.rmtree(folder, ignore_errors=True)
-        fetched.rename(folder)

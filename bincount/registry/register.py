@@ -37,7 +37,7 @@ MODULES = (
     *(f"learn/{name}.py" for name in ("__init__", "engine", "images", "predictor")),
     *(f"mismatch/{name}.py" for name in ("__init__", "answer", "calibration", "conformal", "likelihood", "posterior")),
     "mismatch/verdicts.py",
-    *("serving/__init__.py", "serving/batcher.py", "serving/example.jpg"),
+    *("serving/__init__.py", "serving/batcher.py", "serving/bin_counter.py", "serving/example.jpg"),
 )
 """The files of this package that a version carries: all that `serving/model.py` imports."""
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from bincount.errors import BincountError, StoreError
 from bincount.serving.admission import RequestLimits
 from bincount.serving.worker_handle import RefusedVersion, WorkerHandle, start_worker
+from bincount.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Follower:
     loop, so a request sees one version from its beginning to its end.
 
     Attributes:
+        settings: Name the registry.
         watch: Knows which version the alias names.
         limits: Of each request; the version's process applies them.
         rules: When a version is taken back.
@@ -54,6 +56,7 @@ class Follower:
         swaps: How often the answering version changed.
     """
 
+    settings: Settings
     watch: AliasWatch
     limits: RequestLimits
     rules: FollowRules = field(default_factory=FollowRules)
@@ -119,7 +122,7 @@ class Follower:
 
     async def _loaded(self, version: str) -> None:
         try:
-            worker = await start_worker(version, self.limits)
+            worker = await start_worker(self.settings, version, self.limits)
             if self._wanted == version:
                 self._swap_to(worker)
             else:

@@ -1,4 +1,4 @@
-"""The model that `mlflow models serve` loads: photos in, counts out.
+"""The model that MLflow loads (`mlflow models serve`, `mlflow.pyfunc.load_model`): photos in, counts out.
 
 MLflow copies this file into each registered version and runs it there
 ("models from code"): nothing is pickled.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -18,8 +17,6 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from bincount.errors import DataError
-from bincount.mismatch.answer import answers_of
-from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.verdicts import recorded_of
 
 _log = logging.getLogger(__name__)
@@ -27,30 +24,17 @@ _log = logging.getLogger(__name__)
 _SEND = 'Send {"dataframe_split": {"columns": ["image"], "data": [["<base64 of a JPEG or PNG>"]]}}.'
 
 
-class BinCounter(PythonModel):
+class MlflowModel(PythonModel):
     """Counts the items on photos: one answer a row of the column `image`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Builds the predictor once, from the artifact `model`, and warms it."""
+        """Opens the artifact `model` once."""
         from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 
-        import bincount.serving
-        from bincount.learn.predictor import BATCHES, Predictor
-        from bincount.serving.batcher import Batcher
+        from bincount.serving.bin_counter import BinCounter
 
-        # This file runs as a copy in the model's folder; the photo lies in the package.
-        example = Path(bincount.serving.__file__).with_name("example.jpg").read_bytes()
-        folder = Path(context.artifacts["model"])
-        predictor = Predictor(folder)
-        self.precision = predictor.precision
-        self._counts, self._calibration = predictor.counts, Calibration.read(folder)
         timeout_s = MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()  # after it MLflow has answered 504
-        self._batcher = Batcher(predictor.predict, BATCHES, example, timeout_s=timeout_s)
-
-    @property
-    def batches(self) -> Mapping[int, int]:
-        """Number of batches by their number of photos, for metrics."""
-        return dict(self._batcher.sizes)
+        self._counter = BinCounter(Path(context.artifacts["model"]), timeout_s=timeout_s)
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: dict | None = None) -> list[dict]:
         """Answers each row (`mismatch.answer.answers_of`).
@@ -66,15 +50,13 @@ class BinCounter(PythonModel):
                 record is no count (HTTP 400, naming the row), or if counting itself failed (HTTP 500).
         """
         try:
-            photos, recorded = _photos_of(model_input), _recorded_of(model_input)
-            probabilities = self._batcher.predict(photos)
+            return self._counter.answer(_photos_of(model_input), _recorded_of(model_input))
         except DataError as error:
             raise Refusal(str(error), INVALID_PARAMETER_VALUE) from None
         except Exception:
             # Anything but an MlflowException would be answered with its stack trace.
             _log.exception("counting failed")
             raise Refusal("server: counting must succeed, got an error. See its log.", INTERNAL_ERROR) from None
-        return answers_of(probabilities, self._counts, self._calibration, recorded)
 
 
 class Refusal(MlflowException):
@@ -110,4 +92,4 @@ def _recorded_of(model_input: pd.DataFrame) -> list[int | None] | None:
     return recorded
 
 
-set_model(BinCounter())
+set_model(MlflowModel())

@@ -25,7 +25,7 @@ _PARQUET_ROWS_AT_A_TIME = 4
 _COLUMNS = ("image", "recorded")
 _SHOWN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,30}")  # names of columns that an answer may repeat
 
-_Row = tuple[bytes, Any]  # a photo and its recorded count
+_Row = tuple[bytes, Any]  # a photo and what is said to be its recorded count
 
 
 class ParsedRequest(NamedTuple):
@@ -37,7 +37,7 @@ class ParsedRequest(NamedTuple):
     """
 
     photos: list[bytes]
-    recorded: list[Any]
+    recorded: list[int | None]
 
 
 def parse_request(body: bytes, content_type: str, limits: RequestLimits) -> ParsedRequest:
@@ -68,7 +68,6 @@ def parse_request(body: bytes, content_type: str, limits: RequestLimits) -> Pars
     pixels = size = 0
     for row, (photo, recorded) in enumerate(rows):
         _check_rows(row + 1, limits)
-        _check_recorded(row, recorded)
         size += len(photo)
         pixels += _pixels_of(row, photo)
         if size > limits.body_bytes:
@@ -80,7 +79,7 @@ def parse_request(body: bytes, content_type: str, limits: RequestLimits) -> Pars
                 413, f"request: its photos must have at most {limits.megapixels} megapixels, got more. Send fewer."
             )
         parsed.photos.append(photo)
-        parsed.recorded.append(recorded)
+        parsed.recorded.append(_recorded(row, recorded))
     if not parsed.photos:
         raise RequestRefused(400, f"request: must hold at least one row, got none. {SEND}")
     return parsed
@@ -123,9 +122,9 @@ def _is_row(row: Any, names: list[str]) -> bool:
     return isinstance(row, list) and len(row) == len(names)
 
 
-def _check_recorded(row: int, value: Any) -> None:
+def _recorded(row: int, value: Any) -> int | None:
     try:
-        recorded_of(value)
+        return recorded_of(value)
     except DataError as error:
         raise RequestRefused(400, f"row {row}: {error}") from None
 

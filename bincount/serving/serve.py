@@ -6,8 +6,10 @@ import argparse
 import dataclasses
 import ipaddress
 import logging
+import os
 import signal
 import sys
+import threading
 
 from bincount.errors import ConfigError
 from bincount.serving.admission import RequestLimits
@@ -25,6 +27,12 @@ _HELP = {
 }
 # Longer than any load balancer keeps a connection: it, not the server, must be the one to close it.
 _KEEP_ALIVE_S = 650
+_MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""For the process as a whole: one thread asks for the alias while another fetches a version."""
 
 
 def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +72,8 @@ def serve(args: argparse.Namespace) -> int:
         ConfigError: If a flag is wrong, or the port is taken.
     """
     settings = Settings.from_env()
+    for name, value in _MLFLOW.items():
+        os.environ.setdefault(name, value)
     limits = RequestLimits(
         **{field.name: getattr(args, f"max_{field.name}") for field in dataclasses.fields(RequestLimits)}
     )
@@ -72,10 +82,11 @@ def serve(args: argparse.Namespace) -> int:
 
     from bincount.serving.follower import AliasWatch, Follower, FollowRules
     from bincount.serving.listener import Listener
+    from bincount.serving.worker_handle import FETCHING
 
     pinned, alias = args.model_version, None if args.model_version else args.alias
     watch = AliasWatch(lambda: pinned or model_registry.alias(settings, args.alias))
-    follower = Follower(watch, limits, FollowRules(probation_s=args.probation_s))
+    follower = Follower(settings, watch, limits, FollowRules(probation_s=args.probation_s))
     listener = Listener(follower, alias, limits, settings.serving_token)
     config = uvicorn.Config(
         listener.app,
@@ -100,6 +111,9 @@ def serve(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"--port: must be free on {args.host}, got {args.port}. Stop what listens there, or name another port."
         ) from None
+    if any(thread.name == FETCHING for thread in threading.enumerate()):
+        logging.shutdown()
+        os._exit(0)  # Python would wait for a download that hangs
     return 0
 
 

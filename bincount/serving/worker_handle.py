@@ -6,21 +6,34 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
-from bincount.errors import BincountError, StoreError
+from bincount.errors import BincountError, ConfigError, DataError
 from bincount.process.session_guard import guarded_command, kill_session
+from bincount.registry.golden import fetch_golden
 from bincount.serving.admission import RequestLimits
-from bincount.serving.worker import LATER, READY, REFUSED, SOCKET, socket_client
+from bincount.serving.worker import GOLDEN, MODEL, REFUSED, SOCKET, socket_client
+from bincount.settings import Settings
+from bincount.tracking import model_registry
 
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+FETCHING = "fetch"
+"""Name of the thread that fetches a version."""
 _LOAD_S = 600  # on a busy machine; longer means that it hangs
 _ENV = {
     # Two versions share one GPU for a moment: neither may take all of its memory.
@@ -95,12 +108,13 @@ class WorkerHandle:
         await _end(self._process, self._folder)
 
 
-async def start_worker(version: str, limits: RequestLimits) -> WorkerHandle:
-    """Starts a version's process and waits until it is loaded, warmed and checked.
+async def start_worker(settings: Settings, version: str, limits: RequestLimits) -> WorkerHandle:
+    """Fetches a version, starts its process and waits until it is loaded, warmed and checked.
 
     Cancelling ends the process.
 
     Args:
+        settings: Names the registry.
         version: Its number.
         limits: Of each request.
 
@@ -109,23 +123,56 @@ async def start_worker(version: str, limits: RequestLimits) -> WorkerHandle:
         StoreError: If the registry does not answer.
     """
     folder = Path(tempfile.mkdtemp(prefix="bincount-serve-"))
-    words = [version, str(folder), json.dumps(dataclasses.asdict(limits))]
-    process = await asyncio.create_subprocess_exec(
-        *guarded_command([sys.executable, "-m", "bincount.serving.worker", *words]),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,
-        env=_ENV | dict(os.environ),
-    )
+    process = None
     try:
-        about = await _report_of(process)
-        return WorkerHandle(version, folder, process, about["manifest"])
+        manifest = await _in_daemon_thread(partial(_fetch, settings, version, folder))
+        words = [version, str(folder), json.dumps(dataclasses.asdict(limits))]
+        process = await asyncio.create_subprocess_exec(
+            *guarded_command([sys.executable, "-m", "bincount.serving.worker", *words]),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            env=_ENV | dict(os.environ),
+        )
+        await _wait_until_ready(process)
+        return WorkerHandle(version, folder, process, manifest)
     except BaseException:
         await asyncio.shield(_end(process, folder))
         raise
 
 
-async def _report_of(process: asyncio.subprocess.Process) -> dict:
+def _fetch(settings: Settings, version: str, folder: Path) -> str | None:
+    """Fetches a version's model and golden bins into a folder; returns the digest of its manifest."""
+    # Beside the folder: if nobody waits any more, the folder is gone, and this one goes in the end.
+    with tempfile.TemporaryDirectory(prefix="bincount-fetch-") as place:
+        try:
+            found = model_registry.version_of(settings, version)
+            model = model_registry.fetch_model(settings, version, Path(place))
+            fetch_golden(settings, found.run_id, Path(place) / GOLDEN)
+        except (ConfigError, DataError) as error:
+            _log.error("version %s cannot be fetched: %s", version, error)
+            raise RefusedVersion(f"it must load, got {type(error).__name__}. See the server's log.") from None
+        model.rename(folder / MODEL)
+        (Path(place) / GOLDEN).rename(folder / GOLDEN)
+    return found.tags.get("bincount.manifest")
+
+
+async def _in_daemon_thread(work: Callable[[], _T]) -> _T:
+    """The result of work in a thread that keeps neither the event loop nor, if it hangs, the process from ending."""
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=FETCHING, daemon=True).start()
+    return await asyncio.wrap_future(future)
+
+
+async def _wait_until_ready(process: asyncio.subprocess.Process) -> None:
     assert process.stdout is not None
     try:
         line = await asyncio.wait_for(process.stdout.readline(), _LOAD_S)
@@ -136,16 +183,14 @@ async def _report_of(process: asyncio.subprocess.Process) -> dict:
     except ValueError:
         code = await process.wait()
         raise RefusedVersion(f"it must load, and its process ended with code {code}.") from None
-    if LATER in report:
-        raise StoreError(report[LATER])
     if REFUSED in report:
         raise RefusedVersion(report[REFUSED])
-    return report[READY]
 
 
-async def _end(process: asyncio.subprocess.Process, folder: Path) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()  # it holds nothing that must be written
-    await process.wait()
-    await asyncio.to_thread(kill_session, process.pid)
+async def _end(process: asyncio.subprocess.Process | None, folder: Path) -> None:
+    if process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()  # it holds nothing that must be written
+        await process.wait()
+        await asyncio.to_thread(kill_session, process.pid)
     await asyncio.to_thread(shutil.rmtree, folder, True)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import signal
 import socket
 import threading
 import time
@@ -21,7 +22,7 @@ from pyarrow import parquet
 
 from bincount.client import Client, about_server
 from bincount.errors import ConfigError, DataError
-from tests.serving.versions import PHOTOS, SLOW, get, name, register_version, serving, wait_until, workers_of
+from tests.serving.versions import PHOTOS, get, name, register_version, serving, wait_until, workers_of
 from tests.stores import make_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Add type hints to the `predict` method:UserWarning")
@@ -158,12 +159,11 @@ def test_a_body_without_a_length_is_counted_as_it_comes(server):
 @pytest.mark.slow
 def test_too_many_and_too_slow_requests_get_an_explained_refusal(tmp_path):
     settings = make_settings(tmp_path)
-    code = tmp_path / "slow.py"
-    code.write_text(SLOW.replace("sleep(1)", "sleep(1.5 * (1 + len(model_input)))"))
-    version, _ = register_version(settings, seed=1, code=code)
+    version, _ = register_version(settings, seed=1)
     name(settings, version)
-    with serving(settings, "--max-waiting=2", "--max-time-s=4") as (url, _):
+    with serving(settings, "--max-waiting=2", "--max-time-s=4") as (url, process):
         wait_until(lambda: get(url, "/ready")[0] == 200)
+        (worker,) = workers_of(process)
         got = []
 
         def ask(photos):
@@ -173,14 +173,19 @@ def test_too_many_and_too_slow_requests_get_an_explained_refusal(tmp_path):
             connection.close()
 
         threads = [threading.Thread(target=ask, args=(PHOTOS[:1],)) for _ in range(6)]
+        os.kill(worker, signal.SIGSTOP)
         for thread in threads:
             thread.start()
+        wait_until(lambda: len(got) == 4)
+        os.kill(worker, signal.SIGCONT)
         for thread in threads:
             thread.join()
         assert sorted(status for status, *_ in got) == [200] * 2 + [429] * 4
         assert all(headers["Retry-After"] == "1" for status, headers, _ in got if status == 429)
         got.clear()
+        os.kill(worker, signal.SIGSTOP)
         ask(PHOTOS)
+        os.kill(worker, signal.SIGCONT)
         assert got[0][0] == 504
         assert b"timed out after 4 s" in got[0][2]
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as slow:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+from pathlib import Path
 
 import httpx
 import pandas as pd
@@ -12,10 +13,11 @@ import pytest
 from pyarrow import parquet
 
 from bincount.serving.admission import RequestLimits
+from bincount.serving.bin_counter import BinCounter
 from bincount.serving.request_parser import JSON, PARQUET
 from bincount.serving.worker import app_of
 from bincount.tracking import model_registry
-from tests.serving.versions import CODE, PHOTOS, register_version
+from tests.serving.versions import PHOTOS, register_version
 from tests.stores import make_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Add type hints to the `predict` method:UserWarning")
@@ -48,7 +50,7 @@ class AppClient:
 def apps(tmp_path_factory):
     """Clients of our app and of MLflow's, with one version."""
     settings = make_settings(tmp_path_factory.mktemp("worker"))
-    number, _ = register_version(settings, calibrated=True, code=CODE)
+    number, _ = register_version(settings, calibrated=True)
     from mlflow import MlflowClient
     from mlflow.artifacts import download_artifacts
     from mlflow.pyfunc import load_model
@@ -56,8 +58,9 @@ def apps(tmp_path_factory):
 
     uri = MlflowClient(settings.tracking_uri).get_model_version_download_uri(model_registry.MODEL, number)
     place = tmp_path_factory.mktemp("packed")
-    model = load_model(download_artifacts(artifact_uri=uri, dst_path=str(place), tracking_uri=settings.tracking_uri))
-    return AppClient(app_of(model.unwrap_python_model(), RequestLimits())), AppClient(init(model))
+    packed = download_artifacts(artifact_uri=uri, dst_path=str(place), tracking_uri=settings.tracking_uri)
+    counter = BinCounter(Path(packed) / "artifacts" / "model", timeout_s=60)
+    return AppClient(app_of(counter, RequestLimits())), AppClient(init(load_model(packed)))
 
 
 def table(frame, **how):

@@ -25,32 +25,18 @@ from tests.tiny import photo, write_model
 CODE = Path(bincount.serving.__file__).with_name("model.py")
 PHOTOS = [photo(items=items, seed=items) for items in range(1, 6)]
 
-# A model that takes a second to answer.
-SLOW = """
-import time
-from mlflow.models import set_model
-from bincount.serving.model import BinCounter
 
-class Slow(BinCounter):
-    def predict(self, context, model_input, params=None):
-        time.sleep(1)
-        return super().predict(context, model_input, params)
-
-set_model(Slow())
-"""
-
-
-def register_version(settings, *, seed=0, code=CODE, golden=None, calibrated=False):
+def register_version(settings, *, seed=0, write=write_model, golden=None, calibrated=False, broken=False):
     """Registers a tiny model. Returns its version and its answers to PHOTOS.
 
-    `golden` changes the answers that are kept with it; `code` is what MLflow
-    loads; without `calibrated` it is as versions were before there were bounds.
+    `write` writes another model, `golden` changes the answers that are kept with it, `broken` leaves its facts out;
+    without `calibrated` it is as versions were before there were bounds.
     """
     from bincount.learn.predictor import Predictor
 
     run_id = runs.open_run(settings)
     folder = settings.run(run_id) / "model"
-    write_model(folder, seed=seed, sharpness=4.0)
+    write(folder, seed=seed, sharpness=4.0)
     if calibrated:
         Calibration.of(np.zeros((0, 5)), np.zeros(0, int), [], [], Counts.parse("1-5")).write(folder)
     predictor = Predictor(folder)
@@ -61,7 +47,9 @@ def register_version(settings, *, seed=0, code=CODE, golden=None, calibrated=Fal
         kept = {str(row): answer for row, answer in enumerate(answers)}
         (Path(place) / "answers.json").write_text(json.dumps(golden(kept) if golden else kept))
         runs.log_artifacts(settings, run_id, Path(place), "golden")
-    package = model_registry.Package(code, folder, ["mlflow"], PHOTOS[0], {})
+    if broken:
+        (folder / "model.json").write_text('{"counts": "1-5"}')
+    package = model_registry.Package(CODE, folder, ["mlflow"], PHOTOS[0], {})
     version = model_registry.register(settings, run_id, package, {"bincount.manifest": f"{seed:016d}"}, "")
     return version, answers
 
