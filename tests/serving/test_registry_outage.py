@@ -69,3 +69,25 @@ def test_an_outage_changes_nothing_and_its_end_is_noticed(tmp_path):
             assert time.monotonic() - began < 8
     finally:
         signal_all(registry, signal.SIGKILL)
+
+
+def test_a_download_that_hangs_does_not_hold_the_end_up(tmp_path):
+    database, port = make_settings(tmp_path).tracking_uri, free_ports(1)[0]
+    settings = Settings(tmp_path / "data", f"http://127.0.0.1:{port}", tmp_path / "unused")
+    registry = start_registry(tmp_path, port, database)
+    try:
+        version, _ = register_version(settings, seed=1)
+        (answers,) = (tmp_path / "served").rglob("answers.json")
+        answers.unlink()
+        os.mkfifo(answers)  # the server waits for its first byte
+        name(settings, version)
+        with serving(settings) as (url, process):
+            wait_until(lambda: about(url)["loading"] == version)
+            time.sleep(5)
+            assert about(url)["loading"] == version
+            began = time.monotonic()
+            process.terminate()
+            assert process.wait(20) == 0
+            assert time.monotonic() - began < 8
+    finally:
+        signal_all(registry, signal.SIGKILL)
