@@ -46,19 +46,22 @@ set_model(Plain())
 """
 
 
-def write_model(folder: Path) -> None:
-    """ResNet50 with a small head: stock layers, uint8 photos to probabilities."""
+def write_model(folder: Path, backbone: str = "ResNet50") -> None:
+    """An untrained ResNet50 or compact network with a small head: stock layers, uint8 photos to probabilities."""
     import keras
 
+    from bincount.learn.backbone import COMPACT, build_compact
     from bincount.learn.engine import save_network
     from bincount.learn.images import decode
 
     keras.utils.set_random_seed(0)
     photos = keras.Input((PX, PX, 3), dtype="uint8")
-    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(photos)
-    features = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg", input_shape=(PX, PX, 3))(
-        scaled
-    )
+    if backbone == COMPACT:
+        features = build_compact(image_px=PX)(photos)
+    else:
+        scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(photos)
+        network = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg", input_shape=(PX, PX, 3))
+        features = network(scaled)
     folder.mkdir(parents=True)
     model = keras.Model(photos, keras.layers.Dense(5, "softmax")(features))
     save_network(model, folder / "model.keras", decode(PHOTO, image_px=PX, fit="pad")[None], scale=1.0)
@@ -66,11 +69,23 @@ def write_model(folder: Path) -> None:
         "counts": "1-5",
         "fit": "pad",
         "image_px": PX,
-        "backbone": "ResNet50",
+        "backbone": backbone,
         "weights": "none",
         "manifest": "0" * 16,
     }
     (folder / "model.json").write_text(json.dumps(facts))
+
+
+def write_golden(model: Path, folder: Path) -> None:
+    """One golden bin: the example photo with the model's answer."""
+    from bincount.learn.predictor import Predictor
+    from bincount.mismatch.answer import answer_of
+
+    predictor = Predictor(model)
+    folder.mkdir()
+    (folder / "0.photo").write_bytes(PHOTO)
+    answer = answer_of(predictor.predict([PHOTO])[0], predictor.counts)
+    (folder / "answers.json").write_text(json.dumps({"0": answer}))
 
 
 def pack_all(work: Path) -> Settings:
@@ -81,18 +96,11 @@ def pack_all(work: Path) -> Settings:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from bincount.learn.predictor import Predictor
-    from bincount.mismatch.answer import answer_of
-
     settings = Settings(work / "data", f"sqlite:///{work / 'mlflow.db'}", work / "artifacts")
     run_id = runs.open_run(settings)
     folder = settings.run(run_id) / "model"
     write_model(folder)
-    predictor = Predictor(folder)
-    (work / "golden").mkdir()
-    (work / "golden" / "0.photo").write_bytes(PHOTO)
-    answer = answer_of(predictor.predict([PHOTO])[0], predictor.counts)
-    (work / "golden" / "answers.json").write_text(json.dumps({"0": answer}))
+    write_golden(folder, work / "golden")
     runs.log_artifacts(settings, run_id, work / "golden", "golden")
     ours = model_registry.Package(SERVING / "model.py", folder, ["mlflow"], PHOTO, {})
     version = model_registry.register(settings, run_id, ours, {}, "")

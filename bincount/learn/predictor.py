@@ -13,13 +13,13 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.errors import DataError, RowError
 from bincount.learn.engine import open_network
-from bincount.learn.images import decode, looks_of
+from bincount.learn.images import PAD_VALUE, decode, looks_of
 
 FEATURES = "features"
 """Name of the layer whose output the head gets."""
 MODEL = "model.keras"
 BATCHES = (1, 8, 32)
-"""Batch sizes that the network is warmed up for; a batch in between is filled up with grey."""
+"""Batch sizes that the network is asked with, each slow at its first time; one in between is filled up with grey."""
 _THREADS = 2
 
 
@@ -40,7 +40,7 @@ class Observation(NamedTuple):
 
 
 class Predictor:
-    """A model from its folder, warmed up.
+    """A model from its folder.
 
     Attributes:
         counts: The counts that the model tells apart.
@@ -69,9 +69,7 @@ class Predictor:
             ) from error
         self._network = open_network(folder / MODEL, outputs=(FEATURES,), precision=precision)
         self.precision, self.library = self._network.precision, self._network.library
-        self._grey = np.full((self._image_px, self._image_px, 3), 127, np.uint8)
-        for batch in BATCHES:
-            self._network(np.stack([self._grey] * batch))
+        self._grey = np.full((self._image_px, self._image_px, 3), PAD_VALUE, np.uint8)
 
     def predict(self, images: Sequence[bytes]) -> np.ndarray:
         """Predicts the counts of photos.
@@ -113,6 +111,9 @@ class Predictor:
         """Decoded photos; the next batch is decoded while the network computes."""
         if not images:
             raise DataError("image: at least one photo is needed, got none. Send one per row.")
+        if len(images) == 1:  # starting threads takes longer than decoding a photo
+            yield [self._decode(0, images[0])]
+            return
         size = BATCHES[-1]
         with ThreadPoolExecutor(_THREADS) as threads:
             ahead = [threads.submit(self._decode, row, data) for row, data in enumerate(images)]

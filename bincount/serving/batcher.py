@@ -35,7 +35,7 @@ class Batcher:
         *,
         timeout_s: float,
     ) -> None:
-        """Times the predictor at each batch shape.
+        """Times the predictor at each batch shape, which warms it up.
 
         Args:
             predict: Photos to probabilities (N, C); raises RowError.

@@ -2,8 +2,7 @@
 
     python -m bincount.serving.worker VERSION FOLDER LIMITS
 
-It loads the model of FOLDER, compares its answers with the golden bins there
-and reports the result in one line of JSON on its output. It asks no registry.
+It loads the model of FOLDER, serves it and says so in one line of JSON on its output.
 """
 
 from __future__ import annotations
@@ -21,30 +20,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import httpx
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bincount.client import request_of
-from bincount.errors import BincountError, RowError
-from bincount.learn.engine import BFLOAT16
-from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16
-from bincount.registry.golden import Golden, difference_of, golden_in
+from bincount.errors import RowError
 from bincount.serving.admission import RequestLimits, RequestRefused
 from bincount.serving.bin_counter import BinCounter
 from bincount.serving.request_parser import ParsedRequest, parse_request
 
 _log = logging.getLogger(__name__)
 
-SOCKET, MODEL, GOLDEN = "model.sock", "model", "golden"
-"""Its socket, and what it is given, below its folder."""
+SOCKET, MODEL = "model.sock", "model"
+"""Its socket and the model, below its folder."""
 READY, REFUSED = "ready", "refused"
-"""Keys of the report: it serves, or it must not serve."""
+"""Keys of the report: the precision in which it serves, or why it cannot."""
 
-_JSON = {"Content-Type": "application/json"}
 _KEEP_ALIVE_S = 24 * 3600  # the listener keeps its connections as long as this process lives
 
 
@@ -61,23 +54,14 @@ def main(argv: list[str]) -> None:
         report.flush()
 
     try:
-        counter, golden = BinCounter(folder / MODEL, timeout_s=limits.time_s), golden_in(folder / GOLDEN)
-        for used in (MODEL, GOLDEN):  # in memory now; a killed listener leaves no more than a socket behind
-            shutil.rmtree(folder / used)
-        within = SAME_WITHIN_BFLOAT16 if counter.precision == BFLOAT16 else SAME_WITHIN
-        about = {"golden": len(golden), "within": within}
-        check = partial(_check, folder / SOCKET, golden, within)
-        asyncio.run(_serve(app_of(counter, limits), check, folder / SOCKET, limits, lambda: say(**{READY: about})))
-    except WrongAnswerError as error:
-        say(**{REFUSED: str(error)})
+        counter = BinCounter(folder / MODEL, timeout_s=limits.time_s)
+        shutil.rmtree(folder / MODEL)  # in memory now; a killed listener leaves little behind
+        ready = partial(say, **{READY: counter.precision})
+        asyncio.run(_serve(app_of(counter, limits), folder / SOCKET, limits, ready))
     except Exception as error:
         _log.exception("cannot be served")
         say(**{REFUSED: f"it must load, got {type(error).__name__}. See the server's log."})
     sys.exit(1)
-
-
-class WrongAnswerError(BincountError):
-    """The version gives other answers than it did offline. Shown to clients: no paths."""
 
 
 def app_of(counter: BinCounter, limits: RequestLimits) -> Starlette:
@@ -118,11 +102,7 @@ def _answer(counter: BinCounter, parsed: ParsedRequest) -> list[dict]:
 
 
 async def _serve(
-    app: Callable[..., Awaitable[None]],
-    check: Callable[[], Awaitable[None]],
-    socket: Path,
-    limits: RequestLimits,
-    ready: Callable[[], None],
+    app: Callable[..., Awaitable[None]], socket: Path, limits: RequestLimits, ready: Callable[[], None]
 ) -> None:
     # Requests are answered in the loop's threads; with the default of six on two processors no batch would be larger.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * limits.waiting))
@@ -133,31 +113,8 @@ async def _serve(
     serving = asyncio.ensure_future(server.serve())
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
-    await check()
     ready()
     await serving
-
-
-async def _check(socket: Path, golden: Golden, within: float) -> None:
-    """Sends the golden bins and something that is no photo, and compares the answers with the offline ones."""
-    async with socket_client(socket) as client:
-        for name, photo, expected in golden:
-            answer = await client.post("/invocations", content=request_of([photo])[0], headers=_JSON)
-            if answer.status_code != 200:
-                raise WrongAnswerError(f"golden bin {name} must be answered, got HTTP {answer.status_code}.")
-            (got,) = answer.json()["predictions"]
-            if wrong := difference_of(name, expected, got, within=within):
-                raise WrongAnswerError(f"golden {wrong}")
-        answer = await client.post("/invocations", content=request_of([b"no photo"])[0], headers=_JSON)
-        if answer.status_code != 400:
-            raise WrongAnswerError(f"what is no photo must get HTTP 400, got {answer.status_code}.")
-
-
-def socket_client(socket: Path) -> httpx.AsyncClient:
-    """A client of the process that listens on a Unix socket; the listener limits the time of a request."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    transport = httpx.AsyncHTTPTransport(uds=str(socket), limits=limits)
-    return httpx.AsyncClient(transport=transport, base_url="http://model", timeout=None, trust_env=False)  # noqa: S113 - the listener limits it
 
 
 if __name__ == "__main__":

@@ -21,17 +21,21 @@ from typing import Any, TypeVar
 
 import httpx
 
+from bincount.client import request_of
 from bincount.errors import BincountError, ConfigError, DataError
+from bincount.learn.engine import BFLOAT16
+from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16
 from bincount.process.session_guard import guarded_command, kill_session
-from bincount.registry.golden import fetch_golden
+from bincount.registry.golden import Golden, difference_of, fetch_golden, golden_in
 from bincount.serving.admission import RequestLimits
-from bincount.serving.worker import GOLDEN, MODEL, REFUSED, SOCKET, socket_client
+from bincount.serving.worker import MODEL, READY, REFUSED, SOCKET
 from bincount.settings import Settings
 from bincount.tracking import model_registry
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+_GOLDEN = "golden"
 FETCHING = "fetch"
 """Name of the thread that fetches a version."""
 _LOAD_S = 600  # on a busy machine; longer means that it hangs
@@ -85,6 +89,33 @@ class WorkerHandle:
         finally:
             self.in_flight -= 1
 
+    async def check(self, golden: Golden, within: float) -> None:
+        """Compares its answers about golden bins with the offline ones, and sends something that is no photo.
+
+        Args:
+            golden: The version's golden bins.
+            within: Largest difference of probabilities.
+
+        Raises:
+            RefusedVersion: If an answer is another one, or the process ends.
+        """
+        try:
+            await self._check(golden, within)
+        except OSError:
+            raise RefusedVersion("it must answer golden bins, and its process ended.") from None
+
+    async def _check(self, golden: Golden, within: float) -> None:
+        for name, photo, expected in golden:
+            answer = await self.ask(*request_of([photo]))
+            if answer.status_code != 200:
+                raise RefusedVersion(f"golden bin {name} must be answered, got HTTP {answer.status_code}.")
+            (got,) = answer.json()["predictions"]
+            if wrong := difference_of(name, expected, got, within=within):
+                raise RefusedVersion(f"golden {wrong}")
+        answer = await self.ask(*request_of([b"no photo"]))
+        if answer.status_code != 400:
+            raise RefusedVersion(f"what is no photo must get HTTP 400, got {answer.status_code}.")
+
     async def get(self, path: str) -> httpx.Response:
         """The answer of "/version" (MLflow's) or "/batches".
 
@@ -123,7 +154,7 @@ async def start_worker(settings: Settings, version: str, limits: RequestLimits) 
         StoreError: If the registry does not answer.
     """
     folder = Path(tempfile.mkdtemp(prefix="bincount-serve-"))
-    process = None
+    process = limit = None
     try:
         manifest = await _in_daemon_thread(partial(_fetch, settings, version, folder))
         words = [version, str(folder), json.dumps(dataclasses.asdict(limits))]
@@ -134,11 +165,17 @@ async def start_worker(settings: Settings, version: str, limits: RequestLimits) 
             start_new_session=True,
             env=_ENV | dict(os.environ),
         )
-        await _wait_until_ready(process)
-        return WorkerHandle(version, folder, process, manifest)
+        async with asyncio.timeout(_LOAD_S) as limit:
+            precision = await _precision_when_ready(process)
+            worker = WorkerHandle(version, folder, process, manifest)
+            within = SAME_WITHIN_BFLOAT16 if precision == BFLOAT16 else SAME_WITHIN
+            await worker.check(golden_in(folder / _GOLDEN), within)
     except BaseException:
         await asyncio.shield(_end(process, folder))
+        if limit is not None and limit.expired():
+            raise RefusedVersion(f"it must load within {_LOAD_S} s, and did not.") from None
         raise
+    return worker
 
 
 def _fetch(settings: Settings, version: str, folder: Path) -> str | None:
@@ -148,12 +185,12 @@ def _fetch(settings: Settings, version: str, folder: Path) -> str | None:
         try:
             found = model_registry.version_of(settings, version)
             model = model_registry.fetch_model(settings, version, Path(place))
-            fetch_golden(settings, found.run_id, Path(place) / GOLDEN)
+            fetch_golden(settings, found.run_id, Path(place) / _GOLDEN)
         except (ConfigError, DataError) as error:
             _log.error("version %s cannot be fetched: %s", version, error)
             raise RefusedVersion(f"it must load, got {type(error).__name__}. See the server's log.") from None
         model.rename(folder / MODEL)
-        (Path(place) / GOLDEN).rename(folder / GOLDEN)
+        (Path(place) / _GOLDEN).rename(folder / _GOLDEN)
     return found.tags.get("bincount.manifest")
 
 
@@ -172,19 +209,16 @@ async def _in_daemon_thread(work: Callable[[], _T]) -> _T:
     return await asyncio.wrap_future(future)
 
 
-async def _wait_until_ready(process: asyncio.subprocess.Process) -> None:
+async def _precision_when_ready(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), _LOAD_S)
-    except TimeoutError:
-        raise RefusedVersion(f"it must load within {_LOAD_S} s, and did not.") from None
-    try:
-        report = json.loads(line)
+        report = json.loads(await process.stdout.readline())
     except ValueError:
         code = await process.wait()
         raise RefusedVersion(f"it must load, and its process ended with code {code}.") from None
     if REFUSED in report:
         raise RefusedVersion(report[REFUSED])
+    return report[READY]
 
 
 async def _end(process: asyncio.subprocess.Process | None, folder: Path) -> None:
@@ -194,3 +228,10 @@ async def _end(process: asyncio.subprocess.Process | None, folder: Path) -> None
         await process.wait()
         await asyncio.to_thread(kill_session, process.pid)
     await asyncio.to_thread(shutil.rmtree, folder, True)
+
+
+def socket_client(socket: Path) -> httpx.AsyncClient:
+    """A client of the process that listens on a Unix socket; the listener limits the time of a request."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    transport = httpx.AsyncHTTPTransport(uds=str(socket), limits=limits)
+    return httpx.AsyncClient(transport=transport, base_url="http://model", timeout=None, trust_env=False)  # noqa: S113 - the listener limits it

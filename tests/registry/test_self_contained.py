@@ -35,7 +35,7 @@ import runpy, sys
 import mlflow.models, mlflow.pyfunc
 sys.modules["openvino_telemetry"] = None
 runpy.run_path(sys.argv[1])
-import bincount.learn.predictor, bincount.serving.batcher
+import bincount.serving.bin_counter
 print(*sorted(sys.modules[name].__file__ for name in sys.modules if name.partition(".")[0] == "bincount"), sep="\\n")
 """
 
