@@ -29,7 +29,7 @@ from starlette.routing import Route
 from bincount.errors import RowError
 from bincount.serving.admission import RequestLimits, RequestRefused
 from bincount.serving.bin_counter import BinCounter
-from bincount.serving.request_parser import ParsedRequest, parse_request
+from bincount.serving.request_parser import parse_request
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
         counter = BinCounter(folder / MODEL, timeout_s=limits.time_s)
         shutil.rmtree(folder / MODEL)  # in memory now; a killed listener leaves little behind
         ready = partial(say, **{READY: counter.precision})
-        asyncio.run(_serve(app_of(counter, limits), folder / SOCKET, limits, ready))
+        _serve(app_of(counter, limits), folder / SOCKET, limits, ready)
     except Exception as error:
         _log.exception("cannot be served")
         say(**{REFUSED: f"it must load, got {type(error).__name__}. See the server's log."})
@@ -75,8 +75,7 @@ def app_of(counter: BinCounter, limits: RequestLimits) -> Starlette:
     async def invocations(request: Request) -> Response:
         body, content_type = await request.body(), request.headers.get("content-type", "")
         try:
-            parsed = await asyncio.to_thread(parse_request, body, content_type, limits)
-            answers = await asyncio.to_thread(_answer, counter, parsed)
+            answers = await asyncio.to_thread(_answer, counter, body, content_type, limits)
         except RequestRefused as refused:
             return Response(refused.as_json(), refused.status, media_type="application/json")
         return JSONResponse({"predictions": answers})
@@ -91,7 +90,8 @@ def app_of(counter: BinCounter, limits: RequestLimits) -> Starlette:
     return Starlette(routes=[*routes, Route("/batches", batches)])
 
 
-def _answer(counter: BinCounter, parsed: ParsedRequest) -> list[dict]:
+def _answer(counter: BinCounter, body: bytes, content_type: str, limits: RequestLimits) -> list[dict]:
+    parsed = parse_request(body, content_type, limits)
     try:
         return counter.answer(parsed.photos, parsed.recorded)
     except RowError as error:  # the parser has checked all but the pixels; a decoder's own words may quote the photo
@@ -101,20 +101,24 @@ def _answer(counter: BinCounter, parsed: ParsedRequest) -> list[dict]:
     raise RequestRefused(500, "server: counting must succeed, got an error. See its log.")
 
 
-async def _serve(
-    app: Callable[..., Awaitable[None]], socket: Path, limits: RequestLimits, ready: Callable[[], None]
-) -> None:
-    # Requests are answered in the loop's threads; with the default of six on two processors no batch would be larger.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * limits.waiting))
+def _serve(app: Callable[..., Awaitable[None]], socket: Path, limits: RequestLimits, ready: Callable[[], None]) -> None:
     config = uvicorn.Config(
         app, uds=str(socket), lifespan="off", access_log=False, log_config=None, timeout_keep_alive=_KEEP_ALIVE_S
     )
     server = uvicorn.Server(config)
-    serving = asyncio.ensure_future(server.serve())
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    ready()
-    await serving
+
+    async def serve() -> None:
+        # Requests are answered in the loop's threads; with the default of six on two processors no batch would be
+        # larger.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * limits.waiting))
+        serving = asyncio.ensure_future(server.serve())
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        ready()
+        await serving
+
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(serve())
 
 
 if __name__ == "__main__":
