@@ -281,20 +281,21 @@ class NetworkConfig(Schema):
     """The network that turns photos into features."""
 
     backbone: str = setting(
-        "ResNet50",
+        "auto",
         pattern=r"^[A-Za-z][A-Za-z0-9]*$",
         check=_check_backbone,
         title="Backbone",
         section=_LEARNING,
-        examples=("ResNet50", "EfficientNetV2B0", "MobileNetV2"),
-        help="any Keras application, or compact",
+        examples=("auto", "ResNet50", "EfficientNetLite0", "compact"),
+        help="auto: ResNet50 where its ImageNet weights are in reach, else EfficientNetLite0, whose weights are "
+        "installed; or any Keras application, or compact, which is trained from scratch",
     )
     weights: str = setting(
         "auto",
         title="Weights",
         section=_LEARNING,
         examples=("auto", "imagenet", "none"),
-        help="imagenet, none for random ones, a file, or auto: imagenet where it is in reach, else none",
+        help="auto or imagenet: ImageNet's, where the backbone has them; none for random ones; or a file",
     )
     fit: str = setting(
         "pad",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from bincount.errors import ConfigError, DataError
+from bincount.errors import ConfigError, DataError, StoreError
 from bincount.files import is_whole_zip
+from bincount.learn import efficientnet_lite
 from bincount.learn.weights import load_network
 
 STATISTICS_PHOTOS = 96
@@ -23,19 +25,29 @@ _RANDOM_STAGES = 3
 """With random weights the first stages carry the signal and the last ones none (docs/log/learn.md)."""
 
 
+AUTO, FIRST_CHOICE = "auto", "ResNet50"
+"""The name that stands for the best backbone in reach, and the one that it means first."""
+
+_log = logging.getLogger(__name__)
+
+
 class Backbone(NamedTuple):
     """A feature extractor.
 
     Attributes:
+        name: A class of `keras.applications`, "EfficientNetLite0" or "compact".
         model: uint8 RGB (B, image_px, image_px, 3) to float32 features (B, D):
             each stage's activations averaged over the picture, side by side;
             with random weights their root mean squares too.
             Its layer "network" is the network, as far as it is needed.
         weights: "imagenet", "none" or the digest of a file.
+        why: Why "auto" chose it, "" where it was named.
     """
 
+    name: str
     model: keras.Model
     weights: str
+    why: str = ""
 
 
 def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> Backbone:
@@ -46,23 +58,30 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
     ends there.
 
     Args:
-        name: A class of `keras.applications`, such as "ResNet50", or
-            "compact": our own, which is trained with the head.
-        weights: "auto", "imagenet", "none" or a file: see `load_network`.
-            "compact" has no ImageNet weights: "auto" means "none".
+        name: A class of `keras.applications`, such as "ResNet50"; "EfficientNetLite0", whose ImageNet weights are
+            installed with bincount; "compact", which is trained with the head; or "auto": ResNet50 where its ImageNet
+            weights are cached or can be downloaded, otherwise EfficientNetLite0.
+        weights: "auto", "imagenet", "none" or a file: see `load_network`. With "auto" as the name the last two mean
+            ResNet50. "compact" has no ImageNet weights: "auto" means "none".
         image_px: Side of the square photos.
         seed: What random weights are drawn from.
 
     Raises:
         ConfigError: If there is no such application, it does not take photos
             of that size, or the weights' file does not fit it.
-        StoreError: If ImageNet weights are required and cannot be downloaded.
+        StoreError: If ImageNet weights are neither cached nor to be downloaded, nor in an installed package.
     """
+    if name == AUTO:
+        return _choose(weights, image_px=image_px, seed=seed)
     if name == COMPACT:
         return _build_compact(weights, image_px=image_px, seed=seed)
-    application = getattr(keras.applications, name, None)
-    if not isinstance(name, str) or not callable(application):
-        raise ConfigError(f"backbone: must be compact or a class of keras.applications, got {name!r}. Try ResNet50.")
+    is_lite = name == efficientnet_lite.NAME
+    application = efficientnet_lite.EfficientNetLite0 if is_lite else getattr(keras.applications, name, None)
+    if not callable(application):
+        raise ConfigError(
+            f"backbone: must be auto, {efficientnet_lite.NAME}, compact or a class of keras.applications, "
+            f"got {name!r}. Try {FIRST_CHOICE}."
+        )
     shape = (image_px, image_px, 3)
 
     def build(kind: str | None) -> keras.Model:
@@ -74,7 +93,7 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
             raise
 
     network, resolved = load_network(build, name, weights, seed=seed)
-    stages = stages_of(network)
+    stages = efficientnet_lite.stages_of(network) if is_lite else stages_of(network)
     if resolved == "none":
         stages = stages[:_RANDOM_STAGES]
     network = keras.Model(network.input, stages, name="network")
@@ -89,14 +108,28 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
         ):  # on real bins no worse than averages alone, on rendered ones 3 points better (docs/log/learn.md)
             pooled.append(ops.sqrt(layers.GlobalAveragePooling2D(dtype="float32")(ops.square(stage)) + 1e-6))
     features = layers.Concatenate(dtype="float32")(pooled)
-    return Backbone(keras.Model(photos, features, name="backbone"), resolved)
+    return Backbone(name, keras.Model(photos, features, name="backbone"), resolved)
+
+
+def _choose(weights: str, *, image_px: int, seed: int) -> Backbone:
+    if weights not in {"auto", "imagenet"}:
+        return build_backbone(FIRST_CHOICE, weights, image_px=image_px, seed=seed)
+    try:
+        chosen = build_backbone(FIRST_CHOICE, "imagenet", image_px=image_px, seed=seed)
+        why = f"its ImageNet weights are in reach, as those of {efficientnet_lite.NAME} are"
+    except StoreError as error:
+        chosen = build_backbone(efficientnet_lite.NAME, "imagenet", image_px=image_px, seed=seed)
+        why = f"the ImageNet weights of {FIRST_CHOICE} are neither cached nor can they be downloaded"
+        _log.info("%s", error)
+    _log.info("backbone=auto is %s: %s", chosen.name, why)
+    return chosen._replace(why=why)
 
 
 def _build_compact(weights: str, *, image_px: int, seed: int) -> Backbone:
     if weights == "imagenet":
         raise ConfigError("weights: compact has none of ImageNet, got 'imagenet'. Use none, or a file.")
     weights = "none" if weights == "auto" else weights
-    return Backbone(*load_network(lambda kind: build_compact(image_px=image_px), COMPACT, weights, seed=seed))
+    return Backbone(COMPACT, *load_network(lambda kind: build_compact(image_px=image_px), COMPACT, weights, seed=seed))
 
 
 def load_backbone(path: Path) -> keras.Model:

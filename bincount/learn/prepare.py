@@ -49,7 +49,7 @@ def prepare(
         **network: What `NetworkConfig` takes.
 
     Returns:
-        `features`, the key of the features, and `weights`: "imagenet", "none"
+        `features`, the key of the features, the `backbone` that was chosen, and its `weights`: "imagenet", "none"
         or the digest of the file.
 
     Raises:
@@ -70,7 +70,11 @@ def prepare(
         which = "" if part == ALL else f"/{part.number}"
         runs.log_metrics(settings, run_id, {f"prepare/photos_per_s{which}": rate})
     write_json(prepared.folder / f"{manifest}.json", prepared.facts)
-    return {"features": f"{prepared.folder.name}-{manifest}", "weights": prepared.facts["weights"]}
+    return {
+        "features": f"{prepared.folder.name}-{manifest}",
+        "backbone": prepared.facts["backbone"],
+        "weights": prepared.facts["weights"],
+    }
 
 
 def _network_of(settings: Settings, run_id: str, config: dict[str, Any]) -> CachedFeatures:
@@ -82,7 +86,7 @@ def _network_of(settings: Settings, run_id: str, config: dict[str, Any]) -> Cach
         bins = Manifest.read(settings.manifests, config["manifest"])
         return CachedFeatures(settings.features / before["folder"], bins, before["facts"])
     prepared = _resolve(settings, **config)
-    runs.log_tags(settings, run_id, {"weights": prepared.facts["weights"], "manifest": config["manifest"]})
+    runs.log_tags(settings, run_id, {name: prepared.facts[name] for name in ("backbone", "weights", "manifest")})
     write_json(note, {"config": config, "folder": prepared.folder.name, "facts": prepared.facts})
     return prepared
 
@@ -96,9 +100,15 @@ def _resolve(
     bins = Manifest.read(settings.manifests, manifest)
     _log.info("prepare: building %s with weights=%s", backbone, weights)
     network = build_backbone(backbone, weights, image_px=image_px, seed=seed)
-    facts = {"manifest": manifest, "backbone": backbone, "weights": network.weights, "fit": fit, "image_px": image_px}
+    facts = {
+        "manifest": manifest,
+        "backbone": network.name,
+        "weights": network.weights,
+        "fit": fit,
+        "image_px": image_px,
+    }
     facts["precision"] = BFLOAT16 if has_bfloat16() and not has_gpu() else FLOAT32
-    random = network.weights == "none" and backbone != COMPACT
+    random = network.weights == "none" and network.name != COMPACT
     photographed = _draw(bins, seed) if random else []
     made_of = {
         **facts,
@@ -106,6 +116,8 @@ def _resolve(
         "photos": [record.id for record in photographed],
         "seed": seed * (network.weights == "none"),
     }
+    if network.why:
+        facts["why"] = network.why
     del made_of["manifest"]  # features are a matter of photo and network: other bins may share them
     prepared = CachedFeatures(settings.features / digest_of(made_of), bins, facts)
     with exclusive_lock(prepared.folder / "backbone.lock", "network"):

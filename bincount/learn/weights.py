@@ -17,6 +17,7 @@ from pathlib import Path
 import keras
 
 from bincount.errors import ConfigError, StoreError
+from bincount.learn import efficientnet_lite
 
 TIMEOUT_S = 20.0
 """Longest silence of the server of the ImageNet weights."""
@@ -34,9 +35,8 @@ def load_network(build: Builder, name: str, weights: str, *, seed: int) -> tuple
     Args:
         build: Builds the network.
         name: Name of the network, such as "ResNet50".
-        weights: "imagenet" (Keras' own file, its checksum verified), "none"
-            (random), "auto" (the first, or the second where it cannot be
-            reached) or the path of a .weights.h5, .h5 or .keras file.
+        weights: "imagenet" or "auto" (Keras' own file, its checksum verified, or an installed package's), "none"
+            (random), or the path of a .weights.h5, .h5 or .keras file.
         seed: What random weights are drawn from.
 
     Returns:
@@ -47,16 +47,7 @@ def load_network(build: Builder, name: str, weights: str, *, seed: int) -> tuple
         ConfigError: If the file is absent or holds another network's weights.
         StoreError: If "imagenet" cannot be downloaded; a server is silent for at most `TIMEOUT_S`.
     """
-    if weights == "auto":
-        try:
-            return load_network(build, name, "imagenet", seed=seed)
-        except StoreError as error:
-            _LOG.warning(
-                "NO PRETRAINED WEIGHTS: continuing with random ones, which count worse (docs/learn.md has figures). %s",
-                error,
-            )
-            return load_network(build, name, "none", seed=seed)
-    if weights == "imagenet":
+    if weights in {"auto", "imagenet"}:
         return _fetch(build, name), "imagenet"
     keras.utils.set_random_seed(seed)
     network = build(None)
@@ -83,10 +74,12 @@ def answers(url: str, *, timeout_s: float = TIMEOUT_S) -> bool:
 
 
 def _fetch(build: Builder, name: str) -> keras.Model:
+    if name == efficientnet_lite.NAME:
+        return build("imagenet")
     if not _is_cached(name) and not answers(_HOST):
         raise StoreError(
             f"weights=imagenet: {_HOST} must answer within {TIMEOUT_S:.0f} s, got no answer. "
-            "Try again with a network, name a file of weights, or use weights=none."
+            "Try again with a network, name a file of weights, or use backbone=auto."
         )
     try:
         with _silence_limited(), contextlib.redirect_stdout(sys.stderr):  # Keras draws its progress on stdout
@@ -95,7 +88,7 @@ def _fetch(build: Builder, name: str) -> keras.Model:
         # Keras raises Exception or ValueError for every failure (HTTP, timeout, checksum).
         raise StoreError(
             f"weights=imagenet: Keras' file for {name} must be downloaded whole, got {error}. "
-            "Try again, name a file of weights, or use weights=none."
+            "Try again, name a file of weights, or use backbone=auto."
         ) from error
 
 

@@ -91,7 +91,7 @@ def check_weights() -> CheckResult:
     if (Path.home() / ".keras" / "models" / _WEIGHTS).is_file():
         return CheckResult("weights", True, False, "ImageNet weights of ResNet50 are in Keras' cache")
     problem = _problem_of(_WEIGHTS_URL)
-    do = "Training uses random weights; for ImageNet's, connect this machine or name a file with --weights."
+    do = "Training uses EfficientNetLite0, whose weights are installed. For ResNet50, connect this machine."
     return CheckResult("weights", not problem, False, problem or "can be downloaded", do if problem else "")
 
 

