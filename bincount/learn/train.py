@@ -116,9 +116,10 @@ def _learn(
     on_epoch: Callable[[str, int, Mapping[str, float]], None],
 ) -> TrainedModel:
     """The head on cached features, or the whole network on photos, or one after the other."""
+    from bincount.learn import efficientnet_lite
     from bincount.learn.backbone import load_backbone
     from bincount.learn.model import Hyperparameters
-    from bincount.learn.whole_network import FINE_TUNING, Recipe
+    from bincount.learn.whole_network import FINE_TUNING, FINE_TUNING_LITE, Recipe
 
     backbone, classes = load_backbone(cached.backbone_path), len(cached.manifest.counts)
     if cached.trains_whole:
@@ -144,7 +145,8 @@ def _learn(
     )
     if fine_tuning["epochs"]:
         photos = {part: cached.photos(settings, part) for part in DEVELOPMENT_PARTS}
-        recipe = replace(FINE_TUNING, **fine_tuning)
+        recipe = FINE_TUNING_LITE if cached.facts["backbone"] == efficientnet_lite.NAME else FINE_TUNING
+        recipe = replace(recipe, **fine_tuning)
         trained = fine_tune(trained, photos, recipe, folder=folder, seed=seed, on_epoch=partial(on_epoch, "fine_tune"))
     return trained
 
@@ -266,15 +268,11 @@ def train_whole(
 def fine_tune(
     trained: TrainedModel, photos: Mapping[str, Photos], recipe: Recipe, *, folder: Path, seed: int, on_epoch: OnEpoch
 ) -> TrainedModel:
-    """Continues the training of a trained model, backbone and head together.
-
-    Batch norm stays frozen: its statistics are those of far more photos than
-    a batch has. `folder` keeps the state from epoch to epoch.
-    """
+    """Continues the training of a trained model, backbone and head together; `folder` keeps the state of each epoch."""
     network = trained.backbone.get_layer("network")
     trained.backbone.trainable = True
     for layer in network.layers:
-        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = recipe.batch_norm or not isinstance(layer, keras.layers.BatchNormalization)
     trained.backbone.get_layer("normalisation").trainable = False
     fitted = _fit(trained.backbone, trained.head, photos, recipe, folder, seed, on_epoch)
     return _calibrated(trained.backbone, trained.head, photos, fitted.epochs)

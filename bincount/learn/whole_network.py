@@ -37,6 +37,8 @@ class Recipe:
         loss_mix: Share of the soft neighbour labels, 0 to 1.
         patience: Epochs without a better validation NLL after which training ends.
         members: Networks that are trained one after the other and then averaged.
+        batch_norm: Whether batch norm learns too. Otherwise it keeps its statistics of ImageNet, which are those of
+            far more photos than a batch has.
     """
 
     learning_rate: float
@@ -46,6 +48,7 @@ class Recipe:
     loss_mix: float = 0.3
     patience: int = 1000
     members: int = 1
+    batch_norm: bool = False
 
 
 FROM_SCRATCH = Recipe(learning_rate=2e-3, batch_size=64, epochs=24, members=3)
@@ -53,6 +56,9 @@ FROM_SCRATCH = Recipe(learning_rate=2e-3, batch_size=64, epochs=24, members=3)
 
 FINE_TUNING = Recipe(learning_rate=1e-4, batch_size=32, epochs=10, weight_decay=0.01, patience=4)
 """For a network that is good at something else already: small steps, and an early end."""
+
+FINE_TUNING_LITE = Recipe(learning_rate=7e-4, batch_size=32, epochs=8, patience=4, batch_norm=True)
+"""For EfficientNetLite0, whose batch norm follows within some ten batches (docs/log/learn.md)."""
 
 
 class FittedNetwork(NamedTuple):

@@ -95,13 +95,13 @@ def test_other_settings_are_other_features(made, changed):
     assert prepare(settings, **arguments)["features"] != answer["features"]
 
 
-def test_weights_are_resolved_once_a_run(made, monkeypatch):
+def test_the_backbone_is_chosen_once_a_run(made, monkeypatch):
     settings, arguments, _ = made
-    arguments = {**arguments, "run_id": runs.open_run(settings), "weights": "auto"}
+    arguments = {**arguments, "run_id": runs.open_run(settings), "weights": "auto", "backbone": "auto"}
     monkeypatch.setattr("bincount.learn.weights.answers", lambda url: False)
     monkeypatch.setattr("bincount.learn.weights._is_cached", lambda name: False)
     answer = prepare(settings, **arguments)
-    assert answer["weights"] == "none"
+    assert (answer["backbone"], answer["weights"]) == ("EfficientNetLite0", "imagenet")
 
     def asked_again(url):
         raise AssertionError("the run knows already")
