@@ -42,6 +42,7 @@ class Setting:
         default: Its default; `REQUIRED` where a value must be given.
         nullable: Whether None is a value.
         help: What it means, as a sentence without its full stop.
+        form_help: What a form says in place of `help`, where a form takes other values than the command line.
         title: What a form calls it.
         section: Under which heading a form shows it.
         low: Smallest value.
@@ -61,6 +62,7 @@ class Setting:
     default: Any = REQUIRED
     nullable: bool = False
     help: str = ""
+    form_help: str = ""
     title: str = ""
     section: str = ""
     low: float | None = None
@@ -213,7 +215,7 @@ _LOSS_MIX = {
     "section": _LEARNING,
     "unset": "0 for a head, 0.3 for whole networks",
     "examples": (0, 0.3),
-    "help": "their share in the loss",
+    "help": "share of soft neighbour labels in the loss",
 }
 
 
@@ -228,6 +230,8 @@ class BinsConfig(Schema):
         examples=("s3://bins", "s3://aft-vbi-pds"),
         help='s3://BUCKET, a folder in the bucket\'s layout, or "sample" for bins that bincount renders; '
         "s3://aft-vbi-pds is Amazon's, read without credentials where there are none",
+        form_help="the bucket of the bins; s3://bins is the one that `bincount up` serves, s3://aft-vbi-pds Amazon's, "
+        "read without credentials where there are none",
     )
     limit: int | None = setting(
         None,
@@ -294,7 +298,7 @@ class NetworkConfig(Schema):
         title="Weights",
         section=_LEARNING,
         examples=("auto", "imagenet", "none"),
-        help="imagenet, none for random ones, a file, or auto: imagenet where it is in reach, else none",
+        help="imagenet, none for random ones, a file, or auto: imagenet where it can be downloaded, else none",
     )
     fit: str = setting(
         "pad",
@@ -438,6 +442,7 @@ class ReconcileConfig(Schema):
         pattern=BUCKET_PATTERN,
         examples=("s3://bins", "s3://aft-vbi-pds"),
         help='where the photos are: s3://BUCKET, a folder in the bucket\'s layout, or "sample"',
+        form_help="the bucket of the photos; s3://bins is the one that `bincount up` serves",
     )
     records: str | None = setting(
         None,
@@ -447,8 +452,10 @@ class ReconcileConfig(Schema):
         section=_WHAT,
         unset="the source's own metadata",
         examples=("stock.csv",),
-        help="CSV or parquet with the columns id and recorded and, optionally, location and unit_value; in the form, "
-        "and with --track, the name of a file in the workspace's folder records",
+        help="CSV or parquet with the columns id and recorded and, optionally, location and unit_value; with "
+        "--track, the name of a file in the workspace's folder records",
+        form_help="name of a CSV or parquet file in the workspace's folder records, with the columns id and recorded "
+        "and, optionally, location and unit_value",
     )
     model: str = setting(
         CHAMPION_URI,
