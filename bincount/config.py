@@ -298,7 +298,8 @@ class NetworkConfig(Schema):
         title="Weights",
         section=_LEARNING,
         examples=("auto", "imagenet", "none"),
-        help="imagenet, none for random ones, a file, or auto: imagenet where it can be downloaded, else none",
+        help="the weights to begin with: imagenet, none for random ones, a file, or auto: imagenet where it can be "
+        "downloaded, else none",
     )
     fit: str = setting(
         "pad",
@@ -337,9 +338,9 @@ class SearchConfig(Schema):
         low=1,
         high=1000,
         metavar="N",
-        title="Most epochs",
+        title="Maximum epochs",
         section=_EFFORT,
-        help="most epochs of a trial; the search chooses how many",
+        help="maximum number of epochs of a trial; the search chooses how many",
     )
     search: str = setting(
         "random",
@@ -414,7 +415,7 @@ class UpConfig(Schema):
     partitions: int = setting(1, low=1, high=64, metavar="N", help="how many tasks share fetching and features")
 
 
-_WHAT, _LIMIT, _HOW = "What", "How many to count", "How to judge"
+_WHAT, _LIMIT, _HOW = "Bins and model", "How many to count", "How to judge"
 
 
 def _costs(**facts: Any) -> dict[str, Any]:
@@ -534,7 +535,7 @@ class ApprovalConfig(Schema):
         False,
         title="Require approval",
         section="Promotion",
-        help="whether a person must agree before a version becomes champion, under Required Actions",
+        help="whether a person must approve, under Required Actions, before a version becomes champion",
     )
     approval_minutes: int = setting(
         1440,
@@ -542,7 +543,7 @@ class ApprovalConfig(Schema):
         high=43200,
         title="Minutes to approve",
         section="Promotion",
-        help="how long the run waits for that person; no answer is a no",
+        help="how many minutes the run waits for the approval; without an answer the version is rejected",
     )
 
 
