@@ -230,7 +230,7 @@ class BinsConfig(Schema):
         examples=("s3://bins", "s3://aft-vbi-pds"),
         help='s3://BUCKET, a folder in the bucket\'s layout, or "sample" for bins that bincount renders; '
         "s3://aft-vbi-pds is Amazon's, read without credentials where there are none",
-        form_help="the bucket of the bins; s3://bins is the one that `bincount up` serves, s3://aft-vbi-pds Amazon's, "
+        form_help="the bucket of the bins; s3://bins is the one that bincount up serves, s3://aft-vbi-pds Amazon's, "
         "read without credentials where there are none",
     )
     limit: int | None = setting(
@@ -443,7 +443,7 @@ class ReconcileConfig(Schema):
         pattern=BUCKET_PATTERN,
         examples=("s3://bins", "s3://aft-vbi-pds"),
         help='where the photos are: s3://BUCKET, a folder in the bucket\'s layout, or "sample"',
-        form_help="the bucket of the photos; s3://bins is the one that `bincount up` serves",
+        form_help="the bucket of the photos; s3://bins is the one that bincount up serves",
     )
     records: str | None = setting(
         None,
