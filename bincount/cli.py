@@ -151,8 +151,8 @@ VERBS = (
         "Score a run's model on its test part, or any registered model on any bins.",
         "evaluate.evaluate:evaluate",
         (
-            _optional("run_id", "the MLflow run whose model is scored on its own test part", "see --model", "RUN"),
-            _optional("model", "instead: models:/bincount@champion or models:/bincount/3", "see --run-id", "URI"),
+            _optional("run_id", "the MLflow run whose model is scored on its own test part", "none", "RUN"),
+            _optional("model", "instead: a registered model, such as models:/bincount/3", "none", "URI"),
             _optional("source", "with --model: where the bins are", "none", "SOURCE"),
             _optional("ids", "with --model: which bins", "all of the source", "FILE|A-B"),
             _optional("counts", "with --model: only bins with these counts", "all that the model knows", "COUNTS"),
@@ -179,7 +179,7 @@ VERBS = (
     Verb(
         "registry",
         "check-serving",
-        "Start a version as it will be served, ask it for golden bins, and stop it again.",
+        "Start a version as it will be served, compare its answers on golden bins, and stop it.",
         "registry.serving_check:check_serving",
         (_VERSION, _TIMEOUT),
         "bincount check-serving 3",
@@ -194,7 +194,7 @@ VERBS = (
             Setting(name="force", type=bool, default=False, help="skip gate and serving check; needs --reason"),
             _REASON,
             _ACTOR,
-            _optional("expected_champion", "only if this version, or none, is the champion", "any", "N|none"),
+            _optional("expected_champion", "only if this version, or none, is the champion", "any", "VERSION|none"),
         ),
         'bincount promote 3 --force --reason "the gate judged by bins that were relabelled"',
     ),
@@ -250,6 +250,7 @@ _STAGES = {
     "data": "data",
     "learning": "learning",
     "registry": "registry and champion",
+    "serving": "predictions",
     "inventory": "inventory records",
     "whole": "the whole chain and this machine",
 }
@@ -291,7 +292,7 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(
         prog="bincount",
         usage="bincount VERB [flags]",
-        description="Count the items in warehouse bins from photos.",
+        description="Count the items in warehouse bins from photos. `bincount VERB --help` explains a verb's flags.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = whole.add_subparsers(dest="verb", required=True, prog="bincount", metavar="VERB", help=argparse.SUPPRESS)
@@ -306,7 +307,10 @@ def parser() -> argparse.ArgumentParser:
         add_settings(step, verb.settings)
         step.set_defaults(run=_run_of(verb.target))
 
-    what, example = "Import what counting found, and say what it was worth.", "bincount outcomes import counts.csv"
+    what, example = (
+        "Import counts of bins, and report how many wrong records they found.",
+        "bincount outcomes import counts.csv",
+    )
     outcomes = add("inventory", "outcomes", what, example).add_subparsers(required=True, metavar="import")
     imported = outcomes.add_parser("import", help=what, description=what, epilog=f"example: {example}")
     imported.add_argument("file", metavar="FILE", help="CSV or parquet with id, counted, when and by")
@@ -328,21 +332,25 @@ def parser() -> argparse.ArgumentParser:
     add_settings(run, settings_of(ChainConfig))
     run.set_defaults(run=_run_chain)
 
-    predict = add("whole", "predict", "Count the items in photos with a registered model.", "bincount predict bin.jpg")
+    predict = add(
+        "serving", "predict", "Count the items in photos with a registered model.", "bincount predict bin.jpg"
+    )
     predict.add_argument("files", nargs="+", metavar="FILE", help="JPEG or PNG photos")
     add_settings(predict, (_MODEL,))
     predict.set_defaults(run=_predict)
 
-    serving = add("whole", "serve", "Serve the champion, and each later one without a pause.", "bincount serve")
+    serving = add("serving", "serve", "Serve the champion, and each later one without a pause.", "bincount serve")
     add_serve_arguments(serving)
     serving.set_defaults(run=serve)
 
-    doctor = add("whole", "doctor", "Say what is missing on this machine, and what to do about it.", "bincount doctor")
-    doctor.add_argument("--server", action="store_true", help="look at the stack of docker-compose.yml instead")
+    doctor = add(
+        "whole", "doctor", "Check what is missing on this machine, and say what to do about it.", "bincount doctor"
+    )
+    doctor.add_argument("--server", action="store_true", help="check the stack of docker-compose.yml instead")
     add_port_arguments(doctor)
     doctor.set_defaults(run=_doctor)
 
-    cleaning = add("whole", "clean", "Show what takes how much room; free what nothing needs.", "bincount clean --yes")
+    cleaning = add("whole", "clean", "List what takes disk space, and free what nothing needs.", "bincount clean --yes")
     add_clean_arguments(cleaning)
     cleaning.set_defaults(run=clean)
 
@@ -362,7 +370,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: Iterable[Setting]) -
             either.add_argument(
                 "model_version", nargs="?", default=argparse.SUPPRESS, metavar=each.metavar, help=each.help
             )
-            either.add_argument(each.flag, default=argparse.SUPPRESS, metavar="N", help="the same")
+            either.add_argument(each.flag, default=argparse.SUPPRESS, metavar=each.metavar, help="the same")
         elif each.type is bool:
             parser.add_argument(each.flag, action="store_true", help=each.help)
         else:
@@ -381,6 +389,8 @@ def _help_of(setting: Setting) -> str:
     if setting.is_required:
         return setting.help
     default = setting.unset if setting.default is None else setting.default
+    if isinstance(default, float):
+        default = f"{default:g}"
     return f"{setting.help} (default: {default})".replace("%", "%%")
 
 

@@ -42,6 +42,7 @@ class Setting:
         default: Its default; `REQUIRED` where a value must be given.
         nullable: Whether None is a value.
         help: What it means, as a sentence without its full stop.
+        form_help: What a form says in place of `help`, where a form takes other values than the command line.
         title: What a form calls it.
         section: Under which heading a form shows it.
         low: Smallest value.
@@ -61,6 +62,7 @@ class Setting:
     default: Any = REQUIRED
     nullable: bool = False
     help: str = ""
+    form_help: str = ""
     title: str = ""
     section: str = ""
     low: float | None = None
@@ -213,7 +215,7 @@ _LOSS_MIX = {
     "section": _LEARNING,
     "unset": "0 for a head, 0.3 for whole networks",
     "examples": (0, 0.3),
-    "help": "their share in the loss",
+    "help": "share of soft neighbour labels in the loss",
 }
 
 
@@ -228,6 +230,8 @@ class BinsConfig(Schema):
         examples=("s3://bins", "s3://aft-vbi-pds"),
         help='s3://BUCKET, a folder in the bucket\'s layout, or "sample" for bins that bincount renders; '
         "s3://aft-vbi-pds is Amazon's, read without credentials where there are none",
+        form_help="the bucket of the bins; s3://bins is the one that bincount up serves, s3://aft-vbi-pds Amazon's, "
+        "read without credentials where there are none",
     )
     limit: int | None = setting(
         None,
@@ -295,7 +299,8 @@ class NetworkConfig(Schema):
         title="Weights",
         section=_LEARNING,
         examples=("auto", "imagenet", "none"),
-        help="auto or imagenet: ImageNet's, where the backbone has them; none for random ones; or a file",
+        help="the weights to begin with: auto or imagenet: ImageNet's, where the backbone has them; none: random ones; "
+        "or a file",
     )
     fit: str = setting(
         "pad",
@@ -334,9 +339,9 @@ class SearchConfig(Schema):
         low=1,
         high=1000,
         metavar="N",
-        title="Most epochs",
+        title="Maximum epochs",
         section=_EFFORT,
-        help="most epochs of a trial; the search chooses how many",
+        help="maximum number of epochs of a trial; the search chooses how many",
     )
     search: str = setting(
         "random",
@@ -411,7 +416,7 @@ class UpConfig(Schema):
     partitions: int = setting(1, low=1, high=64, metavar="N", help="how many tasks share fetching and features")
 
 
-_WHAT, _LIMIT, _HOW = "What", "How many to count", "How to judge"
+_WHAT, _LIMIT, _HOW = "Bins and model", "How many to count", "How to judge"
 
 
 def _costs(**facts: Any) -> dict[str, Any]:
@@ -439,6 +444,7 @@ class ReconcileConfig(Schema):
         pattern=BUCKET_PATTERN,
         examples=("s3://bins", "s3://aft-vbi-pds"),
         help='where the photos are: s3://BUCKET, a folder in the bucket\'s layout, or "sample"',
+        form_help="the bucket of the photos; s3://bins is the one that bincount up serves",
     )
     records: str | None = setting(
         None,
@@ -448,8 +454,10 @@ class ReconcileConfig(Schema):
         section=_WHAT,
         unset="the source's own metadata",
         examples=("stock.csv",),
-        help="CSV or parquet with the columns id and recorded and, optionally, location and unit_value; in the form, "
-        "and with --track, the name of a file in the workspace's folder records",
+        help="CSV or parquet with the columns id and recorded and, optionally, location and unit_value; with "
+        "--track, the name of a file in the workspace's folder records",
+        form_help="name of a CSV or parquet file in the workspace's folder records, with the columns id and recorded "
+        "and, optionally, location and unit_value",
     )
     model: str = setting(
         CHAMPION_URI,
@@ -528,7 +536,7 @@ class ApprovalConfig(Schema):
         False,
         title="Require approval",
         section="Promotion",
-        help="whether a person must agree before a version becomes champion, under Required Actions",
+        help="whether a person must approve, under Required Actions, before a version becomes champion",
     )
     approval_minutes: int = setting(
         1440,
@@ -536,7 +544,7 @@ class ApprovalConfig(Schema):
         high=43200,
         title="Minutes to approve",
         section="Promotion",
-        help="how long the run waits for that person; no answer is a no",
+        help="how many minutes the run waits for the approval; without an answer the version is rejected",
     )
 
 

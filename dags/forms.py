@@ -40,5 +40,6 @@ def _param(setting: Setting, default: Any) -> Param:
 
 
 def _description(setting: Setting) -> str:
-    text = setting.help[0].upper() + setting.help[1:]
+    text = setting.form_help or setting.help
+    text = text[0].upper() + text[1:]
     return f"{text}; empty: {setting.unset}." if setting.nullable else f"{text}."

@@ -69,7 +69,7 @@ def page() -> str:
     for title, schema, where in SECTIONS:
         fresh = [each for each in settings_of(schema) if each.name not in listed or title in ("Gate", "Drift")]
         listed |= {each.name for each in fresh}
-        rows = [(f"`{each.name}`", _default(each), each.rule, each.help) for each in fresh]
+        rows = [(f"`{each.name}`", _default(each), each.rule, _meaning(each)) for each in fresh]
         parts += [f"## {title}", where, _table(("setting", "default", "value", "meaning"), rows)]
     return "\n\n".join(parts) + "\n"
 
@@ -77,6 +77,10 @@ def page() -> str:
 def _environment() -> list[tuple[str, str]]:
     facts = [each.metadata["setting"] for each in fields(Settings) if "setting" in each.metadata]
     return [(each["env"], each["help"]) for each in facts]
+
+
+def _meaning(setting: Setting) -> str:
+    return f"{setting.help}. In the form: {setting.form_help}" if setting.form_help else setting.help
 
 
 def _default(setting: Setting) -> str:

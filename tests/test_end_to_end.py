@@ -72,7 +72,7 @@ def test_bins_in_a_bucket_become_a_served_prediction(checkout):
     check_no_secret(checkout, done.stdout + done.stderr)
     for task in ("ingest", "prepare", "tune", "train", "evaluate", "register", "promote", "verify_serving"):
         assert f"{task}" in done.stdout
-    assert "promoted: true" in done.stdout
+    assert "version 1: Promoted: " in done.stdout
     assert "serves version 1" in done.stdout
 
     # The same answers without a server, from what the run left behind.

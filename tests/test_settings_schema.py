@@ -79,6 +79,9 @@ def test_what_a_form_shows_has_a_title_a_section_and_a_sentence(schema):
     for each in settings_of(schema):
         assert each.title, each.name
         assert each.section, each.name
-        assert each.help
-        assert not each.help.endswith("."), "the form adds its full stop"
+        said = each.form_help or each.help
+        assert said
+        assert not said.endswith("."), "the form adds its full stop"
+        assert "--" not in said, "a form has no flags"
+        assert "folder in the bucket's layout" not in said, "a form takes buckets alone"
         assert not each.nullable or each.unset, each.name

@@ -13,6 +13,8 @@ from bincount.evaluate import metrics
 from bincount.evaluate.bootstrap import bootstrap, interval
 from bincount.evaluate.metrics import baselines_of
 
+_SCALES = ("up to 400 px", "401 to 600 px", "above 600 px", "blurred", "medium", "sharp")
+
 
 def exclude_learned(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
     """Excludes records whose group has a photo among the learned ones.
@@ -130,15 +132,20 @@ def _slices(
                     for figure in ("exact", "within_one", "mae", "nll", "largest_class")
                 },
             }
-            for name in sorted(set(of))
+            for name in sorted(set(of), key=_rank)
         ]
         for kind, of in keys.items()
     }
 
 
+def _rank(name: str) -> tuple[int, str]:
+    """Sorts slices of a scale along it, and all others by their names."""
+    return (_SCALES.index(name) if name in _SCALES else -1, name)
+
+
 def _thirds(sharpness: np.ndarray) -> list[str]:
     low, high = np.quantile(sharpness, [1 / 3, 2 / 3])
-    return ["1 blurred" if value <= low else "2 middling" if value <= high else "3 sharp" for value in sharpness]
+    return ["blurred" if value <= low else "medium" if value <= high else "sharp" for value in sharpness]
 
 
 def _orientation(record: Record) -> str:

@@ -104,13 +104,15 @@ def _reliability(figure: Figure, evaluation: dict) -> None:
         s=[20 + 180 * row["bins"] / most for row in rows],
         color=_INK,
         label="bins (area: number)",
+        clip_on=False,
+        zorder=3,
     )
     figures = evaluation["metrics"]
     title = f"Calibration: ECE {figures['ece']:.3f}, by chance up to {figures['ece_by_chance']:.3f}"
     _label(axes, title, "confidence", "share of exact predictions")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    figure.legend(frameon=False, ncols=2, loc="outside lower center", fontsize=8)
 
 
 def _coverage(figure: Figure, evaluation: dict) -> None:

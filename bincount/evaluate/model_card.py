@@ -90,7 +90,7 @@ def card_of(evaluation: dict, run_id: str, limits: GateLimits) -> list[Block]:
                 ("run", run_id),
                 ("source", str(evaluation["source"])),
                 ("bins", parts),
-                *((name, str(value)) for name, value in facts.items() if not isinstance(value, dict | list)),
+                *((name, _shown(value)) for name, value in facts.items() if not isinstance(value, dict | list)),
             ),
         ),
         f"{figures['set_aside']} test bins were set aside because of a sibling photo in the training data.",
@@ -182,7 +182,7 @@ def _detection_blocks(evaluation: dict) -> list[Block]:
         f"Simulated errors in {detection['error_rate']:.0%} of the test bins' records, every error weighted on every "
         "bin. Image-blind: the best ranking without photos, by the true error rate of each recorded count.",
         Table(
-            ("errors", "bins", "AUROC", "95 % interval", "image-blind", "difference, 95 %", "AUPRC", "of random"),
+            ("errors", "bins", "AUROC", "95 % interval", "image-blind", "difference, 95 %", "AUPRC", "AUPRC at random"),
             tuple(
                 (
                     KINDS[kind],
@@ -214,7 +214,7 @@ def _detection_blocks(evaluation: dict) -> list[Block]:
             ),
         ),
         Table(
-            ("errors", "cost a bin", "image-blind", "random or all"),
+            ("errors", "cost per bin", "image-blind", "random or all"),
             tuple(
                 (
                     KINDS[kind],
@@ -235,6 +235,10 @@ def _verdict(evaluation: dict, limits: GateLimits) -> str:
     beaten = {"exact", "nll"}.isdisjoint(check.rule for check in failed)
     verdict = "Better than the baselines, but not fit for service" if beaten else "No better than a baseline"
     return f"{verdict}: {'; '.join(check.figures for check in failed)}."
+
+
+def _shown(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _percent(share: float | None) -> str:
@@ -281,6 +285,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; font-size: 0.9rem; display: block; overflow-x: auto; }
 th, td { text-align: left; padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid #8884; }
 td { font-variant-numeric: tabular-nums; }
+td + td { white-space: nowrap; }
 figure { margin: 1.5rem 0; }
 img { max-width: 100%; background: white; }
 figcaption { font-size: 0.85rem; opacity: 0.8; }

@@ -75,11 +75,13 @@ def quality_checks(scores: Scores, limits: GateLimits) -> tuple[Check, ...]:
     beats = scores.exact > scores.largest_class
     better = high < 0
     allowed = max(limits.ece, scores.ece_by_chance)
+    enough = scores.groups >= limits.groups
     return (
         Check(
             "groups",
-            scores.groups >= limits.groups,
-            f"only {scores.groups} groups of test bins, where at least {limits.groups} are needed to judge",
+            enough,
+            f"{'' if enough else 'only '}{scores.groups} groups of test bins, "
+            f"where at least {limits.groups} are needed to judge",
         ),
         Check(
             "exact",

@@ -182,7 +182,7 @@ class StackRun:
     def _print_success(self, run: str) -> None:
         answer = self._api.result_of(run, "promote")
         stack, version = self._stack, answer["model_version"]
-        print(f"\nversion {version}: promoted: {str(answer['promoted']).lower()}. {answer['reason']}")
+        print(f"\nversion {version}: {answer['reason']}")
         print(f"\nAirflow  {stack.airflow_url}  user {USER}  password {stack.password()}")
         print(f"MLflow   {stack.mlflow_url}  this run: {stack.mlflow_url}/#/runs/{answer['run_id']}")
         served = json.loads(_read_or_none(f"{stack.model_url}/model") or "{}").get("version")

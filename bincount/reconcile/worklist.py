@@ -166,15 +166,15 @@ def reason_of(verdict: str, recorded: int, direction: str, low: str, high: str, 
 
     Example:
         >>> reason_of("mismatch", 5, "fewer", "1", "2", counts="1-5", alpha=0.05)
-        'the record is outside the 95 % prediction interval of 1 to 2: probably fewer items than recorded'
+        'the record is outside the 95 % prediction interval (1 to 2): probably fewer items than recorded'
     """
     if verdict == NOT_COUNTABLE:
         return f"the model counts {counts}: it cannot check a record of {recorded}"
-    interval = f"the {100 * (1 - alpha):.4g} % prediction interval of {low if low == high else f'{low} to {high}'}"
+    interval = f"the {100 * (1 - alpha):.4g} % prediction interval ({low if low == high else f'{low} to {high}'})"
     if verdict == MISMATCH:
         return f"the record is outside {interval}: probably {direction} items than recorded"
     if verdict == MATCH:
-        return f"the record agrees with the photo ({interval})"
+        return f"the record agrees with the photo: it is within {interval}"
     return f"the photo does not decide: the record is within {interval}"
 
 

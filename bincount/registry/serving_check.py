@@ -18,7 +18,7 @@ from bincount.client import about_server, invocations_url
 from bincount.errors import ConfigError, StoreError
 from bincount.process.session_guard import guarded_command, kill_session, signal_session
 from bincount.registry.decision import write_section
-from bincount.registry.golden import Golden, find_wrong_answer, read_golden, tolerance_of
+from bincount.registry.golden import find_wrong_answer, read_golden, tolerance_of
 from bincount.settings import Settings
 from bincount.tracking import model_registry, runs
 from bincount.tracking.model_registry import Version
@@ -59,7 +59,11 @@ def check_serving(settings: Settings, *, model_version: str, timeout_s: float = 
         wrong = wrong or find_wrong_answer(
             url, golden, token=settings.serving_token, timeout_s=60, within=tolerance_of(version)
         )
-    reason = f"served, it is refused: {wrong.rstrip('.')}" if wrong else f"served, it answers {_requests(golden)} right"
+    reason = (
+        f"served, it is refused: {wrong.rstrip('.')}"
+        if wrong
+        else f"served, it answers {len(golden)} golden bins as it does offline, and refuses what is no photo"
+    )
     _log.info("version %s: %s (%.0f s)", model_version, reason, time.monotonic() - began)
     store_check(settings, model_version, servable=wrong is None, reason=reason)
     return {"servable": wrong is None, "reason": reason}
@@ -167,10 +171,6 @@ def _refusal(
                 "See its log above, or give it more time."
             )
         time.sleep(_PAUSE_S)
-
-
-def _requests(golden: Golden) -> str:
-    return f"{len(golden)} golden bins and something that is no photo"
 
 
 def _code() -> str:

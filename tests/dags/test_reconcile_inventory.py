@@ -89,7 +89,7 @@ def test_the_form_is_the_step_s_arguments(dag):
     assert list(dag["shown"]) == list(dag["params"])
     for name, (title, section, description) in dag["shown"].items():
         assert title, name
-        assert section in ("What", "How many to count", "How to judge"), name
+        assert section in ("Bins and model", "How many to count", "How to judge"), name
         assert description.endswith("."), name
         if not settings[name].is_required:
             assert dag["params"][name] == settings[name].default, name

@@ -54,7 +54,7 @@ def test_slices_by_orientation_size_and_products():
         ("portrait", 0),
         ("square", 1),
     }
-    assert [row["slice"] for row in slices["size"]] == ["401 to 600 px", "above 600 px", "up to 400 px"]
+    assert [row["slice"] for row in slices["size"]] == ["up to 400 px", "401 to 600 px", "above 600 px"]
     assert [(row["slice"], row["bins"]) for row in slices["products"]] == [("1", 2), ("2", 1)]
 
 

@@ -89,7 +89,7 @@ def test_a_crash_a_task_marked_as_failed_and_a_run_that_promotes_nothing(checkou
     assert process.returncode == 0, output
     for task in ("plan", "fetch[0]", "fetch[1]", "ingest", "extract[0]", "extract[1]", "prepare"):
         assert re.search(rf"{re.escape(task)} +success", output), output
-    assert "promoted: false. it guesses." in output
+    assert re.search(r"version \d+: it guesses\.", output), output
     assert {line.split()[1] for line in output.splitlines() if " skipped" in line} == {"approve"}
     assert checkout.components() == []
 

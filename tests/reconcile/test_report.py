@@ -116,7 +116,7 @@ def shown(page):
     return page.locator(".list tbody tr:visible td:nth-child(3)").all_inner_texts()
 
 
-@pytest.mark.parametrize("width", [1440, 820])
+@pytest.mark.parametrize("width", [1440, 820, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_and_can_be_read(opened, width, scheme):
     page = opened(width=width, scheme=scheme)
@@ -129,6 +129,16 @@ def test_it_fits_and_can_be_read(opened, width, scheme):
     assert abs(light - dark) > 400
     loaded = page.evaluate("[...document.querySelectorAll('.list img')].map(image => image.naturalWidth)")
     assert loaded == [60, 60, 60]
+
+
+def test_a_phone_shows_every_fact_of_a_bin(opened):
+    page = opened(width=390)
+    page.get_by_role("searchbox").fill("10000")
+    assert shown(page) == ["10000"]
+    for cell in page.locator(".list tbody tr:visible td[data-label]").all():
+        box = cell.bounding_box()
+        assert box["x"] >= 0, cell.get_attribute("data-label")
+        assert box["x"] + box["width"] <= 390, cell.get_attribute("data-label")
 
 
 def test_nothing_from_outside_is_run(opened):
