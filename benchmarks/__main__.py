@@ -31,6 +31,7 @@ QUESTIONS = {
     "search": "How long does a search on cached features take, compared with running the network in every step?",
     "search_memory": "How much memory does a search take on the features of the whole bucket?",
     "serving": "How fast are photos counted over HTTP, compared with `mlflow models serve` and a bare loop?",
+    "engine": "How fast is a network in each library and precision?",
     "worker": "How soon does a version's process answer, how fast, and how much memory does it hold?",
     "reconcile": "How fast are records compared with photos, compared with a loop of `model.predict` and pandas?",
     "orchestration": "What does Airflow add to a task?",

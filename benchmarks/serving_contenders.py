@@ -47,9 +47,10 @@ set_model(Plain())
 
 
 def write_model(folder: Path, backbone: str = "ResNet50") -> None:
-    """An untrained ResNet50 or compact network with a small head: stock layers, uint8 photos to probabilities."""
+    """An untrained ResNet50, EfficientNetLite0 or compact with a small head: uint8 photos to probabilities."""
     import keras
 
+    from bincount.learn import efficientnet_lite
     from bincount.learn.backbone import COMPACT, build_compact
     from bincount.learn.engine import save_network
     from bincount.learn.images import decode
@@ -59,9 +60,11 @@ def write_model(folder: Path, backbone: str = "ResNet50") -> None:
     if backbone == COMPACT:
         features = build_compact(image_px=PX)(photos)
     else:
+        is_lite = backbone == efficientnet_lite.NAME
+        build = efficientnet_lite.EfficientNetLite0 if is_lite else keras.applications.ResNet50
+        network = build(include_top=False, weights=None, input_shape=(PX, PX, 3))
         scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(photos)
-        network = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg", input_shape=(PX, PX, 3))
-        features = network(scaled)
+        features = keras.layers.GlobalAveragePooling2D()(network(scaled))
     folder.mkdir(parents=True)
     model = keras.Model(photos, keras.layers.Dense(5, "softmax")(features))
     save_network(model, folder / "model.keras", decode(PHOTO, image_px=PX, fit="pad")[None], scale=1.0)

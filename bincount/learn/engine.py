@@ -40,10 +40,12 @@ class Network(Protocol):
     Attributes:
         precision: "float32" or "bfloat16".
         library: "openvino" or "tensorflow".
+        batches: Batch sizes that it is asked with, each slow at its first time; at the last one a photo takes least.
     """
 
     precision: str
     library: str
+    batches: tuple[int, ...]
 
     def __call__(self, photos: np.ndarray) -> list[np.ndarray]:
         """The outputs for photos (B, H, W, 3) uint8, each (B, ...) float32."""
@@ -53,6 +55,10 @@ class OpenVinoNetwork:
     """A network that was exported to OpenVINO's format."""
 
     library = "openvino"
+    batches: tuple[int, ...] = (
+        1,
+        8,
+    )  # a photo of a batch of 32 takes up to three times as long (`python -m benchmarks.engine`)
 
     def __init__(self, path: Path, precision: str) -> None:
         """Compiles `path`, an .xml file with its .bin beside it.
@@ -80,6 +86,7 @@ class KerasNetwork:
     """A network as Keras saved it, on a GPU if there is one, otherwise on a processor."""
 
     library, precision = "tensorflow", FLOAT32
+    batches: tuple[int, ...] = (1, 8, 32)
 
     def __init__(self, model: keras.Model) -> None:
         import tensorflow as tf

@@ -179,8 +179,12 @@ def _pieces(folder: Path, manifest: Manifest, records: Sequence[Record]) -> Iter
 def engine_forward(network: Network) -> Forward:
     """Both views of a photo through a network of `learn.engine`."""
 
+    def features_of(photos: np.ndarray) -> np.ndarray:
+        size = network.batches[-1]
+        return np.concatenate([network(photos[start : start + size])[0] for start in range(0, len(photos), size)])
+
     def forward(photos: np.ndarray) -> np.ndarray:
-        views = [network(view)[0] for view in (photos, photos[:, :, ::-1])]
+        views = [features_of(view) for view in (photos, photos[:, :, ::-1])]
         return np.clip(np.stack(views, axis=1), -_LARGEST, _LARGEST).astype(np.float16)
 
     return forward

@@ -18,8 +18,6 @@ from bincount.learn.images import PAD_VALUE, decode, looks_of
 FEATURES = "features"
 """Name of the layer whose output the head gets."""
 MODEL = "model.keras"
-BATCHES = (1, 8, 32)
-"""Batch sizes that the network is asked with, each slow at its first time; one in between is filled up with grey."""
 _THREADS = 2
 
 
@@ -47,6 +45,7 @@ class Predictor:
         facts: The content of model.json.
         precision: "float32" or "bfloat16".
         library: "openvino" or "tensorflow".
+        batches: Batch sizes of the network; one in between is filled up with grey.
     """
 
     def __init__(self, folder: Path, *, precision: str | None = None) -> None:
@@ -69,6 +68,7 @@ class Predictor:
             ) from error
         self._network = open_network(folder / MODEL, outputs=(FEATURES,), precision=precision)
         self.precision, self.library = self._network.precision, self._network.library
+        self.batches = self._network.batches
         self._grey = np.full((self._image_px, self._image_px, 3), PAD_VALUE, np.uint8)
 
     def predict(self, images: Sequence[bytes]) -> np.ndarray:
@@ -114,7 +114,7 @@ class Predictor:
         if len(images) == 1:  # starting threads takes longer than decoding a photo
             yield [self._decode(0, images[0])]
             return
-        size = BATCHES[-1]
+        size = self.batches[-1]
         with ThreadPoolExecutor(_THREADS) as threads:
             ahead = [threads.submit(self._decode, row, data) for row, data in enumerate(images)]
             for start in range(0, len(images), size):
@@ -127,6 +127,6 @@ class Predictor:
             raise RowError(row, str(error)) from None
 
     def _outputs(self, photos: list[np.ndarray]) -> list[np.ndarray]:
-        batch = next(batch for batch in BATCHES if batch >= len(photos))
+        batch = next(batch for batch in self.batches if batch >= len(photos))
         filled = np.stack([*photos, *[self._grey] * (batch - len(photos))])
         return [output[: len(photos)] for output in self._network(filled)]

@@ -9,7 +9,7 @@ import numpy as np
 
 import bincount.serving
 from bincount.errors import BincountError
-from bincount.learn.predictor import BATCHES, Predictor
+from bincount.learn.predictor import Predictor
 from bincount.mismatch.answer import answers_of
 from bincount.mismatch.calibration import Calibration
 from bincount.serving.batcher import Batcher
@@ -37,7 +37,7 @@ class BinCounter:
         self._counts, self._calibration = predictor.counts, Calibration.read(folder)
         # The code that a version carries runs from another place; the photo lies beside it.
         example = Path(bincount.serving.__file__).with_name("example.jpg").read_bytes()
-        self._batcher = Batcher(predictor.predict, BATCHES, example, timeout_s=timeout_s)
+        self._batcher = Batcher(predictor.predict, predictor.batches, example, timeout_s=timeout_s)
 
     @property
     def batches(self) -> Mapping[int, int]:
