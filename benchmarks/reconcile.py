@@ -2,7 +2,7 @@
 
     python -m benchmarks.reconcile [--bins 200] [--repeats 2] [--image-px 224] [--quick] [--json FILE]
 
-A model is trained on 200 real bins (frozen random ResNet50). Then three programs run, each in its own process and in an
+A model is trained on 200 real bins (a frozen ResNet50 with random weights). Then three programs run, each in its own process and in an
 order that alternates between repeats: `bincount reconcile`, which ends with verdicts, lists and a report; a loop of
 Pillow and `model.predict` per photo, its predictions sorted by pandas; and all photos in one array, predicted at once.
 Loading the model is timed, importing libraries is not. The others write a sorted CSV, without verdicts, and cannot be

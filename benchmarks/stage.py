@@ -71,8 +71,8 @@ def main() -> None:
     from bincount.settings import Settings
     from bincount.tracking import runs
 
-    learns, searches = [*steps] != ["ingest"], "tune" in steps
-    for module in ["mlflow", *["keras", "tensorflow"] * learns, *["keras_tuner"] * searches]:
+    learns, searches = {"prepare", "tune", "train"} & steps.keys(), "tune" in steps
+    for module in ["mlflow", "openvino", *["keras", "tensorflow"] * bool(learns), *["keras_tuner"] * searches]:
         importlib.import_module(module)
     settings = Settings(folder / "data", f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
     runs.open_run(settings, attempt="benchmark")  # creates the database
