@@ -12,7 +12,7 @@ from bincount.dataset.manifest import Manifest, Record
 from bincount.dataset.partition import ALL, Partition
 from bincount.errors import DataError
 from bincount.files import digest_of, read_json, set_aside, write_json
-from bincount.learn.engine import BFLOAT16, FLOAT32, has_bfloat16, has_gpu, is_whole_network
+from bincount.learn.engine import BFLOAT16, FLOAT32, checked_precisions, has_bfloat16, has_gpu, is_whole_network
 from bincount.learn.feature_cache import NETWORK, CachedFeatures, compute_missing, shard_paths
 from bincount.locks import exclusive_lock
 from bincount.settings import Settings
@@ -123,6 +123,8 @@ def _resolve(
     with exclusive_lock(prepared.folder / "backbone.lock", "network"):
         if not is_whole_network(prepared.backbone_path):
             _save_network(settings, prepared, network, photographed)
+    if facts["precision"] not in checked_precisions(prepared.backbone_path):
+        facts["precision"] = FLOAT32
     return prepared
 
 
