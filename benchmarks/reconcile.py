@@ -2,9 +2,10 @@
 
     python -m benchmarks.reconcile [--bins 200] [--repeats 2] [--image-px 224] [--quick] [--json FILE]
 
-A model is trained on 200 real bins (a frozen ResNet50 with random weights). Then three programs run, each in its own process and in an
-order that alternates between repeats: `bincount reconcile`, which ends with verdicts, lists and a report; a loop of
-Pillow and `model.predict` per photo, its predictions sorted by pandas; and all photos in one array, predicted at once.
+A model is trained on 200 real bins (a frozen ResNet50 with random weights). Then three programs run, each in its own
+process and in an order that alternates between repeats: `bincount reconcile`, which ends with verdicts, lists and a
+report; a loop of Pillow and `model.predict` per photo, its predictions sorted by pandas; and all photos in one array,
+predicted at once.
 Loading the model is timed, importing libraries is not. The others write a sorted CSV, without verdicts, and cannot be
 resumed. Each also compares a single record with its photo, which shows the memory that does not depend on the bins.
 """

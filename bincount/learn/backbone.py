@@ -116,7 +116,7 @@ def _choose(weights: str, *, image_px: int, seed: int) -> Backbone:
         return build_backbone(FIRST_CHOICE, weights, image_px=image_px, seed=seed)
     try:
         chosen = build_backbone(FIRST_CHOICE, "imagenet", image_px=image_px, seed=seed)
-        why = f"its ImageNet weights are in reach, as those of {efficientnet_lite.NAME} are"
+        why = "its ImageNet weights are in reach"
     except StoreError as error:
         chosen = build_backbone(efficientnet_lite.NAME, "imagenet", image_px=image_px, seed=seed)
         why = f"the ImageNet weights of {FIRST_CHOICE} are neither cached nor can they be downloaded"

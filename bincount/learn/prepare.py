@@ -86,7 +86,8 @@ def _network_of(settings: Settings, run_id: str, config: dict[str, Any]) -> Cach
         bins = Manifest.read(settings.manifests, config["manifest"])
         return CachedFeatures(settings.features / before["folder"], bins, before["facts"])
     prepared = _resolve(settings, **config)
-    runs.log_tags(settings, run_id, {name: prepared.facts[name] for name in ("backbone", "weights", "manifest")})
+    tags = ("backbone", "backbone_choice", "weights", "manifest")
+    runs.log_tags(settings, run_id, {name: prepared.facts[name] for name in tags if name in prepared.facts})
     write_json(note, {"config": config, "folder": prepared.folder.name, "facts": prepared.facts})
     return prepared
 
@@ -117,7 +118,7 @@ def _resolve(
         "seed": seed * (network.weights == "none"),
     }
     if network.why:
-        facts["why"] = network.why
+        facts["backbone_choice"] = network.why
     del made_of["manifest"]  # features are a matter of photo and network: other bins may share them
     prepared = CachedFeatures(settings.features / digest_of(made_of), bins, facts)
     with exclusive_lock(prepared.folder / "backbone.lock", "network"):

@@ -58,7 +58,7 @@ FINE_TUNING = Recipe(learning_rate=1e-4, batch_size=32, epochs=10, weight_decay=
 """For a network that is good at something else already: small steps, and an early end."""
 
 FINE_TUNING_LITE = Recipe(learning_rate=7e-4, batch_size=32, epochs=8, patience=4, batch_norm=True)
-"""For EfficientNetLite0, whose batch norm follows within some ten batches (docs/log/learn.md)."""
+"""For EfficientNetLite0, whose batch norm has a momentum of 0.9 and so follows within some ten batches."""
 
 
 class FittedNetwork(NamedTuple):

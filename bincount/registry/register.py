@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _REFERENCE = "bincount.reference"  # tag of a version whose photos are known
 _SERVING = Path(__file__).resolve().parents[1] / "serving"
+_TAGGED = ("manifest", "counts", "backbone", "backbone_choice", "weights", "fit")
 _DISTRIBUTIONS = ("mlflow", "openvino", "numpy", "pandas", "pillow", "simplejpeg")
 """Distributions that a version needs to answer, pinned as installed here."""
 MODULES = (
@@ -125,7 +126,7 @@ def _tags(settings: Settings, run_id: str, model: str, evaluation: dict) -> dict
         "bincount.model": model,
         "bincount.run": run_id,
         "bincount.source": evaluation["source"],
-        **{f"bincount.{name}": str(facts[name]) for name in ("manifest", "counts", "backbone", "weights", "fit")},
+        **{f"bincount.{name}": str(facts[name]) for name in _TAGGED if name in facts},
         **{f"bincount.{name}": f"{evaluation['metrics'][name]:.4f}" for name in ("exact", "nll", "rps")},
         **{name: value for name, value in named.items() if value},
     }

@@ -48,6 +48,15 @@ def test_the_answer_names_features_of_every_bin(made):
     assert runs.run_tags(settings, arguments["run_id"])["weights"] == "none"
 
 
+def test_a_precision_that_failed_the_check_is_not_used(made, monkeypatch):
+    settings, arguments, _ = made
+    arguments = {**arguments, "run_id": runs.open_run(settings), "image_px": 48}
+    monkeypatch.setattr("bincount.learn.prepare.has_bfloat16", lambda: True)
+    monkeypatch.setattr("bincount.learn.prepare.checked_precisions", lambda path: [FLOAT32])
+    answer = prepare(settings, **arguments)
+    assert read_features(settings, answer["features"]).facts["precision"] == FLOAT32
+
+
 def test_twice_is_once(made):
     settings, arguments, answer = made
     before = snapshot(settings)
@@ -102,6 +111,10 @@ def test_the_backbone_is_chosen_once_a_run(made, monkeypatch):
     monkeypatch.setattr("bincount.learn.weights._is_cached", lambda name: False)
     answer = prepare(settings, **arguments)
     assert (answer["backbone"], answer["weights"]) == ("EfficientNetLite0", "imagenet")
+
+    tags = runs.run_tags(settings, arguments["run_id"])
+    assert tags["backbone"] == "EfficientNetLite0"
+    assert "neither cached" in tags["backbone_choice"]
 
     def asked_again(url):
         raise AssertionError("the run knows already")
