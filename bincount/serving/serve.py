@@ -19,11 +19,11 @@ from bincount.tracking import model_registry
 _log = logging.getLogger(__name__)
 
 _HELP = {
-    "body_mb": "largest body of a request",
+    "body_mb": "largest body of a request in MB",
     "rows": "most photos in a request",
-    "megapixels": "most pixels of a request's photos together",
+    "megapixels": "most megapixels of a request's photos together",
     "waiting": "most requests at a time",
-    "time_s": "longest time for a request",
+    "time_s": "longest time for a request in seconds",
 }
 # Longer than any load balancer keeps a connection: it, not the server, must be the one to close it.
 _KEEP_ALIVE_S = 650
@@ -55,7 +55,7 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
             type=type(field.default),
             default=field.default,
             metavar="N",
-            help=f"{_HELP[field.name]} (default: {field.default})",
+            help=f"{_HELP[field.name]} (default: {field.default:g})",
         )
 
 
