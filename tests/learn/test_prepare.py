@@ -48,15 +48,6 @@ def test_the_answer_names_features_of_every_bin(made):
     assert runs.run_tags(settings, arguments["run_id"])["weights"] == "none"
 
 
-def test_a_precision_that_failed_the_check_is_not_used(made, monkeypatch):
-    settings, arguments, _ = made
-    arguments = {**arguments, "run_id": runs.open_run(settings), "image_px": 48}
-    monkeypatch.setattr("bincount.learn.prepare.has_bfloat16", lambda: True)
-    monkeypatch.setattr("bincount.learn.prepare.checked_precisions", lambda path: [FLOAT32])
-    answer = prepare(settings, **arguments)
-    assert read_features(settings, answer["features"]).facts["precision"] == FLOAT32
-
-
 def test_twice_is_once(made):
     settings, arguments, answer = made
     before = snapshot(settings)
@@ -153,3 +144,12 @@ def test_notes_are_json(made):
     settings, arguments, _ = made
     note = json.loads((settings.run(arguments["run_id"]) / "prepare.json").read_text())
     assert note["facts"]["weights"] == "none"
+
+
+def test_a_precision_that_failed_the_check_is_not_used(made, monkeypatch):
+    settings, arguments, _ = made
+    arguments = {**arguments, "run_id": runs.open_run(settings), "image_px": 48}
+    monkeypatch.setattr("bincount.learn.prepare.has_bfloat16", lambda: True)
+    monkeypatch.setattr("bincount.learn.prepare.checked_precisions", lambda path: [FLOAT32])
+    answer = prepare(settings, **arguments)
+    assert read_features(settings, answer["features"]).facts["precision"] == FLOAT32
