@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -62,25 +62,39 @@ def predict_records(
     return np.concatenate([predictor.predict(photos) for photos in _batches(settings, manifest, records)])
 
 
+class Observed(NamedTuple):
+    """Predictions for the photos of some records, and what these photos are like.
+
+    Attributes:
+        probabilities: (N, C) distributions.
+        sharpness: (N,) of the photos.
+        baseline: The drift baseline of all records; its features, of at most 2,000 of them.
+        kept: (K, D) float32 features of those records whose features were asked for, in their order.
+    """
+
+    probabilities: np.ndarray
+    sharpness: np.ndarray
+    baseline: DriftBaseline
+    kept: np.ndarray | None
+
+
 def observe_records(
-    settings: Settings, manifest: Manifest, records: Sequence[Record], predictor: Predictor
-) -> tuple[np.ndarray, np.ndarray, DriftBaseline]:
-    """Predictions for the photos of some records, and the drift baseline of these photos.
+    settings: Settings, manifest: Manifest, records: Sequence[Record], predictor: Predictor, *, keep: np.ndarray
+) -> Observed:
+    """Predicts the counts on the photos of some records.
 
     Args:
         settings: Where the photos are.
         manifest: The bins.
         records: Those that the model has not learned from, one or more.
         predictor: The model, with features.
-
-    Returns:
-        (N, C) distributions in the records' order; (N,) sharpness of the photos; and
-        the baseline: of all records; its features, of at most 2,000 of them.
+        keep: (N,) bool, the records whose features are returned.
     """
     counts = predictor.counts
     every = -(-len(records) // _REFERENCE)  # features take 8 kB a photo: some are enough to estimate their spread
     seen: dict[str, list[np.ndarray]] = {"probabilities": [], "brightness": [], "sharpness": []}
     features: list[np.ndarray] = []
+    kept: list[np.ndarray] = []
     row = 0
     for photos in _batches(settings, manifest, records):
         observed = predictor.observe(photos)
@@ -88,6 +102,7 @@ def observe_records(
             values.append(getattr(observed, name))
         if observed.features is not None:
             features.append(observed.features[-row % every :: every])
+            kept.append(observed.features[keep[row : row + len(photos)]])
         row += len(photos)
     probabilities, brightness, sharpness = (np.concatenate(values) for values in seen.values())
     facts = {
@@ -99,7 +114,8 @@ def observe_records(
         "brightness": rounded(brightness),
         "sharpness": rounded(sharpness),
     }
-    return probabilities, sharpness, DriftBaseline.of(facts, np.concatenate(features) if features else None, counts)
+    baseline = DriftBaseline.of(facts, np.concatenate(features) if features else None, counts)
+    return Observed(probabilities, sharpness, baseline, np.concatenate(kept) if kept else None)
 
 
 def rounded(values: np.ndarray) -> np.ndarray:

@@ -14,14 +14,17 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.dataset.manifest import Manifest, Record
+from bincount.dataset.pairs import pairs_of
 from bincount.dataset.split import DEVELOPMENT_PARTS
 from bincount.errors import ConfigError, DataError
 from bincount.evaluate.batch_inference import digest_of_model, model_of, observe_records
 from bincount.evaluate.detection_metrics import detection_summary, evaluate_detection
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.evaluate.evaluation import evaluate_predictions, exclude_learned, truth_of
+from bincount.evaluate.pair_metrics import evaluate_pairs, pairs_summary
 from bincount.files import read_json
 from bincount.mismatch.calibration import prior_of
+from bincount.mismatch.change import ChangeHead
 from bincount.settings import Settings
 from bincount.tracking import runs
 
@@ -70,8 +73,10 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
 
     Returns:
         `metrics`: exact, within_one, mae, rmse, nll, rps, ece, the baselines
-        largest_class and prior_nll, bins, groups and set_aside, and the detection
-        of wrong records (`detection_metrics.detection_summary`).
+        largest_class and prior_nll, bins, groups and set_aside, the detection
+        of wrong records (`detection_metrics.detection_summary`) and, where the model has a change head,
+        the count after a transaction (`pair_metrics.pairs_summary`); and `pairs`, all its figures
+        (`pair_metrics.evaluate_pairs`).
 
     Raises:
         ConfigError: If the run has no trained model.
@@ -84,7 +89,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     done = _done(evaluation_folder, model)
     if done and DriftBaseline.read(folder) is not None:
         _log.info("run %s is evaluated already", run_id)
-        return {"metrics": done["metrics"]}
+        return _answer_of(done)
 
     from bincount.learn.predictor import Predictor
 
@@ -98,17 +103,27 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
             "Ingest more bins: raise --limit."
         )
     predictor = Predictor(folder)
-    probabilities, sharpness, baseline = observe_records(settings, manifest, records, predictor)
-    evaluation = evaluate_predictions(probabilities, records, counts, sharpness.tolist())
+    head = ChangeHead.read(folder)
+    pairs = pairs_of(records) if head else []
+    paired = np.zeros(len(records), bool)
+    paired[[row for pair in pairs for row in pair]] = True
+    observed = observe_records(settings, manifest, records, predictor, keep=paired)
+    probabilities = observed.probabilities
+    evaluation = evaluate_predictions(probabilities, records, counts, observed.sharpness.tolist())
     evaluation["variance"] = evaluate_detection(
         probabilities, records, counts, prior_of(truth_of(manifest.part("train"), counts), counts)
     )
     evaluation["metrics"] |= detection_summary(evaluation["variance"])
+    if head and pairs and observed.kept is not None:
+        row_of = np.cumsum(paired) - 1
+        before, after = (observed.kept[row_of[[pair[end] for pair in pairs]]] for end in (0, 1))
+        evaluation["pairs"] = evaluate_pairs(head, pairs, after - before, probabilities, records, counts)
+        evaluation["metrics"] |= pairs_summary(evaluation["pairs"])
     evaluation["metrics"]["set_aside"] = len(test) - len(records)
     evaluation |= {"model": model, "facts": facts, "source": manifest.source, "counts": list(counts.names)}
     evaluation["parts"] = {part: len(manifest.part(part)) for part in (*DEVELOPMENT_PARTS, "test")}
     evaluation["curves"] = runs.curves(settings, run_id, ("train", "fine_tune"))
-    baseline.write(folder)
+    observed.baseline.write(folder)
     _publish(settings, run_id, evaluation_folder, evaluation, manifest, records, probabilities)
     figures = evaluation["metrics"]
     _log.info(
@@ -119,7 +134,11 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
         figures["nll"],
         figures["prior_nll"],
     )
-    return {"metrics": figures}
+    return _answer_of(evaluation)
+
+
+def _answer_of(evaluation: dict) -> dict:
+    return {name: evaluation[name] for name in ("metrics", "pairs") if name in evaluation}
 
 
 def read_evaluation(settings: Settings, run_id: str) -> tuple[dict, list[str], np.ndarray]:

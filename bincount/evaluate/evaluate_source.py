@@ -20,6 +20,7 @@ from bincount.dataset.candidates import check_ids, find_candidates
 from bincount.dataset.groups import groups_of, sort_key_of
 from bincount.dataset.keys import metadata_key, photo_key
 from bincount.dataset.manifest import Manifest, Record
+from bincount.dataset.pairs import pairs_of
 from bincount.dataset.photo_check import DAMAGED
 from bincount.dataset.placement import draw_order
 from bincount.dataset.reader import metadata_of, photo_of
@@ -28,6 +29,8 @@ from bincount.dataset.split import DEVELOPMENT_PARTS, part_of
 from bincount.errors import ConfigError, DataError, RowError
 from bincount.evaluate.evaluation import evaluate_predictions
 from bincount.evaluate.leakage import is_another_bucket, learned_bins
+from bincount.evaluate.pair_metrics import evaluate_pairs
+from bincount.mismatch.change import ChangeHead
 from bincount.progress import ProgressLog
 from bincount.settings import Settings
 from bincount.store.interface import FetchedObject, Store
@@ -65,7 +68,8 @@ def evaluate_source(
     Returns:
         exact, within_one, mae, rmse, nll, rps, ece and the other `metrics` of
         `evaluate.evaluation.evaluate_predictions`, flat, beside its intervals, baselines and
-        tables; `model`, `source`, `counts`, `set_aside` (bins by reason) and
+        tables; `pairs` (`pair_metrics.evaluate_pairs`) where the model has a change head and the bins hold pairs;
+        `model`, `source`, `counts`, `set_aside` (bins by reason) and
         `learned_from`: "known", or "unknown" where the model's manifest is not in this workspace.
 
     Raises:
@@ -81,11 +85,11 @@ def evaluate_source(
         fetched = model_registry.fetch_model(settings, version.version, Path(folder))
         from bincount.learn.predictor import Predictor
 
-        predictor = Predictor(fetched)
+        predictor, head = Predictor(fetched), ChangeHead.read(fetched)
     bins = read_bins(store, ids=ids, counts=_counts_of(counts, predictor.counts), limit=limit)
     learned = _learned(settings, predictor.facts["manifest"], version.tags.get("bincount.source"), store.source, bins)
     excluded = learned_bins(bins.recorded, bins.skus, learned) if learned else {}
-    records, probabilities, sharpness, rejected = _predictions(store, bins, excluded, predictor)
+    records, probabilities, sharpness, features, rejected = _predictions(store, bins, excluded, predictor)
     set_aside = Counter([*excluded.values(), *(one.reason for one in rejected)])
     if bins.others:
         set_aside[f"its count is none of {counts or predictor.counts}"] = bins.others
@@ -93,6 +97,10 @@ def evaluate_source(
         reasons = ", ".join(f"{number} x {reason}" for reason, number in set_aside.most_common()) or "no bins"
         raise DataError(f"{store.source}: must hold a bin to score, got none ({reasons}). Name other bins.")
     evaluation = evaluate_predictions(probabilities, records, predictor.counts, sharpness)
+    pairs = pairs_of(records) if head else []
+    if head and pairs:
+        difference = np.stack([features[records[pair.after].id] - features[records[pair.before].id] for pair in pairs])
+        evaluation["pairs"] = evaluate_pairs(head, pairs, difference, probabilities, records, predictor.counts)
     _log.info("scored %d bins of %s with version %s", len(records), store.source, version.version)
     return {
         **evaluation.pop("metrics"),
@@ -139,8 +147,11 @@ def _learned(
 
 def _predictions(
     store: Store, bins: Bins, excluded: Collection[str], predictor: Predictor
-) -> tuple[list[Record], np.ndarray, list[float], list[Rejection]]:
-    """Records, (N, C) distributions and sharpness of the scored bins, and the rejected bins."""
+) -> tuple[list[Record], np.ndarray, list[float], dict[str, np.ndarray], list[Rejection]]:
+    """Records, (N, C) distributions and sharpness of the scored bins, features by id, and the rejected bins.
+
+    Features are kept of groups with several photos alone.
+    """
     from bincount.learn.images import sharpness_of
 
     groups = groups_of(bins.skus, bins.skus)
@@ -148,6 +159,8 @@ def _predictions(
     records: list[Record] = []
     rows: list[np.ndarray] = []
     sharpness: list[float] = []
+    features: dict[str, np.ndarray] = {}
+    in_group = Counter(groups[bin_id] for bin_id in ids)
     rejected = list(bins.rejected)
     for one in predict_bins(store, ids, predictor):
         if isinstance(one, Rejection):
@@ -157,7 +170,9 @@ def _predictions(
         records.append(_record(one, groups[one.id], bins))
         rows.append(one.probabilities)
         sharpness.append(sharpness_of(one.photo))
-    return records, np.stack(rows) if rows else np.empty(0), sharpness, rejected
+        if one.features is not None and in_group[groups[one.id]] > 1:
+            features[one.id] = one.features
+    return records, np.stack(rows) if rows else np.empty(0), sharpness, features, rejected
 
 
 def _record(one: Predicted, group: str, bins: Bins) -> Record:
@@ -206,6 +221,7 @@ class Predicted(NamedTuple):
         width_px: Its width.
         height_px: Its height.
         probabilities: (C,) float32.
+        features: (D,) float32, the input of the model's head; None if the network does not give them.
     """
 
     id: str
@@ -214,6 +230,7 @@ class Predicted(NamedTuple):
     width_px: int
     height_px: int
     probabilities: np.ndarray
+    features: np.ndarray | None = None
 
 
 def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: int | None = None) -> Bins:
@@ -290,8 +307,8 @@ def predict_bins(store: Store, ids: Sequence[str], predictor: Predictor) -> Iter
 def _predict(batch: Sequence[tuple[str, FetchedObject]], predictor: Predictor) -> list[Predicted | Rejection]:
     judged = [_look(bin_id, answer) for bin_id, answer in batch]
     readable = [one for one in judged if not isinstance(one, Rejection)]
-    rows = iter(_distributions(readable, predictor))
-    return [one if isinstance(one, Rejection) else _with(one, next(rows)) for one in judged]
+    answers = iter(_observe(readable, predictor))
+    return [one if isinstance(one, Rejection) else next(answers) for one in judged]
 
 
 def _look(bin_id: str, answer: FetchedObject) -> Predicted | Rejection:
@@ -302,20 +319,17 @@ def _look(bin_id: str, answer: FetchedObject) -> Predicted | Rejection:
     return Predicted(bin_id, photo.data, photo.etag, *photo.header.shown_px, np.empty(0))
 
 
-def _distributions(readable: Sequence[Predicted], predictor: Predictor) -> Sequence[np.ndarray | DataError]:
+def _observe(readable: Sequence[Predicted], predictor: Predictor) -> list[Predicted | Rejection]:
     left, damaged = list(readable), {}
     while left:
         try:
-            predicted = predictor.predict([one.photo for one in left])
+            observed = predictor.observe([one.photo for one in left])
         except RowError as error:  # its header is valid, its pixels are not
-            damaged[left.pop(error.row).id] = error
+            one = left.pop(error.row)
+            damaged[one.id] = Rejection(one.id, DAMAGED, str(error))
             continue
-        rows = dict(zip((one.id for one in left), predicted, strict=True))
-        return [damaged.get(one.id) or rows[one.id] for one in readable]
+        features = [None] * len(left) if observed.features is None else observed.features
+        rows = zip(left, observed.probabilities, features, strict=True)
+        answered = {one.id: one._replace(probabilities=row, features=own) for one, row, own in rows}
+        return [damaged.get(one.id) or answered[one.id] for one in readable]
     return [damaged[one.id] for one in readable]
-
-
-def _with(one: Predicted, row: np.ndarray | DataError) -> Predicted | Rejection:
-    if isinstance(row, DataError):
-        return Rejection(one.id, DAMAGED, str(row))
-    return one._replace(probabilities=row)

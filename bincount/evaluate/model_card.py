@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bincount.config import GateLimits
 from bincount.evaluate.detection_metrics import KINDS
+from bincount.evaluate.pair_metrics import ERRORS
 from bincount.evaluate.quality_checks import gate_scores, quality_checks
 
 LICENCE = (
@@ -99,6 +100,7 @@ def card_of(evaluation: dict, run_id: str, limits: GateLimits) -> list[Block]:
         "does not show the items behind others; published models reach 55 to 56 % exact on counts 0 to 5.",
         *([_EPOCH_CHOICE] * (facts["backbone"] == "compact")),  # the only network that is trained as a whole
         *_detection_blocks(evaluation),
+        *_pair_blocks(evaluation),
     ]
 
 
@@ -224,6 +226,45 @@ def _detection_blocks(evaluation: dict) -> list[Block]:
             ),
         ),
         f"Costs in units of counting one bin; a missed error costs {detection['miss_cost']:g}.",
+    ]
+
+
+def _pair_blocks(evaluation: dict) -> list[Block]:
+    """The blocks on two photos of one bin, from the figures of `pair_metrics.evaluate_pairs`."""
+    pairs = evaluation.get("pairs")
+    if not pairs:
+        return [Heading(2, "Two photos of one bin"), "Not judged: the model has no change head, or no pair to test."]
+    judges = {
+        "both photos and the count before": pairs,
+        "the count before, no photo": pairs["blind"],
+        "the later photo alone": pairs["photo"],
+    }
+
+    def shown(judge: dict, name: str) -> str:
+        if name not in judge:
+            return ""
+        low, high = judge["intervals"][name]
+        return f"{judge[name]:.3f} ({low:.3f} to {high:.3f})"
+
+    return [
+        Heading(2, "Two photos of one bin"),
+        f"{pairs['pairs']} pairs of test photos, one transaction apart; learned from {pairs['learned_from']} pairs. "
+        "These data hold no pair in which nothing moved, so nothing is known about false alarms on unchanged bins.",
+        Table(
+            ("judge", "direction AUROC", "count after exact", "within one", "RMSE", "NLL"),
+            tuple(
+                (name, *(shown(judge, each) for each in ("direction_auroc", "exact", "within_one", "rmse", "nll")))
+                for name, judge in judges.items()
+            ),
+        ),
+        Table(
+            ("wrong record after, AUROC", *judges),
+            tuple(
+                (ERRORS[kind], *(f"{row[judge]:.3f}" for judge in ("pair", "blind", "photo")))
+                for kind, row in pairs["variance"].items()
+                if row["pair"] is not None
+            ),
+        ),
     ]
 
 

@@ -16,6 +16,8 @@ import keras
 import numpy as np
 
 from bincount.config import TrainConfig
+from bincount.dataset.groups import block_of
+from bincount.dataset.pairs import pairs_of
 from bincount.dataset.split import DEVELOPMENT_PARTS
 from bincount.errors import ConfigError
 from bincount.files import read_json
@@ -29,6 +31,7 @@ from bincount.learn.photo_batches import Photos
 from bincount.learn.predictor import MODEL
 from bincount.learn.temperature import nll_of, temperature_of
 from bincount.learn.whole_network import FittedNetwork, OnEpoch, Recipe, fit_network, logits_of
+from bincount.mismatch.change import ChangeHead
 from bincount.settings import Settings
 from bincount.tracking import runs
 
@@ -94,7 +97,8 @@ def train(
         "config": trained_from,
     }
     calibration = cached.photos(settings, "calibration")
-    _publish(trained, facts, folder, calibration.read(np.arange(min(_CHECKED, len(calibration)))))
+    change = None if cached.trains_whole or config.fine_tune_epochs else _change_head(cached)
+    _publish(trained, facts, folder, calibration.read(np.arange(min(_CHECKED, len(calibration)))), change)
     runs.log_metrics(settings, run_id, {name: facts[name] for name in ("val_nll", "temperature")})
     return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
 
@@ -151,8 +155,27 @@ def _learn(
     return trained
 
 
-def _publish(trained: TrainedModel, facts: dict[str, Any], folder: Path, photos: np.ndarray) -> None:
-    """Saves the model, exported and checked on some photos, in one step."""
+def _change_head(cached: CachedFeatures) -> ChangeHead | None:
+    """The head that judges two photos of one bin, from the pairs of the train and validation parts."""
+    differences, before, after, blocks = [], [], [], []
+    for part in ("train", "validation"):
+        records, examples = cached.manifest.part(part), cached.examples(part)
+        for pair in pairs_of(records):
+            earlier, later = mean_of_views(examples.features[list(pair)])
+            differences.append(later - earlier)
+            before.append(examples.classes[pair.before])
+            after.append(examples.classes[pair.after])
+            blocks.append(block_of(records[pair.after].id))
+    counts = cached.manifest.counts
+    head = ChangeHead.fit(np.array(differences), np.array(before), np.array(after), blocks, counts)
+    _log.info("change head: %s of %d pairs", "learned from" if head else "not learned, too few", len(before))
+    return head
+
+
+def _publish(
+    trained: TrainedModel, facts: dict[str, Any], folder: Path, photos: np.ndarray, change: ChangeHead | None
+) -> None:
+    """Saves the model, exported and checked on some photos, and its change head, in one step."""
     from bincount.learn.engine import save_network
     from bincount.learn.model import assemble
     from bincount.learn.predictor import FEATURES, MODEL
@@ -162,6 +185,8 @@ def _publish(trained: TrainedModel, facts: dict[str, Any], folder: Path, photos:
     beside.mkdir(parents=True)
     model = assemble(trained.backbone, trained.head, trained.temperature)
     save_network(model, beside / MODEL, photos, outputs=(FEATURES,), scale=1.0)
+    if change:
+        change.write(beside)
     (beside / "model.json").write_text(json.dumps(facts, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)

@@ -1,0 +1,139 @@
+"""Figures of the change head: what the photo before adds to the photo now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from bincount.counts import Counts
+from bincount.dataset.manifest import Record
+from bincount.dataset.pairs import Pair
+from bincount.evaluate.bootstrap import bootstrap, interval
+from bincount.evaluate.evaluation import truth_of
+from bincount.evaluate.metrics import values_per_bin
+from bincount.mismatch.change import ChangeHead
+from bincount.mismatch.posterior import ERROR_RATE
+
+_DRAWS = 300
+ERRORS = {
+    "swapped": "the change is recorded with the opposite sign",
+    "one": "one item off",
+    "missed": "of two or more items that moved, one is not recorded",
+}
+"""Planted errors of the record after a transaction."""
+FIGURES = ("exact", "within_one", "nll", "rmse")
+
+
+def evaluate_pairs(
+    head: ChangeHead,
+    pairs: Sequence[Pair],
+    difference: np.ndarray,
+    probabilities: np.ndarray,
+    records: Sequence[Record],
+    counts: Counts,
+) -> dict:
+    """Figures of the count after a transaction, given both photos and the count before.
+
+    The pairs hold none in which nothing moved, so they tell nothing about false alarms on unchanged bins.
+
+    Args:
+        head: The model's change head.
+        pairs: Of bins that the model did not learn from, one or more.
+        difference: (P, D) features of each pair's later photo minus those of its earlier one.
+        probabilities: (N, C) what the model predicts from single photos, in the order of `records`.
+        records: (N,) the bins; their records are taken for right.
+        counts: The C classes.
+
+    Returns:
+        `pairs`, how many; `learned_from`, how many the head was learned from; `direction_auroc` among the pairs whose
+        count changes; `exact`, `within_one`, `nll` and `rmse` of the count after; `intervals`, 95 % over groups; and
+        the same figures of `blind`, which knows the count before alone, and `photo`, which sees the later photo alone.
+        `variance` has, for each of `ERRORS` that is possible, the AUROC of wrong records by these three judges.
+    """
+    truth = truth_of(records, counts)
+    before, after = (truth[[pair[end] for pair in pairs]] for end in (0, 1))
+    groups = [records[pair.after].group for pair in pairs]
+    values = np.asarray(counts.values, float)
+    photo = probabilities[[pair.after for pair in pairs]]
+    blind = head.transitions[before]
+    judges = {
+        "": (head.counts_after(difference, before), head.score(difference)),
+        "blind": (blind, blind @ values - values[before]),
+        "photo": (photo, photo @ values - probabilities[[pair.before for pair in pairs]] @ values),
+    }
+    answer: dict = {"pairs": len(pairs), "learned_from": head.pairs}
+    answer["variance"] = {
+        kind: {name or "pair": _detection_auroc(judges[name][0], before, after, kind) for name in judges}
+        for kind in ERRORS
+    }
+    for name, (distribution, score) in judges.items():
+        figures = _figures(distribution, score, before, after, groups, counts)
+        if name:
+            answer[name] = figures
+        else:
+            answer |= figures
+    return answer
+
+
+def pairs_summary(figures: dict) -> dict[str, float]:
+    """The main figures of `evaluate_pairs`, flat, as metrics of a run."""
+    names = ("pairs", "direction_auroc", *FIGURES)
+    flat = {f"pairs_{name}".replace("pairs_pairs", "pairs"): figures[name] for name in names if name in figures}
+    blind = {f"pairs_{name}_blind": figures["blind"][name] for name in FIGURES}
+    return flat | blind
+
+
+def _figures(
+    distribution: np.ndarray,
+    score: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    groups: Sequence[str],
+    counts: Counts,
+) -> dict:
+    values = values_per_bin(distribution, after, counts)
+    columns = np.column_stack([values["exact"], values["within_one"], values["nll"], values["squared"]])
+    means, drawn = columns.mean(axis=0), bootstrap(groups, columns)
+    means[3], drawn[:, 3] = np.sqrt(means[3]), np.sqrt(drawn[:, 3])
+    answer = {name: float(mean) for name, mean in zip(FIGURES, means, strict=True)}
+    intervals = {name: interval(drawn[:, column]) for column, name in enumerate(FIGURES)}
+    moved = after != before
+    added, member = (after > before)[moved], np.unique(np.asarray(groups)[moved], return_inverse=True)[1]
+    if len(set(added)) == 2:
+        answer["direction_auroc"] = float(roc_auc_score(added, score[moved]))
+        intervals["direction_auroc"] = _auroc_interval(added, score[moved], member)
+    return answer | {"intervals": intervals}
+
+
+def _detection_auroc(
+    distribution: np.ndarray, before: np.ndarray, after: np.ndarray, kind: str, error_rate: float = ERROR_RATE
+) -> float | None:
+    """AUROC of wrong records after, each pair with its right one and every possible wrong one, weighted."""
+    scores, wrong, weights = [], [], []
+    for row, (first, second) in enumerate(zip(before.tolist(), after.tolist(), strict=True)):
+        change = second - first
+        sign = int(np.sign(change))
+        planted = {
+            "swapped": [first - change] * (change != 0),
+            "one": [second - 1, second + 1],
+            "missed": [second - sign] * (abs(change) > 1),
+        }[kind]
+        possible = [index for index in planted if 0 <= index < distribution.shape[1]]
+        if possible:
+            scores += [1 - distribution[row, index] for index in (second, *possible)]
+            wrong += [False, *[True] * len(possible)]
+            weights += [1 - error_rate, *[error_rate / len(possible)] * len(possible)]
+    return float(roc_auc_score(wrong, scores, sample_weight=weights)) if scores else None
+
+
+def _auroc_interval(added: np.ndarray, score: np.ndarray, member: np.ndarray) -> tuple[float, float]:
+    """95 % interval over groups."""
+    rng, count = np.random.default_rng(0), int(member.max()) + 1
+    drawn = []
+    for _ in range(_DRAWS):
+        weight = np.bincount(rng.integers(0, count, count), minlength=count)[member]
+        if len(set(added[weight > 0])) == 2:
+            drawn.append(roc_auc_score(added, score, sample_weight=weight))
+    return interval(np.asarray(drawn))

@@ -1,0 +1,49 @@
+"""Figures of two photos of one bin, on heads whose worth is known."""
+
+import json
+
+import numpy as np
+
+from bincount.counts import Counts
+from bincount.dataset.manifest import Record
+from bincount.dataset.pairs import pairs_of
+from bincount.evaluate.pair_metrics import ERRORS, evaluate_pairs, pairs_summary
+from bincount.mismatch.change import ChangeHead
+
+FIVE = Counts.parse("1-5")
+
+
+def learned(noise):
+    """Records of 300 bins with two photos each, and a head learned from 300 others."""
+    rng = np.random.default_rng(0)
+    before = rng.integers(0, 5, 600)
+    change = rng.choice([-2, -1, 1, 2], 600, p=[0.2, 0.4, 0.3, 0.1])
+    after = np.where((before + change < 0) | (before + change > 4), before - change, before + change)
+    difference = np.outer(after - before, np.ones(6)) + rng.normal(0, noise, (600, 6))
+    head = ChangeHead.fit(difference[:300], before[:300], after[:300], [str(row // 10) for row in range(300)], FIVE)
+    records = [
+        Record(f"{20 * row + end:05d}", f"{20 * row:05d}", 1 + int(each[300 + row]), "test", 1, 60, 40, 1, "", 0, 0)
+        for row in range(300)
+        for end, each in enumerate((before, after))
+    ]
+    return evaluate_pairs(head, pairs_of(records), difference[300:], np.full((600, 5), 0.2), records, FIVE)
+
+
+def test_a_head_that_sees_beats_the_judge_who_does_not():
+    figures = learned(noise=0.3)
+    assert figures["pairs"] == figures["learned_from"] == 300
+    assert figures["direction_auroc"] > 0.99
+    assert figures["exact"] > 0.9 > figures["blind"]["exact"]
+    assert figures["nll"] < figures["blind"]["nll"] < figures["photo"]["nll"] + 0.2
+    for kind in ERRORS:
+        assert figures["variance"][kind]["pair"] > figures["variance"][kind]["blind"], kind
+        assert abs(figures["variance"][kind]["photo"] - 0.5) < 1e-9  # the same for every count
+    for name, (low, high) in figures["intervals"].items():
+        assert low <= figures[name] <= high, name
+    assert pairs_summary(json.loads(json.dumps(figures)))["pairs_exact_blind"] == figures["blind"]["exact"]
+
+
+def test_a_head_that_sees_nothing_is_no_better_than_the_judge_without_photos():
+    figures = learned(noise=1000)
+    assert abs(figures["direction_auroc"] - 0.5) < 0.3
+    assert figures["exact"] < figures["blind"]["exact"] + 0.05
