@@ -27,7 +27,7 @@ RESULTS = CHECKOUT / "benchmarks" / "results"
 QUESTIONS = {
     "ingest": "How fast are bins ingested, compared with other tools?",
     "images": "How fast are photos decoded and resized on one core, compared with other readers?",
-    "extraction": "How much of the network's speed does feature extraction reach?",
+    "extraction": "How fast are features extracted, compared with the bare TensorFlow network?",
     "search": "How long does a search on cached features take, compared with running the network in every step?",
     "search_memory": "How much memory does a search take on the features of the whole bucket?",
     "serving": "How fast are photos counted over HTTP, compared with `mlflow models serve` and a bare loop?",

@@ -110,22 +110,37 @@ def _figures(
 def _detection_auroc(
     distribution: np.ndarray, before: np.ndarray, after: np.ndarray, kind: str, error_rate: float = ERROR_RATE
 ) -> float | None:
-    """AUROC of wrong records after, each pair with its right one and every possible wrong one, weighted."""
-    scores, wrong, weights = [], [], []
-    for row, (first, second) in enumerate(zip(before.tolist(), after.tolist(), strict=True)):
-        change = second - first
-        sign = int(np.sign(change))
-        planted = {
-            "swapped": [first - change] * (change != 0),
-            "one": [second - 1, second + 1],
-            "missed": [second - sign] * (abs(change) > 1),
-        }[kind]
-        possible = [index for index in planted if 0 <= index < distribution.shape[1]]
-        if possible:
-            scores += [1 - distribution[row, index] for index in (second, *possible)]
-            wrong += [False, *[True] * len(possible)]
-            weights += [1 - error_rate, *[error_rate / len(possible)] * len(possible)]
-    return float(roc_auc_score(wrong, scores, sample_weight=weights)) if scores else None
+    """AUROC of wrong records after, each pair with its right one and every possible wrong one, weighted.
+
+    Records are ranked by their Bayes factor, wrong against right, for a judge who knows the kind of error.
+    """
+    classes, rows = distribution.shape[1], np.arange(len(before))
+    likely = np.zeros((len(before), classes, classes))  # (N, C, C) probability of each wrong record, by true count
+    for first in set(before.tolist()):
+        table = np.zeros((classes, classes))
+        for second in range(classes):
+            planted = _planted(kind, first, second, classes)
+            table[second, planted] = 1 / max(1, len(planted))
+        likely[before == first] = table
+    factor = np.einsum("nc,ncr->nr", distribution, likely) / distribution
+    wrong = likely[rows, after]  # (N, C)
+    if not wrong.any():
+        return None
+    is_wrong = np.repeat([False, True], [len(rows), wrong.size])
+    weight = np.r_[np.full(len(rows), 1 - error_rate), error_rate * wrong.ravel()]
+    return float(roc_auc_score(is_wrong, np.r_[factor[rows, after], factor.ravel()], sample_weight=weight))
+
+
+def _planted(kind: str, before: int, after: int, classes: int) -> list[int]:
+    """The possible wrong records of a pair, as classes."""
+    change = after - before
+    sign = int(np.sign(change))
+    records = {
+        "swapped": [before - change] * (change != 0),
+        "one": [after - 1, after + 1],
+        "missed": [after - sign] * (abs(change) > 1),
+    }[kind]
+    return [record for record in records if 0 <= record < classes]
 
 
 def _auroc_interval(added: np.ndarray, score: np.ndarray, member: np.ndarray) -> tuple[float, float]:

@@ -155,10 +155,26 @@ def _learn(
     return trained
 
 
-def _change_head(cached: CachedFeatures) -> ChangeHead | None:
-    """The head that judges two photos of one bin, from the pairs of the train and validation parts."""
+class PairExamples(NamedTuple):
+    """Pairs of photos of one bin, as a change head learns from them.
+
+    Attributes:
+        difference: (N, D) float32 features of the later photo minus those of the earlier one, both views averaged.
+        before: (N,) class of the count before.
+        after: (N,) class of the count after.
+        blocks: (N,) name of each pair's block of ids.
+    """
+
+    difference: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    blocks: list[str]
+
+
+def read_pairs(cached: CachedFeatures, *parts: str) -> PairExamples:
+    """Reads the pairs of some parts."""
     differences, before, after, blocks = [], [], [], []
-    for part in ("train", "validation"):
+    for part in parts:
         records, examples = cached.manifest.part(part), cached.examples(part)
         for pair in pairs_of(records):
             earlier, later = mean_of_views(examples.features[list(pair)])
@@ -166,9 +182,16 @@ def _change_head(cached: CachedFeatures) -> ChangeHead | None:
             before.append(examples.classes[pair.before])
             after.append(examples.classes[pair.after])
             blocks.append(block_of(records[pair.after].id))
-    counts = cached.manifest.counts
-    head = ChangeHead.fit(np.array(differences), np.array(before), np.array(after), blocks, counts)
-    _log.info("change head: %s of %d pairs", "learned from" if head else "not learned, too few", len(before))
+    return PairExamples(np.array(differences), np.array(before), np.array(after), blocks)
+
+
+def _change_head(cached: CachedFeatures) -> ChangeHead | None:
+    pairs = read_pairs(cached, "train", "validation")
+    head = ChangeHead.fit(*pairs, cached.manifest.counts)
+    if head is None:
+        _log.info("change head: not learned, %d pairs are too few", len(pairs.blocks))
+    else:
+        _log.info("change head: learned from %d pairs", head.pairs)
     return head
 
 

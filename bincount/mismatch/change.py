@@ -19,7 +19,7 @@ FILE = "change.json"
 FEWEST_PAIRS = 100
 """With fewer pairs the head is not learned: its distribution would rest on a handful of each change."""
 
-_PENALTIES = 10.0 ** np.arange(2, 7)
+_PENALTIES = 10.0 ** np.arange(2, 6.5, 0.5)
 _FOLDS = 5
 _SMOOTHING = 0.5
 
@@ -28,13 +28,15 @@ _SMOOTHING = 0.5
 class ChangeHead:
     """P(count after | both photos, count before).
 
-    A ridge regression without intercept maps the difference of features to a score, so that swapping the photos
-    changes the sign of the score. A logistic regression turns score and count before into a distribution.
+    Ridge regressions without intercept map the difference of features to two scores, of the change and of its
+    direction, so that swapping the photos changes the signs of both. A logistic regression turns scores and count
+    before into a distribution (docs/log/learn.md has what else was tried).
 
     Attributes:
-        weights: (D,) of the difference of features; their product is the score.
+        weights: (D, 2) of the difference of features; their products are the scores, of unit variance.
         changes: (K,) the changes that it tells apart, rising.
-        coefficients: (K, 4) of the score, its square, its magnitude and the count before.
+        coefficients: (K, 4 + 2 C) of the scores, the first one's square and magnitude, the count before as one of C
+            classes, and the first score within each of these classes.
         intercepts: (K,).
         transitions: (C, C) P(count after | count before) without photos, the image-blind baseline.
         pairs: How many it was learned from.
@@ -71,23 +73,28 @@ class ChangeHead:
 
         change = (after - before).astype(float)
         scale = np.sqrt(np.square(difference, dtype=np.float64).mean(axis=0))
-        scaled = difference / np.where(scale > 0, scale, 1.0)
-
-        def scores_with(penalty: float) -> np.ndarray:
-            ridge = Ridge(alpha=penalty, fit_intercept=False)
-            return cross_val_predict(ridge, scaled, change, groups=blocks, cv=GroupKFold(_FOLDS))
-
-        scores = {penalty: scores_with(penalty) for penalty in _PENALTIES}
-        best = min(scores, key=lambda penalty: float(np.square(scores[penalty] - change).mean()))
-        ridge = Ridge(alpha=best, fit_intercept=False).fit(scaled, change)
-        logistic = LogisticRegression(max_iter=2000).fit(_inputs(scores[best], before), change.astype(int))
+        scale = np.where(scale > 0, scale, 1.0)
+        scaled = difference / scale
+        weights, scores = [], []
+        for target in (change, np.sign(change)):
+            trials = {}
+            for penalty in _PENALTIES:
+                ridge = Ridge(alpha=penalty, fit_intercept=False)
+                trials[penalty] = cross_val_predict(ridge, scaled, target, groups=blocks, cv=GroupKFold(_FOLDS))
+            errors = {penalty: float(np.square(trial - target).mean()) for penalty, trial in trials.items()}
+            best = min(errors, key=errors.__getitem__)
+            spread = trials[best].std() or 1.0
+            scores.append(trials[best] / spread)
+            weights.append(Ridge(alpha=best, fit_intercept=False).fit(scaled, target).coef_ / scale / spread)
+        inputs = _inputs(np.column_stack(scores), before, len(counts))
+        logistic = LogisticRegression(max_iter=2000).fit(inputs, change.astype(int))
         coefficients, intercepts = logistic.coef_, logistic.intercept_
         if len(logistic.classes_) == 2:  # scikit-learn gives one row for both
             coefficients, intercepts = np.vstack([-coefficients, coefficients]) / 2, np.r_[-intercepts, intercepts] / 2
         transitions = np.full((len(counts), len(counts)), _SMOOTHING)
         np.add.at(transitions, (before, after), 1.0)
         return cls(
-            weights=ridge.coef_ / np.where(scale > 0, scale, 1.0),
+            weights=np.column_stack(weights),
             changes=logistic.classes_,
             coefficients=coefficients,
             intercepts=intercepts,
@@ -96,8 +103,8 @@ class ChangeHead:
         )
 
     def score(self, difference: np.ndarray) -> np.ndarray:
-        """(N,) scores of differences of features (N, D), positive where items were added."""
-        return difference @ self.weights
+        """(N,) scores of the change for differences of features (N, D), positive where items were added."""
+        return difference @ self.weights[:, 0]
 
     def counts_after(self, difference: np.ndarray, before: np.ndarray) -> np.ndarray:
         """P(count after | both photos, count before).
@@ -109,7 +116,8 @@ class ChangeHead:
         Returns:
             (N, C) distributions; counts that no known change leads to have the probability 0.0001.
         """
-        logits = _inputs(self.score(difference), before) @ self.coefficients.T + self.intercepts
+        inputs = _inputs(difference @ self.weights, before, len(self.transitions))
+        logits = inputs @ self.coefficients.T + self.intercepts
         likely = np.exp(logits - logits.max(axis=1, keepdims=True))
         distribution = np.zeros((len(before), len(self.transitions)))
         for column, change in enumerate(self.changes):
@@ -142,6 +150,7 @@ class ChangeHead:
             raise DataError(f"{FILE}: must be the change head of a model, got a damaged file.") from None
 
 
-def _inputs(scores: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """(N, 4) what the distribution of the change depends on."""
-    return np.column_stack([scores, scores**2, abs(scores), before])
+def _inputs(scores: np.ndarray, before: np.ndarray, classes: int) -> np.ndarray:
+    """(N, 4 + 2 C) what the distribution of the change depends on."""
+    change, known = scores[:, :1], np.eye(classes)[before]
+    return np.hstack([scores, change**2, abs(change), known, known * change])
