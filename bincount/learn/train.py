@@ -37,6 +37,8 @@ from bincount.tracking import runs
 
 _log = logging.getLogger(__name__)
 
+_MOST_PAIRS = 4000
+"""Of a part: features of all pairs of the whole bucket would take gigabytes, and the regressions minutes."""
 _CHECKED = 32  # photos that the exported model is checked on
 
 
@@ -172,11 +174,12 @@ class PairExamples(NamedTuple):
 
 
 def read_pairs(cached: CachedFeatures, *parts: str) -> PairExamples:
-    """Reads the pairs of some parts."""
+    """Reads the pairs of some parts, evenly spaced ones where there are very many."""
     differences, before, after, blocks = [], [], [], []
     for part in parts:
         records, examples = cached.manifest.part(part), cached.examples(part)
-        for pair in pairs_of(records):
+        pairs = pairs_of(records)
+        for pair in pairs[:: -(-len(pairs) // _MOST_PAIRS) or 1]:
             earlier, later = mean_of_views(examples.features[list(pair)])
             differences.append(later - earlier)
             before.append(examples.classes[pair.before])
