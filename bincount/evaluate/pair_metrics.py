@@ -79,10 +79,10 @@ def evaluate_pairs(
 
 def pairs_summary(figures: dict) -> dict[str, float]:
     """The main figures of `evaluate_pairs`, flat, as metrics of a run."""
-    names = ("pairs", "direction_auroc", *FIGURES)
-    flat = {f"pairs_{name}".replace("pairs_pairs", "pairs"): figures[name] for name in names if name in figures}
+    names = ("direction_auroc", *FIGURES)
+    own = {f"pairs_{name}": figures[name] for name in names if name in figures}
     blind = {f"pairs_{name}_blind": figures["blind"][name] for name in FIGURES}
-    return flat | blind
+    return {"pairs": figures["pairs"], **own, **blind}
 
 
 def _figures(

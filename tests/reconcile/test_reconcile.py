@@ -216,7 +216,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(settings, model, tmp_path):
 
 
 def _predicted_bins(path, tmp_path):
-    """How many bins are committed as predicted, from a copy: the run that writes the file locks it."""
+    """Number of bins that are committed as predicted, from a copy: the run that writes the file locks it."""
     for suffix in ("", "-wal"):
         with contextlib.suppress(FileNotFoundError):
             shutil.copy(f"{path}{suffix}", tmp_path / f"copy.db{suffix}")
