@@ -41,7 +41,7 @@ def run_chain(settings: Settings, config: ChainConfig) -> dict:
         _log.info("%s: done in %.1f s", verb.__name__, time.monotonic() - began)
         return answer
 
-    ingested = step(ingest, **values_of(config, BinsConfig))
+    ingested = step(ingest, **values_of(config, BinsConfig), other_counts=config.fine_tune_epochs > 0)
     run_id, manifest = ingested["run_id"], ingested["manifest"]
     features = step(prepare, run_id=run_id, manifest=manifest, **values_of(config, NetworkConfig))["features"]
     step(tune, run_id=run_id, features=features, **values_of(config, SearchConfig))

@@ -278,6 +278,10 @@ class IngestConfig(FetchConfig, BinsConfig):
         unset="all of the source",
         help="file_list.json, a CSV, one id a line, or a range of ids",
     )
+    other_counts: bool = setting(
+        False,
+        help="fetch bins with other counts too, for fine-tuning to learn from; they are never scored",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,9 +294,9 @@ class NetworkConfig(Schema):
         check=_check_backbone,
         title="Backbone",
         section=_LEARNING,
-        examples=("auto", "ResNet50", "EfficientNetLite0", "compact"),
+        examples=("auto", "ResNet50", "EfficientNetLite0"),
         help="auto: ResNet50 where its ImageNet weights are in reach, else EfficientNetLite0, whose weights are "
-        "installed; or any Keras application, or compact, which is trained from scratch",
+        "installed; or any Keras application",
     )
     weights: str = setting(
         "auto",
@@ -376,7 +380,7 @@ class TrainConfig(Schema):
         metavar="N",
         title="Fine-tuning epochs",
         section=_EFFORT,
-        help="epochs of training the whole network after the head; 0 leaves the backbone as it is",
+        help="epochs of training the whole network on photos; 0 leaves it as it is and trains a head on its features",
     )
     loss_mix: float | None = setting(None, **_LOSS_MIX)
     seed: int = setting(0, **_SEED)
@@ -454,10 +458,40 @@ class ReconcileConfig(Schema):
         section=_WHAT,
         unset="the source's own metadata",
         examples=("stock.csv",),
-        help="CSV or parquet with the columns id and recorded and, optionally, location and unit_value; with "
-        "--track, the name of a file in the workspace's folder records",
+        help="CSV or parquet with the columns id and recorded and, optionally, location, unit_value, and before (id of "
+        "an earlier photo of the bin) with counted_before (the count that was confirmed then); with --track, the name "
+        "of a file in the workspace's folder records",
         form_help="name of a CSV or parquet file in the workspace's folder records, with the columns id and recorded "
-        "and, optionally, location and unit_value",
+        "and, optionally, location, unit_value, and before (id of an earlier photo of the bin) with counted_before "
+        "(the count that was confirmed then)",
+    )
+    confirmed: str | None = setting(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(csv|parquet)$",
+        metavar="FILE",
+        title="Confirmed counts",
+        section=_WHAT,
+        unset="none",
+        examples=("confirmed.csv",),
+        help="confirmed.csv of `bincount outcomes import`: the earlier photos and counts of the bins in it, found by "
+        "before or location; with --track, the name of a file in the workspace's folder records",
+        form_help="name of a file in the workspace's folder records, as `bincount outcomes import` writes it: the "
+        "earlier photos and counts of the bins in it, found by before or location",
+    )
+    contents: str | None = setting(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(csv|parquet)$",
+        metavar="FILE",
+        title="Contents",
+        section=_WHAT,
+        unset="those of the source's own metadata, where these are the records",
+        examples=("contents.csv",),
+        help="CSV or parquet of the products on the records, a row each, with the columns id, product, quantity, "
+        "length, width, height and weight, in inches and pounds or with size_unit and weight_unit; with --track, the "
+        "name of a file in the workspace's folder records",
+        form_help="name of a CSV or parquet file in the workspace's folder records, a row a product, with the columns "
+        "id, product, quantity, length, width, height and weight, in inches and pounds or with size_unit and "
+        "weight_unit",
     )
     model: str = setting(
         CHAMPION_URI,
@@ -518,6 +552,10 @@ class ReconcileConfig(Schema):
             )
         if self.count_cost is not None and self.miss_cost is None:
             raise ConfigError("count_cost: must stand with miss_cost, got it alone. Say what a missed error costs.")
+        if self.confirmed is not None and self.records is None:
+            raise ConfigError(f"confirmed: must stand with records, got {self.confirmed!r} alone. Name the records.")
+        if self.contents is not None and self.records is None:
+            raise ConfigError(f"contents: must stand with records, got {self.contents!r} alone. Name the records.")
 
 
 @dataclass(frozen=True, kw_only=True)

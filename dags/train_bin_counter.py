@@ -37,9 +37,14 @@ PARAMS = {**form_params(FormConfig, source="s3://bins"), **APPROVAL}
 @task
 def plan() -> list[dict[str, Any]]:
     """Reads all metadata and decides which shards each partition fetches."""
-    planned = run_step("plan", {}, **params_of(BinsConfig))
+    planned = run_step("plan", {}, **params_of(BinsConfig), **other_counts())
     of = min(params_of(FormConfig)["partitions"], planned["shards"])
     return [{"plan": planned["plan"], "share": f"{number}/{of}"} for number in range(1, of + 1)]
+
+
+def other_counts() -> dict[str, bool]:
+    """Whether bins with other counts are fetched too: only where the network is fine-tuned, which learns from them."""
+    return {"other_counts": True} if params_of(TrainConfig)["fine_tune_epochs"] else {}
 
 
 @task
@@ -52,7 +57,7 @@ def fetch(part: dict[str, Any]) -> dict[str, Any]:
 def ingest() -> dict[str, Any]:
     """Joins the shards into a manifest and opens the MLflow run."""
     attempt = get_current_context()["run_id"]  # a retry finds the MLflow run by it
-    return run_step("ingest", {}, attempt=attempt, **params_of(BinsConfig))
+    return run_step("ingest", {}, attempt=attempt, **params_of(BinsConfig), **other_counts())
 
 
 @task(**EXTRACTION)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bincount.dataset.manifest import Manifest
 from bincount.dataset.rejection import SIBLING, Rejection, count_reasons
-from bincount.dataset.split import PART_FRACTIONS
+from bincount.dataset.split import AUXILIARY, PART_FRACTIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,11 +26,11 @@ def data_card_of(manifest: Manifest, rejected: Sequence[Rejection]) -> dict[str,
 
     Returns:
         A JSON-ready dict: `counts` by class and part, percentiles of `width_px`,
-        `height_px` and `size_bytes`, `groups` by their number of photos, `parts`,
+        `height_px` and `size_bytes`, `groups` by their number of photos, `parts`, `auxiliary_bins`,
         `rejected` by reason, `set_aside_siblings`, and `sibling_share`, the share of
         bins that have a sibling in the manifest.
     """
-    records = manifest.records
+    records = [record for record in manifest.records if record.part != AUXILIARY]
     groups = Counter(record.group for record in records)
     in_groups = sum(size for size in groups.values() if size > 1)
     names = manifest.counts.names
@@ -44,6 +44,7 @@ def data_card_of(manifest: Manifest, rejected: Sequence[Rejection]) -> dict[str,
         "counts": {name: sum(counted[name] for counted in by_part.values()) for name in names},
         "counts_by_part": {part: {name: counted[name] for name in names} for part, counted in by_part.items()},
         "bins": len(records),
+        "auxiliary_bins": len(manifest.records) - len(records),
         "parts": {part: counted.total() for part, counted in by_part.items()},
         "groups": {str(size): count for size, count in sorted(Counter(groups.values()).items())},
         "sibling_share": in_groups / len(records) if records else 0.0,

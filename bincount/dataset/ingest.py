@@ -17,7 +17,7 @@ from bincount.dataset.placement import check_parts
 from bincount.dataset.plan import Plan, PlannedBin, plan
 from bincount.dataset.rejection import Rejection, rejected_csv
 from bincount.dataset.shards import ShardIndex
-from bincount.dataset.split import PART_FRACTIONS, check_disjoint
+from bincount.dataset.split import AUXILIARY, PART_FRACTIONS, check_disjoint
 from bincount.errors import StoreError
 from bincount.files import write_atomically, write_json
 from bincount.settings import Settings
@@ -34,7 +34,7 @@ def ingest(settings: Settings, *, attempt: str | None = None, **options: Any) ->
     Args:
         settings: Names workspace, buckets and tracking server.
         attempt: Identifies the attempt, such as a DAG run's id: a retry resumes its MLflow run.
-        **options: Fields of `IngestConfig`: source, ids, counts, limit, seed, workers, max_rejected.
+        **options: Fields of `IngestConfig`: source, ids, counts, limit, seed, other_counts, workers, max_rejected.
 
     Returns:
         {"run_id", "manifest", "bins", "rejected", "siblings", "parts": {part: bins}}.
@@ -50,7 +50,7 @@ def ingest(settings: Settings, *, attempt: str | None = None, **options: Any) ->
     with runs.marking_failed(settings, run_id):
         summary = collect(settings, **options)
         config = IngestConfig(**options)
-        params = {name: getattr(config, name) for name in ("source", "ids", "counts", "limit", "seed")}
+        params = {name: getattr(config, name) for name in ("source", "ids", "counts", "limit", "seed", "other_counts")}
         runs.log_params(settings, run_id, params)
         _log_data_card(settings, run_id, summary["manifest"])
     return {"run_id": run_id, **summary}
@@ -121,10 +121,10 @@ def _publish(settings: Settings, job: IngestJob, max_rejected: float) -> dict[st
     counted = Counter(record.part for record in manifest.records)
     summary = {
         "manifest": digest,
-        "bins": len(manifest.records),
+        "bins": len(manifest.records) - counted[AUXILIARY],
         "rejected": faulty,
         "siblings": len(rejected) - faulty,
-        "parts": {part: counted[part] for part in PART_FRACTIONS},
+        "parts": {part: counted[part] for part in (*PART_FRACTIONS, AUXILIARY) if part in counted},
     }
     write_json(job.done, summary)
     # Their content is in shards and manifest now.

@@ -17,9 +17,11 @@ RECORD_COLUMNS = Columns(
         "recorded": ("recorded",),
         "location": ("location",),
         "unit_value": ("unit_value", "unit value"),
+        "before": ("before",),
+        "counted_before": ("counted_before", "counted before"),
     },
     required=("id", "recorded"),
-    numeric=("recorded", "unit_value"),
+    numeric=("recorded", "unit_value", "counted_before"),
 )
 
 _MISSING = ("", "nan", "none", "null", "<na>")
@@ -35,6 +37,9 @@ class InventoryRow:
         location: Where the bin is, "" where it is unknown.
         unit_value: Average value of an item, None where the file has no such column.
         problem: Why the record cannot be compared with a photo, "" where it can.
+        before: Id of an earlier photo of the bin, "" where none is named.
+        counted_before: The count that was confirmed then, None where it is not known.
+        before_problem: Why the earlier photo cannot be used, "" where it can, or where none is named.
     """
 
     id: str
@@ -42,6 +47,9 @@ class InventoryRow:
     location: str = ""
     unit_value: float | None = None
     problem: str = ""
+    before: str = ""
+    counted_before: int | None = None
+    before_problem: str = ""
 
     @property
     def has_photo(self) -> bool:
@@ -78,7 +86,10 @@ def row_of(values: Mapping[str, object], *, where: str, marks: Mapping[str, str 
     if not is_bin_id(bin_id):
         problem = "id is no bin's id"
     unit_value = _unit_value(values["unit_value"], where, marks.get("unit_value")) if "unit_value" in values else None
-    return InventoryRow(bin_id, recorded, text_of(values.get("location")), unit_value, problem)
+    before, counted, before_problem = _history(bin_id, values, where, marks.get("counted_before"))
+    return InventoryRow(
+        bin_id, recorded, text_of(values.get("location")), unit_value, problem, before, counted, before_problem
+    )
 
 
 def count_of(value: object, *, where: str, column: str, mark: str | None = None) -> int | None:
@@ -142,6 +153,24 @@ def _recorded(value: object, where: str, mark: str | None) -> tuple[int | None, 
     if count is None:
         return None, f"recorded count is no whole number from 0 to {LARGEST_COUNT}: {text[:20]}"
     return count, ""
+
+
+def _history(bin_id: str, values: Mapping[str, object], where: str, mark: str | None) -> tuple[str, int | None, str]:
+    """The earlier photo, its count, and why they cannot be used."""
+    before, counted = text_of(values.get("before")), text_of(values.get("counted_before"))
+    before, counted = ("" if text.lower() in _MISSING else text for text in (before, counted))
+    if not before:
+        return "", None, "before is missing, counted_before is not" if counted else ""
+    if not is_bin_id(before):
+        return "", None, "before is no photo's id"
+    if before == bin_id:
+        return "", None, "before is the bin's own photo"
+    if not counted:
+        return before, None, "counted_before is missing, before is not"
+    count = count_of(values.get("counted_before"), where=where, column="counted_before", mark=mark)
+    if count is None:
+        return before, None, f"counted_before is no whole number from 0 to {LARGEST_COUNT}: {counted[:20]}"
+    return before, count, ""
 
 
 def _unit_value(value: object, where: str, mark: str | None) -> float:

@@ -33,6 +33,7 @@ class JobSpec:
         counts: The requested counts, such as "1-5".
         limit: How many bins to draw, None for all.
         seed: Seed of the draw, None where nothing is drawn.
+        other_counts: Whether bins with other counts are fetched to learn from.
     """
 
     source: str
@@ -40,11 +41,15 @@ class JobSpec:
     counts: str
     limit: int | None
     seed: int | None
+    other_counts: bool = False
 
     @property
     def name(self) -> str:
         """The name of the job's folder."""
-        return digest_of({"format": FORMAT, **asdict(self)})
+        facts = asdict(self)
+        if not self.other_counts:
+            del facts["other_counts"]
+        return digest_of({"format": FORMAT, **facts})
 
 
 @dataclass(frozen=True)

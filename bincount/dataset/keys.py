@@ -16,6 +16,16 @@ def photo_key(bin_id: str) -> str:
     return f"{PHOTO_PREFIX}{bin_id}{PHOTO_SUFFIX}"
 
 
+def bin_id_of(photo: str) -> str:
+    """The id of the bin on a photo, from the photo's key or address.
+
+    Example:
+        >>> bin_id_of("s3://bins/bin-images/00523.jpg")
+        '00523'
+    """
+    return photo.rpartition("/")[2].removesuffix(PHOTO_SUFFIX)
+
+
 def metadata_key(bin_id: str) -> str:
     """The key of a bin's metadata.
 

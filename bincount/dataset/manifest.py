@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from bincount.counts import Counts
+from bincount.dataset.split import AUXILIARY
 from bincount.errors import DataError
 
 _FORMAT = "bincount-manifest-1"
@@ -25,7 +26,7 @@ class Record:
         id: The bin's id, a string: "523" and "00523" are different bins.
         group: First id of the run of photos of one bin that it belongs to.
         recorded: Recorded number of items in it.
-        part: "train", "validation", "calibration" or "test".
+        part: "train", "validation", "calibration", "test", or "auxiliary" for a count that was not requested.
         n_skus: Number of distinct products recorded in it.
         width_px: Width of the photo.
         height_px: Height of the photo.
@@ -72,6 +73,13 @@ class Manifest:
     counts: Counts
     shards: Sequence[Shard]
     records: Sequence[Record]
+
+    @property
+    def learned_counts(self) -> Counts:
+        """The counts that a whole network tells apart: with auxiliary bins those from 0 up with an open top."""
+        if not self.part(AUXILIARY):
+            return self.counts
+        return Counts(0, self.counts.high, open_top=True)
 
     def part(self, name: str) -> list[Record]:
         """The records of one part, in order."""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bincount.dataset.groups import block_of, groups_of
-from bincount.dataset.split import PART_FRACTIONS, part_of
+from bincount.dataset.split import AUXILIARY, LEARNED_PARTS, PART_FRACTIONS, part_of
 from bincount.errors import DataError
 
 SHARD_BYTES = 100_000_000
@@ -37,7 +37,9 @@ def draw_order(ids: Iterable[str], seed: int) -> list[str]:
     return sorted(ids, key=lambda bin_id: hashlib.sha256(f"bincount/draw/{seed}/{bin_id}".encode()).digest())
 
 
-def assign_parts(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> tuple[dict[str, Assignment], list[str]]:
+def assign_parts(
+    wanted: Collection[str], skus: Mapping[str, Sequence[str]], others: Collection[str] = ()
+) -> tuple[dict[str, Assignment], list[str]]:
     """Gives every wanted bin its group and part, and sets siblings aside.
 
     Groups are formed from every bin whose metadata was read, wanted or not: two
@@ -48,6 +50,8 @@ def assign_parts(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> 
     Args:
         wanted: Ids whose count is wanted.
         skus: Products recorded in each bin whose metadata was read.
+        others: Ids whose count is not wanted and that may be learned from. They get the part `AUXILIARY` where their
+            block and their group's wanted photos are in `LEARNED_PARTS`, and none otherwise.
 
     Returns:
         Assignment by id in `sort_key_of` order, and the ids set aside in the same order.
@@ -56,7 +60,8 @@ def assign_parts(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> 
     aside: list[str] = []
     part_of_group: dict[str, str] = {}
     wanted = wanted if isinstance(wanted, set | frozenset | dict) else set(wanted)
-    for bin_id, group in groups_of(skus, skus).items():
+    groups = groups_of(skus, skus)
+    for bin_id, group in groups.items():
         if bin_id not in wanted:
             continue
         part = part_of(bin_id)
@@ -64,6 +69,12 @@ def assign_parts(wanted: Collection[str], skus: Mapping[str, Sequence[str]]) -> 
             placed[bin_id] = Assignment(group, part)
         else:
             aside.append(bin_id)
+    for bin_id in others:
+        group = groups[bin_id]
+        if part_of(bin_id) in LEARNED_PARTS and part_of_group.get(group, "train") in LEARNED_PARTS:
+            placed[bin_id] = Assignment(group, AUXILIARY)
+    if others:
+        placed = {bin_id: placed[bin_id] for bin_id in groups if bin_id in placed}
     return placed, aside
 
 

@@ -61,6 +61,7 @@ def plan(settings: Settings, *, store: Store | None = None, **options: Any) -> d
         counts=str(Counts.parse(config.counts)),
         limit=config.limit,
         seed=None if config.limit is None else config.seed,
+        other_counts=config.other_counts,
     )
     with IngestJob.of(settings, spec.name).locked("plan"):
         finished = find_finished_ingest(settings, spec.name, config.max_rejected)
@@ -146,8 +147,9 @@ def make_plan(store: Store, settings: Settings, spec: JobSpec, candidates: Candi
     with Journal(job.journal) as journal:
         read = read_metadata(store, spec, candidates, journal, config)
     check_rejected(read.rejected, len(read.recorded) + len(read.rejected), config.max_rejected)
-    assigned, siblings = assign_parts(read.recorded, read.skus)
+    assigned, siblings = assign_parts(read.recorded, read.skus, read.others)
     check_parts({bin_id: assignment.part for bin_id, assignment in assigned.items()})
+    recorded = read.recorded | read.others
     rejected = [*read.rejected, *(Rejection(bin_id, SIBLING) for bin_id in siblings)]
     _log.info(
         "%s: %d of %d bins have a count of %s; %d faulty, %d siblings in another part",
@@ -159,7 +161,7 @@ def make_plan(store: Store, settings: Settings, spec: JobSpec, candidates: Candi
         len(siblings),
     )
     rows = (
-        PlannedBin(bin_id, *assignment, read.recorded[bin_id], len(read.skus[bin_id]), journal.offsets[bin_id])
+        PlannedBin(bin_id, *assignment, recorded[bin_id], len(read.skus[bin_id]), journal.offsets[bin_id])
         for bin_id, assignment in assigned.items()
     )
     shards = []
@@ -177,11 +179,13 @@ class CandidateMetadata:
     Attributes:
         skus: Products of each bin with valid metadata.
         recorded: Recorded count of those whose count is among the requested ones.
+        others: Recorded count of the others, if these are to be learned from.
         rejected: Bins that were set aside.
     """
 
     skus: dict[str, tuple[str, ...]] = field(default_factory=dict)
     recorded: dict[str, int] = field(default_factory=dict)
+    others: dict[str, int] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
 
 
@@ -225,6 +229,8 @@ def read_metadata(
                 read.recorded[bin_id] = metadata.recorded
                 if len(read.recorded) == spec.limit:
                     break
+            elif spec.other_counts:
+                read.others[bin_id] = metadata.recorded
     check_ids(store, config.ids, candidates.ids, read.rejected)
     check_rejected(read.rejected, most_bins, config.max_rejected)
     if spec.limit is not None and len(read.recorded) < spec.limit:

@@ -16,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import google_crc32c
 
+from bincount.dataset.contents import Product, contents_of
 from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.dataset.rejection import Rejection
 from bincount.errors import DataError
@@ -85,6 +86,43 @@ def decode_example(payload: bytes) -> dict[str, bytes | int]:
         ((_, value),) = _fields(listed)
         example[name.decode()] = _read_varint(value, 0)[0] if kind == 3 else value
     return example
+
+
+def shard_paths(settings: Settings, shards: Sequence[Shard]) -> list[Path]:
+    """Paths of shards in the workspace."""
+    return [settings.shards / shard.name for shard in shards]
+
+
+def read_contents(records: Sequence[Record], shards: Sequence[Path]) -> list[tuple[Product, ...]]:
+    """The products on some records.
+
+    Args:
+        records: The bins, in the order wanted.
+        shards: Path of each of the manifest's shards.
+
+    Raises:
+        DataError: If a record is damaged, or a shard is not there.
+    """
+    contents: list[tuple[Product, ...]] = [()] * len(records)
+    order = sorted(range(len(records)), key=lambda row: (records[row].shard, records[row].offset))
+    for shard, rows in groupby(order, key=lambda row: records[row].shard):
+        with open_shard(shards[shard]) as file:
+            for row in rows:
+                metadata = decode_example(read_record(file, records[row].offset))["metadata"]
+                contents[row] = contents_of(cast(bytes, metadata)).products
+    return contents
+
+
+def open_shard(path: Path) -> BinaryIO:
+    """Opens a shard.
+
+    Raises:
+        DataError: If it is not there.
+    """
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise DataError(f"shards/{path.name}: must exist, got no such file. Run `bincount ingest` again.") from None
 
 
 def _masked_check(data: bytes) -> bytes:

@@ -75,14 +75,32 @@ def check_disjoint(records: Iterable[_Placed]) -> None:
         DataError: If one does; the message names the group and two of its bins.
     """
     first: dict[str, _Placed] = {}
+    auxiliary: dict[str, _Placed] = {}
     for record in records:
-        before = first.setdefault(record.group, record)
+        before = (auxiliary if record.part == AUXILIARY else first).setdefault(record.group, record)
         if before.part != record.part:
-            raise DataError(
-                f"group {record.group!r}: must lie in one part, got {before.id!r} in {before.part} and {record.id!r} "
-                f"in {record.part}. Run `bincount ingest` again; it sets such photos aside."
-            )
+            raise _divided(before, record)
+    for group, record in auxiliary.items():
+        if group in first and first[group].part not in LEARNED_PARTS:
+            raise _divided(first[group], record)
+
+
+def _divided(one: _Placed, other: _Placed) -> DataError:
+    return DataError(
+        f"group {one.group!r}: must lie in one part, got {one.id!r} in {one.part} and {other.id!r} in {other.part}. "
+        "Run `bincount ingest` again; it sets such photos aside."
+    )
 
 
 DEVELOPMENT_PARTS = ("train", "validation", "calibration")
 """The parts a model has seen, in one way or another."""
+
+LEARNED_PARTS = ("train", "validation")
+"""The parts that a whole network learns from."""
+
+AUXILIARY = "auxiliary"
+"""The part of bins that are learned from and never scored: those with other counts than the requested ones, in
+blocks of `LEARNED_PARTS`."""
+
+SEEN_PARTS = (*DEVELOPMENT_PARTS, AUXILIARY)
+"""The parts whose bins a model must not be scored on."""

@@ -143,6 +143,15 @@ def test_an_open_top_keeps_the_rest(of_server):
     assert closed["bins"] < opened["bins"] == 1000 - opened["siblings"]
 
 
+def test_bins_with_other_counts_are_learned_from_and_change_nothing_else(of_server):
+    plain = collect(of_server, source="s3://bins", counts="1-3")
+    answer = collect(of_server, source="s3://bins", counts="1-3", other_counts=True)
+    assert answer["parts"].pop("auxiliary") > 0
+    assert answer["parts"] == plain["parts"]
+    assert answer["bins"] == plain["bins"]
+    assert answer["manifest"] != plain["manifest"]
+
+
 def test_a_troubled_bucket_gives_the_same_manifest(of_server, server, tmp_path, monkeypatch):
     monkeypatch.setattr(placement, "SHARD_BYTES", 200_000)
     calm = collect(of_server, source="s3://bins")

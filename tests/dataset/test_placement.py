@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bincount.dataset import placement
 from bincount.dataset.groups import are_siblings, sort_key_of
 from bincount.dataset.placement import assign_parts, check_parts, cut_shards, draw_order
-from bincount.dataset.split import check_disjoint, part_of
+from bincount.dataset.split import AUXILIARY, check_disjoint, part_of
 from bincount.errors import DataError
 from tests.shared import ABID, needs_abid
 
@@ -45,6 +45,22 @@ def test_no_group_lies_in_two_parts_and_a_part_depends_on_the_id_alone(bins, ran
     shuffled = list(skus.items())
     random.shuffle(shuffled)
     assert assign_parts(wanted, dict(shuffled)) == (placed, aside)
+
+
+@given(bins)
+def test_what_is_learned_from_beside_shares_no_group_with_what_is_held_out(bins):
+    skus = {bin_id: sorted(found) for bin_id, (found, _) in bins.items()}
+    wanted = {bin_id for bin_id, (_, is_wanted) in bins.items() if is_wanted}
+    alone, aside = assign_parts(wanted, skus)
+    placed, aside_too = assign_parts(wanted, skus, set(skus) - wanted)
+    assert aside_too == aside
+    assert {bin_id: place for bin_id, place in placed.items() if place.part != AUXILIARY} == alone
+    assert list(placed) == sorted(placed, key=sort_key_of)
+    held_out = {place.group for place in alone.values() if place.part in ("calibration", "test")}
+    for bin_id in set(placed) - set(alone):
+        assert part_of(bin_id) in ("train", "validation")
+        assert placed[bin_id].group not in held_out
+    check_disjoint([Placed(bin_id, place) for bin_id, place in placed.items()])
 
 
 def border():
