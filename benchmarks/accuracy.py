@@ -1,10 +1,10 @@
 """Accuracy on bins that a model has not seen, by block-wise cross-validation.
 
-    python -m benchmarks.accuracy --source ../shared/abid-224 [--folds 3] [--members 1] [--json FILE] [what a run takes]
+    python -m benchmarks.accuracy --source ../shared/abid-224 [--folds 3] [--json FILE] [what a run takes]
 
 Blocks of 20 ids are dealt to the folds; each fold is the test part of a model that learns from the others, by the same
 steps as `bincount run`. The predictions of all models for their own folds are pooled, so every bin is scored once. A
-killed run continues. `--members` trains fewer networks than a run of compact (three), whose accuracy is then lower.
+killed run continues.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from bincount.dataset.groups import block_of
 from bincount.dataset.manifest import Manifest, Record
-from bincount.dataset.split import DEVELOPMENT_PARTS, PART_FRACTIONS
+from bincount.dataset.split import AUXILIARY, DEVELOPMENT_PARTS, LEARNED_PARTS, PART_FRACTIONS
 from bincount.evaluate.detection_metrics import evaluate_detection
 from bincount.evaluate.evaluation import evaluate_predictions, truth_of
 from bincount.mismatch.calibration import prior_of
@@ -39,17 +39,22 @@ def folds_of(manifest: Manifest, folds: int, seed: int) -> Iterator[Manifest]:
     learned = sum(PART_FRACTIONS[part] for part in DEVELOPMENT_PARTS)
     ends = np.cumsum([PART_FRACTIONS[part] / learned for part in DEVELOPMENT_PARTS])
 
-    def part_in(fold: int, record: Record) -> str:
+    def part_in(fold: int, record: Record) -> str | None:
         turn, own = divmod(position_of[block_of(record.group)], folds)
         if own == fold:
-            return "test"
+            return "test" if record.part != AUXILIARY else None
         # The blocks of a turn share a position between 0 and 1; the golden ratio spreads the turns evenly.
-        return DEVELOPMENT_PARTS[
+        part = DEVELOPMENT_PARTS[
             int(np.searchsorted(ends, (turn * 0.618034 + own / folds) % 1.0).clip(0, len(DEVELOPMENT_PARTS) - 1))
         ]
+        if record.part == AUXILIARY:
+            return AUXILIARY if part in LEARNED_PARTS else None
+        return part
 
     for fold in range(folds):
-        yield replace(manifest, records=[replace(record, part=part_in(fold, record)) for record in manifest.records])
+        parts = [(record, part_in(fold, record)) for record in manifest.records]
+        records = [replace(record, part=part) for record, part in parts if part]
+        yield replace(manifest, records=records)
 
 
 def learn_fold(settings: Settings, manifest: Manifest, name: str, options: argparse.Namespace) -> dict:
@@ -67,15 +72,11 @@ def learn_fold(settings: Settings, manifest: Manifest, name: str, options: argpa
     from bincount.learn.tune import tune
 
     digest = manifest.write(settings.manifests)
-    run_id = runs.open_run(settings, attempt=f"{name} of {digest}, {options.members or 'all'} members")
+    run_id = runs.open_run(settings, attempt=f"{name} of {digest}, {options.fine_tune_epochs} epochs")
     chosen = {name: getattr(options, name) for name in ("backbone", "weights", "fit", "image_px", "seed")}
     prepared = prepare(settings, run_id=run_id, manifest=digest, **chosen)["features"]
     tune(settings, run_id=run_id, features=prepared, max_epochs=options.max_epochs, seed=options.seed)
-    if options.members:
-        path = settings.run(run_id) / "search" / "best.json"
-        search = json.loads(path.read_text())
-        path.write_text(json.dumps(search | {"best": search["best"] | {"members": options.members}}))
-    train(settings, run_id=run_id, features=prepared, seed=options.seed)
+    train(settings, run_id=run_id, features=prepared, seed=options.seed, fine_tune_epochs=options.fine_tune_epochs)
     evaluate_run(settings, run_id=run_id)
     _, ids, probabilities = read_evaluation(settings, run_id)
     by_id = {record.id: record for record in manifest.records}
@@ -115,14 +116,14 @@ def main() -> None:
     parser.add_argument("--source", required=True)
     parser.add_argument("--counts", default="1-5")
     parser.add_argument("--limit", type=int)
-    parser.add_argument("--backbone", default="ResNet50")
-    parser.add_argument("--weights", default="none")
-    parser.add_argument("--fit", default="squash")
+    parser.add_argument("--backbone", default="auto")
+    parser.add_argument("--weights", default="auto")
+    parser.add_argument("--fit", default="pad")
     parser.add_argument("--image-px", type=int, default=224)
     parser.add_argument("--max-epochs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--members", type=int, help="networks of compact to average; default: as many as a run")
+    parser.add_argument("--fine-tune-epochs", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -131,6 +132,7 @@ def main() -> None:
 
     settings = Settings.from_env()
     bins = {"source": options.source, "counts": options.counts, "limit": options.limit}
+    bins["other_counts"] = options.fine_tune_epochs > 0
     manifest = Manifest.read(settings.manifests, collect(settings, **bins)["manifest"])
     folds = []
     for number, fold in enumerate(folds_of(manifest, options.folds, options.seed)):

@@ -52,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     here, results = machine(), {}
     with tempfile.TemporaryDirectory(prefix="bench-engine-") as place:
-        for backbone in ("ResNet50", "EfficientNetLite0", "compact"):
+        for backbone in ("ResNet50", "EfficientNetLite0"):
             write_model(Path(place) / backbone, backbone)
             results[backbone] = measure(Path(place) / backbone, 1 if options.quick else options.repeats)
     lines, ratios = ["| network, batch | ms a photo | | |", "|---|---|---|---|"], []

@@ -15,8 +15,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
+from bincount.dataset.split import LEARNED_PARTS
 from bincount.learn.feature_cache import read_features
-from bincount.learn.train import read_pairs
+from bincount.learn.pair_examples import PairExamples, join_pairs, read_pairs
 from bincount.mismatch.change import ChangeHead
 from bincount.settings import Settings
 
@@ -27,18 +28,25 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     options = parser.parse_args()
     cached = read_features(Settings.from_env(), options.features)
-    pairs, counts = read_pairs(cached, "train", "validation"), cached.manifest.counts
+    counts = cached.manifest.counts
+
+    def pairs_of_part(part: str) -> PairExamples:
+        features = cached.examples(part).features
+        return read_pairs(cached.manifest.part(part), lambda rows: features[rows].mean(axis=1, dtype="float32"), counts)
+
+    pairs = join_pairs(*map(pairs_of_part, LEARNED_PARTS))
     n = len(pairs.blocks)
     judges = {name: np.zeros((n, len(counts))) for name in ("both photos", "no photo")}
     score = np.zeros(n)
     for learned, held_out in GroupKFold(options.folds).split(pairs.before, groups=pairs.blocks):
         blocks = [pairs.blocks[row] for row in learned]
-        head = ChangeHead.fit(pairs.difference[learned], pairs.before[learned], pairs.after[learned], blocks, counts)
+        head = ChangeHead.fit(*(each[learned] for each in pairs[:4]), blocks, counts)
         if head is None:
             raise SystemExit(f"pairs: needs more pairs in {options.folds - 1} folds, got {len(learned)}.")
-        judges["both photos"][held_out] = head.counts_after(pairs.difference[held_out], pairs.before[held_out])
+        difference = pairs.later[held_out] - pairs.earlier[held_out]
+        judges["both photos"][held_out] = head.counts_after(difference, pairs.before[held_out])
         judges["no photo"][held_out] = head.transitions[pairs.before[held_out]]
-        score[held_out] = head.score(pairs.difference[held_out])
+        score[held_out] = head.score(difference)
     moved = pairs.after != pairs.before
     print(f"{n} pairs, {len(set(pairs.blocks))} blocks")
     print(f"direction AUROC {roc_auc_score((pairs.after > pairs.before)[moved], score[moved]):.3f}")

@@ -47,24 +47,20 @@ set_model(Plain())
 
 
 def write_model(folder: Path, backbone: str = "ResNet50") -> None:
-    """An untrained ResNet50, EfficientNetLite0 or compact with a small head: uint8 photos to probabilities."""
+    """An untrained ResNet50 or EfficientNetLite0 with a small head: uint8 photos to probabilities."""
     import keras
 
     from bincount.learn import efficientnet_lite
-    from bincount.learn.backbone import COMPACT, build_compact
     from bincount.learn.engine import save_network
     from bincount.learn.images import decode
 
     keras.utils.set_random_seed(0)
     photos = keras.Input((PX, PX, 3), dtype="uint8")
-    if backbone == COMPACT:
-        features = build_compact(image_px=PX)(photos)
-    else:
-        is_lite = backbone == efficientnet_lite.NAME
-        build = efficientnet_lite.EfficientNetLite0 if is_lite else keras.applications.ResNet50
-        network = build(include_top=False, weights=None, input_shape=(PX, PX, 3))
-        scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(photos)
-        features = keras.layers.GlobalAveragePooling2D()(network(scaled))
+    is_lite = backbone == efficientnet_lite.NAME
+    build = efficientnet_lite.EfficientNetLite0 if is_lite else keras.applications.ResNet50
+    network = build(include_top=False, weights=None, input_shape=(PX, PX, 3))
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(photos)
+    features = keras.layers.GlobalAveragePooling2D()(network(scaled))
     folder.mkdir(parents=True)
     model = keras.Model(photos, keras.layers.Dense(5, "softmax")(features))
     save_network(model, folder / "model.keras", decode(PHOTO, image_px=PX, fit="pad")[None], scale=1.0)

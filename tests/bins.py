@@ -15,10 +15,14 @@ def photo(seed=0, size=(32, 24)):
     return file.getvalue()
 
 
-def metadata(recorded, skus=("A",)):
-    """Metadata in the bucket's schema: all items are of the first product."""
+def metadata(recorded, skus=("A",), side=None):
+    """Metadata in the bucket's schema: all items are of the first product, cubes of `side` inches if that is given."""
     quantities = [recorded, *[0] * (len(skus) - 1)]
-    products = {sku: {"quantity": quantity} for sku, quantity in zip(skus, quantities, strict=True)} if skus else {}
+    size = {name: {"unit": "IN", "value": side} for name in ("length", "width", "height")} if side else {}
+    size |= {"weight": {"unit": "pounds", "value": 0.5}} if side else {}
+    products = (
+        {sku: {"quantity": quantity} | size for sku, quantity in zip(skus, quantities, strict=True)} if skus else {}
+    )
     return json.dumps({"BIN_FCSKU_DATA": products, "EXPECTED_QUANTITY": recorded}).encode()
 
 

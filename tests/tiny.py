@@ -31,8 +31,51 @@ def write_model(folder, *, counts="1-5", image_px=32, seed=0, manifest="0" * 16,
         "backbone": "tiny",
         "weights": "none",
         "manifest": manifest,
+        "config": {"fine_tune_epochs": 0},
     }
     (folder / "model.json").write_text(json.dumps(facts))
+
+
+def write_change_head(folder, *, pairs=150):
+    """Writes the change head of a tiny model, learned from pairs of drawn photos, one item apart."""
+    from bincount.counts import Counts
+    from bincount.learn.predictor import Predictor
+    from bincount.mismatch.change import ChangeHead
+
+    rng = np.random.default_rng(0)
+    before = rng.integers(1, 6, pairs)
+    after = np.where(before == 1, 2, np.where(before == 5, 4, before + rng.choice([-1, 1], pairs)))
+    predictor = Predictor(folder)
+    ends = [
+        predictor.observe([photo(items=int(count), seed=seed) for seed, count in enumerate(counts)]).features
+        for counts in (before, after)
+    ]
+    head = ChangeHead.fit(*ends, before - 1, after - 1, [str(row // 10) for row in range(pairs)], Counts.parse("1-5"))
+    head.write(folder)
+
+
+def write_contents_judge(folder, *, bins=300):
+    """Writes the sums head and the judge of contents of a tiny model, learned from drawn photos of cubes."""
+    from bincount.counts import Counts
+    from bincount.dataset.contents import Product, sums_of
+    from bincount.learn.predictor import Predictor
+    from bincount.mismatch.contents import ContentsJudge
+    from bincount.mismatch.sums import SumsHead
+
+    rng = np.random.default_rng(0)
+    truth = np.arange(bins) % 5
+    contents = [
+        (Product(int(count) + 1, (side,) * 3, 0.5),) for count, side in zip(truth, rng.uniform(2, 9, bins), strict=True)
+    ]
+    seen = Predictor(folder).observe([photo(items=int(count) + 1, seed=seed) for seed, count in enumerate(truth)])
+    sums = np.array([sums_of(products) for products in contents])
+    blocks = [str(row // 10) for row in range(bins)]
+    head = SumsHead.fit(seen.features, sums, blocks)
+    judge = ContentsJudge.fit(contents, truth, Counts.parse("1-5"))
+    pairs, prior = np.arange(bins).reshape(-1, 2), np.full(5, 0.2)
+    judge = judge.calibrated(contents, truth, blocks, seen.probabilities, head.predict(seen.features), prior, pairs)
+    head.write(folder)
+    judge.write(folder)
 
 
 def photo(*, items=3, size=(60, 40), seed=0):

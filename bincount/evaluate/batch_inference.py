@@ -21,6 +21,7 @@ from bincount.settings import Settings
 
 if TYPE_CHECKING:
     from bincount.learn.predictor import Predictor
+    from bincount.mismatch.sums import SumsHead
 
 _log = logging.getLogger(__name__)
 
@@ -70,16 +71,24 @@ class Observed(NamedTuple):
         sharpness: (N,) of the photos.
         baseline: The drift baseline of all records; its features, of at most 2,000 of them.
         kept: (K, D) float32 features of those records whose features were asked for, in their order.
+        sums: (N, len(SUMS)) what the photos tell of the sums of the records' products, if that was asked for.
     """
 
     probabilities: np.ndarray
     sharpness: np.ndarray
     baseline: DriftBaseline
     kept: np.ndarray | None
+    sums: np.ndarray | None
 
 
 def observe_records(
-    settings: Settings, manifest: Manifest, records: Sequence[Record], predictor: Predictor, *, keep: np.ndarray
+    settings: Settings,
+    manifest: Manifest,
+    records: Sequence[Record],
+    predictor: Predictor,
+    *,
+    keep: np.ndarray,
+    sums: SumsHead | None = None,
 ) -> Observed:
     """Predicts the counts on the photos of some records.
 
@@ -89,12 +98,14 @@ def observe_records(
         records: Those that the model has not learned from, one or more.
         predictor: The model, with features.
         keep: (N,) bool, the records whose features are returned.
+        sums: What the features tell of the sums of the records' products, if it is wanted.
     """
     counts = predictor.counts
     every = -(-len(records) // _REFERENCE)  # features take 8 kB a photo: some are enough to estimate their spread
     seen: dict[str, list[np.ndarray]] = {"probabilities": [], "brightness": [], "sharpness": []}
     features: list[np.ndarray] = []
     kept: list[np.ndarray] = []
+    summed: list[np.ndarray] = []
     row = 0
     for photos in _batches(settings, manifest, records):
         observed = predictor.observe(photos)
@@ -103,6 +114,8 @@ def observe_records(
         if observed.features is not None:
             features.append(observed.features[-row % every :: every])
             kept.append(observed.features[keep[row : row + len(photos)]])
+            if sums is not None:
+                summed.append(sums.predict(observed.features))
         row += len(photos)
     probabilities, brightness, sharpness = (np.concatenate(values) for values in seen.values())
     facts = {
@@ -115,7 +128,13 @@ def observe_records(
         "sharpness": rounded(sharpness),
     }
     baseline = DriftBaseline.of(facts, np.concatenate(features) if features else None, counts)
-    return Observed(probabilities, sharpness, baseline, np.concatenate(kept) if kept else None)
+    return Observed(
+        probabilities,
+        sharpness,
+        baseline,
+        np.concatenate(kept) if kept else None,
+        np.concatenate(summed) if summed else None,
+    )
 
 
 def rounded(values: np.ndarray) -> np.ndarray:

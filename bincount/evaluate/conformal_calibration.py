@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bincount.dataset.manifest import Manifest
+from bincount.dataset.split import AUXILIARY, LEARNED_PARTS
 from bincount.evaluate.batch_inference import predict_records
 from bincount.evaluate.evaluation import exclude_learned, truth_of
 from bincount.mismatch.calibration import Calibration
@@ -37,7 +38,7 @@ def calibrate(settings: Settings, folder: Path, manifest: Manifest, predictor: P
         return existing
     counts = predictor.counts
     train = manifest.part("train")
-    learned = {record.group for record in [*train, *manifest.part("validation")]}
+    learned = {record.group for part in (*LEARNED_PARTS, AUXILIARY) for record in manifest.part(part)}
     records = exclude_learned(manifest.part("calibration"), learned)
     probabilities = np.zeros((0, len(counts)))
     if records:

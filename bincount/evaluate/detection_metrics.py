@@ -29,7 +29,7 @@ _DRAWS = 300
 
 
 @dataclass(frozen=True)
-class _WeightedErrors:
+class WeightedErrors:
     """Each bin with its right record and with all its possible wrong ones, weighted, so that nothing depends on a draw.
 
     Attributes:
@@ -80,10 +80,10 @@ def evaluate_detection(
         scores, blind = posterior.probability, _blind(errors, counts)
         answer["kinds"][kind] = {
             "bins": len(np.unique(errors.row)),
-            "model": _figures(scores, errors, errors.weight),
-            "image_blind": _figures(blind, errors, errors.weight),
-            "random": _figures(np.full(len(scores), error_rate), errors, errors.weight),
-            "intervals": _intervals(scores, blind, errors, member[errors.row]),
+            "model": ranking_figures(scores, errors, errors.weight),
+            "image_blind": ranking_figures(blind, errors, errors.weight),
+            "random": ranking_figures(np.full(len(scores), error_rate), errors, errors.weight),
+            "intervals": auroc_intervals(scores, blind, errors, member[errors.row]),
         }
     return answer
 
@@ -98,7 +98,7 @@ def detection_summary(detection: dict) -> dict[str, float]:
     return flat
 
 
-def _weighted_errors(kind: str, records: Sequence[Record], counts: Counts, error_rate: float) -> _WeightedErrors | None:
+def _weighted_errors(kind: str, records: Sequence[Record], counts: Counts, error_rate: float) -> WeightedErrors | None:
     rows: list[tuple[int, int, bool, float]] = []
     for row, wrong in _errors(kind, records, counts):
         if wrong:
@@ -106,7 +106,7 @@ def _weighted_errors(kind: str, records: Sequence[Record], counts: Counts, error
             rows += [(row, count, True, error_rate * part) for count, part in wrong.items()]
     if not rows:
         return None
-    return _WeightedErrors(*(np.asarray(column) for column in zip(*rows, strict=True)))
+    return WeightedErrors(*(np.asarray(column) for column in zip(*rows, strict=True)))
 
 
 def _errors(kind: str, records: Sequence[Record], counts: Counts) -> Iterator[tuple[int, dict[int, float]]]:
@@ -132,7 +132,7 @@ def _errors(kind: str, records: Sequence[Record], counts: Counts) -> Iterator[tu
         yield row, {count: part / sum(wrong.values()) for count, part in wrong.items()}
 
 
-def _blind(errors: _WeightedErrors, counts: Counts) -> np.ndarray:
+def _blind(errors: WeightedErrors, counts: Counts) -> np.ndarray:
     """(M,) true error rate of each recorded count."""
     classes = np.asarray([counts.index_of(int(count)) for count in errors.recorded])
     total = np.bincount(classes, errors.weight, len(counts))
@@ -140,13 +140,20 @@ def _blind(errors: _WeightedErrors, counts: Counts) -> np.ndarray:
     return (wrong / np.maximum(total, 1e-12))[classes]
 
 
-def _ranked(scores: np.ndarray) -> np.ndarray:
+def ranks_of(scores: np.ndarray) -> np.ndarray:
     """(M,) rank of each score among the distinct ones, the highest first."""
     return np.unique(-np.round(scores, 9), return_inverse=True)[1]
 
 
-def _figures(scores: np.ndarray, errors: _WeightedErrors, weight: np.ndarray) -> dict:
-    rank = _ranked(scores)
+def ranking_figures(scores: np.ndarray, errors: WeightedErrors, weight: np.ndarray) -> dict:
+    """The figures of one ranking, as in `evaluate_detection`.
+
+    Args:
+        scores: (M,) probability that each record is wrong.
+        errors: The right and the wrong records.
+        weight: (M,) of each: `errors.weight`, or that of a draw.
+    """
+    rank = ranks_of(scores)
     wrong = np.bincount(rank, weight * errors.wrong)
     every = np.bincount(rank, weight)
     total, all_wrong = every.sum(), wrong.sum()
@@ -171,7 +178,7 @@ def _figures(scores: np.ndarray, errors: _WeightedErrors, weight: np.ndarray) ->
     }
 
 
-def _auroc(rank: np.ndarray, errors: _WeightedErrors, weight: np.ndarray) -> float:
+def _auroc(rank: np.ndarray, errors: WeightedErrors, weight: np.ndarray) -> float:
     """Probability that a wrong record ranks before a right one; ties count half.
 
     From ranks computed once: 300 draws with `sklearn.metrics.roc_auc_score` would sort each time.
@@ -182,10 +189,17 @@ def _auroc(rank: np.ndarray, errors: _WeightedErrors, weight: np.ndarray) -> flo
     return float((wrong * (after + right / 2)).sum() / (wrong.sum() * right.sum()))
 
 
-def _intervals(seen: np.ndarray, blind: np.ndarray, errors: _WeightedErrors, member: np.ndarray) -> dict:
-    """Bootstrap over groups; both rankings share the draws."""
+def auroc_intervals(seen: np.ndarray, blind: np.ndarray, errors: WeightedErrors, member: np.ndarray) -> dict:
+    """95 % intervals over groups of the AUROC of two rankings, and of their difference; both share the draws.
+
+    Args:
+        seen: (M,) scores of the first ranking.
+        blind: (M,) scores of the second.
+        errors: The right and the wrong records.
+        member: (M,) number of each one's group.
+    """
     groups, rng = np.unique(member, return_inverse=True)[1], np.random.default_rng(0)
-    ranks = _ranked(seen), _ranked(blind)
+    ranks = ranks_of(seen), ranks_of(blind)
     count = int(groups.max()) + 1
     drawn = np.empty((_DRAWS, 2))
     for draw in range(_DRAWS):

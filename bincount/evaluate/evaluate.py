@@ -15,9 +15,11 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.dataset.manifest import Manifest, Record
 from bincount.dataset.pairs import pairs_of
-from bincount.dataset.split import DEVELOPMENT_PARTS
+from bincount.dataset.shards import read_contents, shard_paths
+from bincount.dataset.split import DEVELOPMENT_PARTS, SEEN_PARTS
 from bincount.errors import ConfigError, DataError
 from bincount.evaluate.batch_inference import digest_of_model, model_of, observe_records
+from bincount.evaluate.contents_metrics import contents_summary, evaluate_contents
 from bincount.evaluate.detection_metrics import detection_summary, evaluate_detection
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.evaluate.evaluation import evaluate_predictions, exclude_learned, truth_of
@@ -25,6 +27,8 @@ from bincount.evaluate.pair_metrics import evaluate_pairs, pairs_summary
 from bincount.files import read_json
 from bincount.mismatch.calibration import prior_of
 from bincount.mismatch.change import ChangeHead
+from bincount.mismatch.contents import ContentsJudge
+from bincount.mismatch.sums import SumsHead
 from bincount.settings import Settings
 from bincount.tracking import runs
 
@@ -96,29 +100,34 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     manifest = Manifest.read(settings.manifests, facts["manifest"])
     counts = Counts.parse(facts["counts"])
     test = manifest.part("test")
-    records = exclude_learned(test, {record.group for record in manifest.records if record.part in DEVELOPMENT_PARTS})
+    records = exclude_learned(test, {record.group for record in manifest.records if record.part in SEEN_PARTS})
     if not records:
         raise DataError(
             f"manifest {facts['manifest']}: must have test bins to score, got none of {len(manifest.records)}. "
             "Ingest more bins: raise --limit."
         )
     predictor = Predictor(folder)
-    head = ChangeHead.read(folder)
+    head, sums, judge = ChangeHead.read(folder), SumsHead.read(folder), ContentsJudge.read(folder)
     pairs = pairs_of(records) if head else []
     paired = np.zeros(len(records), bool)
     paired[[row for pair in pairs for row in pair]] = True
-    observed = observe_records(settings, manifest, records, predictor, keep=paired)
+    observed = observe_records(settings, manifest, records, predictor, keep=paired, sums=sums)
     probabilities = observed.probabilities
     evaluation = evaluate_predictions(probabilities, records, counts, observed.sharpness.tolist())
-    evaluation["variance"] = evaluate_detection(
-        probabilities, records, counts, prior_of(truth_of(manifest.part("train"), counts), counts)
-    )
+    prior = prior_of(truth_of(manifest.part("train"), counts), counts)
+    evaluation["variance"] = evaluate_detection(probabilities, records, counts, prior)
     evaluation["metrics"] |= detection_summary(evaluation["variance"])
     if head and pairs and observed.kept is not None:
         row_of = np.cumsum(paired) - 1
-        before, after = (observed.kept[row_of[[pair[end] for pair in pairs]]] for end in (0, 1))
-        evaluation["pairs"] = evaluate_pairs(head, pairs, after - before, probabilities, records, counts)
+        earlier, later = (observed.kept[row_of[[pair[end] for pair in pairs]]] for end in (0, 1))
+        evaluation["pairs"] = evaluate_pairs(head, pairs, earlier, later, probabilities, records, counts, prior)
         evaluation["metrics"] |= pairs_summary(evaluation["pairs"])
+    if judge and observed.sums is not None:
+        contents = read_contents(records, shard_paths(settings, manifest.shards))
+        figures_of_contents = evaluate_contents(judge, contents, observed.sums, probabilities, records, counts, prior)
+        if figures_of_contents:
+            evaluation["contents"] = figures_of_contents
+            evaluation["metrics"] |= contents_summary(figures_of_contents)
     evaluation["metrics"]["set_aside"] = len(test) - len(records)
     evaluation |= {"model": model, "facts": facts, "source": manifest.source, "counts": list(counts.names)}
     evaluation["parts"] = {part: len(manifest.part(part)) for part in (*DEVELOPMENT_PARTS, "test")}

@@ -17,6 +17,7 @@ import numpy as np
 from bincount.config import FetchConfig
 from bincount.counts import Counts
 from bincount.dataset.candidates import check_ids, find_candidates
+from bincount.dataset.contents import Product, contents_of
 from bincount.dataset.groups import groups_of, sort_key_of
 from bincount.dataset.keys import metadata_key, photo_key
 from bincount.dataset.manifest import Manifest, Record
@@ -25,12 +26,16 @@ from bincount.dataset.photo_check import DAMAGED
 from bincount.dataset.placement import draw_order
 from bincount.dataset.reader import metadata_of, photo_of
 from bincount.dataset.rejection import Rejection
-from bincount.dataset.split import DEVELOPMENT_PARTS, part_of
+from bincount.dataset.split import DEVELOPMENT_PARTS, SEEN_PARTS, part_of
 from bincount.errors import ConfigError, DataError, RowError
+from bincount.evaluate.contents_metrics import evaluate_contents
 from bincount.evaluate.evaluation import evaluate_predictions
 from bincount.evaluate.leakage import is_another_bucket, learned_bins
 from bincount.evaluate.pair_metrics import evaluate_pairs
+from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.change import ChangeHead
+from bincount.mismatch.contents import ContentsJudge
+from bincount.mismatch.sums import SumsHead
 from bincount.progress import ProgressLog
 from bincount.settings import Settings
 from bincount.store.interface import FetchedObject, Store
@@ -69,6 +74,7 @@ def evaluate_source(
         exact, within_one, mae, rmse, nll, rps, ece and the other `metrics` of
         `evaluate.evaluation.evaluate_predictions`, flat, beside its intervals, baselines and
         tables; `pairs` (`pair_metrics.evaluate_pairs`) where the model has a change head and the bins hold pairs;
+        `contents` (`contents_metrics.evaluate_contents`) where it has a judge of contents;
         `model`, `source`, `counts`, `set_aside` (bins by reason) and
         `learned_from`: "known", or "unknown" where the model's manifest is not in this workspace.
 
@@ -85,11 +91,15 @@ def evaluate_source(
         fetched = model_registry.fetch_model(settings, version.version, Path(folder))
         from bincount.learn.predictor import Predictor
 
-        predictor, head = Predictor(fetched), ChangeHead.read(fetched)
-    bins = read_bins(store, ids=ids, counts=_counts_of(counts, predictor.counts), limit=limit)
+        predictor, head, calibration = Predictor(fetched), ChangeHead.read(fetched), Calibration.read(fetched)
+        sums_head, judge = SumsHead.read(fetched), ContentsJudge.read(fetched)
+    wanted = _counts_of(counts, predictor.counts)
+    bins = read_bins(store, ids=ids, counts=wanted, limit=limit, contents=judge is not None)
     learned = _learned(settings, predictor.facts["manifest"], version.tags.get("bincount.source"), store.source, bins)
     excluded = learned_bins(bins.recorded, bins.skus, learned) if learned else {}
-    records, probabilities, sharpness, features, rejected = _predictions(store, bins, excluded, predictor)
+    records, probabilities, sharpness, features, sums, rejected = _predictions(
+        store, bins, excluded, predictor, sums_head
+    )
     set_aside = Counter([*excluded.values(), *(one.reason for one in rejected)])
     if bins.others:
         set_aside[f"its count is none of {counts or predictor.counts}"] = bins.others
@@ -97,10 +107,16 @@ def evaluate_source(
         reasons = ", ".join(f"{number} x {reason}" for reason, number in set_aside.most_common()) or "no bins"
         raise DataError(f"{store.source}: must hold a bin to score, got none ({reasons}). Name other bins.")
     evaluation = evaluate_predictions(probabilities, records, predictor.counts, sharpness)
-    pairs = pairs_of(records) if head else []
-    if head and pairs:
-        difference = np.stack([features[records[pair.after].id] - features[records[pair.before].id] for pair in pairs])
-        evaluation["pairs"] = evaluate_pairs(head, pairs, difference, probabilities, records, predictor.counts)
+    pairs = pairs_of(records) if head and calibration else []
+    if head and calibration and pairs:
+        earlier, later = (np.stack([features[records[pair[end]].id] for pair in pairs]) for end in (0, 1))
+        evaluation["pairs"] = evaluate_pairs(
+            head, pairs, earlier, later, probabilities, records, predictor.counts, calibration.prior
+        )
+    if judge and calibration and sums is not None:
+        contents = [bins.contents[record.id] for record in records]
+        figures = evaluate_contents(judge, contents, sums, probabilities, records, predictor.counts, calibration.prior)
+        evaluation |= {"contents": figures} if figures else {}
     _log.info("scored %d bins of %s with version %s", len(records), store.source, version.version)
     return {
         **evaluation.pop("metrics"),
@@ -138,7 +154,7 @@ def _learned(
             "manifest %s is not in this workspace: bins that the model learned from cannot be set aside", manifest
         )
         return None
-    learned: Mapping[str, Record] = {record.id: record for record in records if record.part in DEVELOPMENT_PARTS}
+    learned: Mapping[str, Record] = {record.id: record for record in records if record.part in SEEN_PARTS}
     if learned_source != source and is_another_bucket(bins.recorded, bins.skus, learned):
         _log.info("%s: its ids name other bins than those that the model learned from", source)
         return lambda bin_id: False
@@ -146,11 +162,11 @@ def _learned(
 
 
 def _predictions(
-    store: Store, bins: Bins, excluded: Collection[str], predictor: Predictor
-) -> tuple[list[Record], np.ndarray, list[float], dict[str, np.ndarray], list[Rejection]]:
-    """Records, (N, C) distributions and sharpness of the scored bins, features by id, and the rejected bins.
+    store: Store, bins: Bins, excluded: Collection[str], predictor: Predictor, sums_head: SumsHead | None
+) -> tuple[list[Record], np.ndarray, list[float], dict[str, np.ndarray], np.ndarray | None, list[Rejection]]:
+    """Records, (N, C) distributions and sharpness of the scored bins, features by id, sums, and the rejected bins.
 
-    Features are kept of groups with several photos alone.
+    Features are kept of groups with several photos alone; `sums` is what they tell of the products of each record.
     """
     from bincount.learn.images import sharpness_of
 
@@ -160,6 +176,7 @@ def _predictions(
     rows: list[np.ndarray] = []
     sharpness: list[float] = []
     features: dict[str, np.ndarray] = {}
+    sums: list[np.ndarray] = []
     in_group = Counter(groups[bin_id] for bin_id in ids)
     rejected = list(bins.rejected)
     for one in predict_bins(store, ids, predictor):
@@ -172,7 +189,10 @@ def _predictions(
         sharpness.append(sharpness_of(one.photo))
         if one.features is not None and in_group[groups[one.id]] > 1:
             features[one.id] = one.features
-    return records, np.stack(rows) if rows else np.empty(0), sharpness, features, rejected
+        if one.features is not None and sums_head:
+            sums.append(sums_head.predict(one.features))
+    distributions = np.stack(rows) if rows else np.empty(0)
+    return records, distributions, sharpness, features, np.stack(sums) if sums else None, rejected
 
 
 def _record(one: Predicted, group: str, bins: Bins) -> Record:
@@ -203,12 +223,14 @@ class Bins:
         skus: Products of every bin with valid metadata.
         rejected: What was set aside.
         others: How many bins have a count that is not wanted.
+        contents: Products of each wanted bin, if they were asked for.
     """
 
     recorded: dict[str, int] = field(default_factory=dict)
     skus: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
     others: int = 0
+    contents: dict[str, tuple[Product, ...]] = field(default_factory=dict)
 
 
 class Predicted(NamedTuple):
@@ -233,7 +255,9 @@ class Predicted(NamedTuple):
     features: np.ndarray | None = None
 
 
-def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: int | None = None) -> Bins:
+def read_bins(
+    store: Store, *, ids: str | None, counts: Counts | None, limit: int | None = None, contents: bool = False
+) -> Bins:
     """Reads what bins record.
 
     Args:
@@ -241,6 +265,7 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
         ids: A file of ids, a range such as "00001-01999", or None for all.
         counts: Which counts are wanted, None for all of them.
         limit: How many wanted bins to draw, as `ingest` draws them; None for all.
+        contents: Whether to keep the products of the wanted bins, with their sizes.
 
     Raises:
         ConfigError: If `ids` is no such thing, or the source holds no bin.
@@ -269,6 +294,8 @@ def read_bins(store: Store, *, ids: str | None, counts: Counts | None, limit: in
                 bins.others += 1
                 continue
             bins.recorded[bin_id] = metadata.recorded
+            if contents and answer.data is not None:
+                bins.contents[bin_id] = contents_of(answer.data).products
             if len(bins.recorded) == limit:
                 break
     check_ids(store, ids, candidates.ids, bins.rejected)

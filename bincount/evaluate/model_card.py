@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bincount.config import GateLimits
+from bincount.evaluate.contents_metrics import ERRORS as _CONTENTS_ERRORS
+from bincount.evaluate.contents_metrics import JUDGES
 from bincount.evaluate.detection_metrics import KINDS
 from bincount.evaluate.pair_metrics import ERRORS
 from bincount.evaluate.quality_checks import gate_scores, quality_checks
@@ -98,9 +100,10 @@ def card_of(evaluation: dict, run_id: str, limits: GateLimits) -> list[Block]:
         Heading(2, "Limits"),
         "The recorded count comes from inventory records, not from a count by hand: some records are wrong. One photo "
         "does not show the items behind others; published models reach 55 to 56 % exact on counts 0 to 5.",
-        *([_EPOCH_CHOICE] * (facts["backbone"] == "compact")),  # the only network that is trained as a whole
+        *([_EPOCH_CHOICE] * (facts["config"]["fine_tune_epochs"] > 0)),
         *_detection_blocks(evaluation),
         *_pair_blocks(evaluation),
+        *_contents_blocks(evaluation),
     ]
 
 
@@ -263,6 +266,45 @@ def _pair_blocks(evaluation: dict) -> list[Block]:
                 (ERRORS[kind], *(f"{row[judge]:.3f}" for judge in ("pair", "blind", "photo")))
                 for kind, row in pairs["variance"].items()
                 if row["pair"] is not None
+            ),
+        ),
+    ]
+
+
+def _contents_blocks(evaluation: dict) -> list[Block]:
+    """The blocks on the products of the records, from the figures of `contents_metrics.evaluate_contents`."""
+    contents = evaluation.get("contents")
+    if not contents:
+        return [
+            Heading(2, "The products on the record"),
+            "Not judged: the model has no judge of contents, or no record to test names products with sizes.",
+        ]
+    judges = {
+        "photo and list of products": contents,
+        "list of products without quantities, no photo": contents["list_only"],
+        "photo alone": contents["photo"],
+    }
+
+    def shown(judge: dict, name: str) -> str:
+        low, high = judge["intervals"][name]
+        return f"{judge[name]:.3f} ({low:.3f} to {high:.3f})"
+
+    return [
+        Heading(2, "The products on the record"),
+        f"{contents['bins']} test bins whose products all have a size. The list is evidence about the total as long as "
+        "it is right itself; after a missed transaction it is stale.",
+        Table(
+            ("judge of the total", "exact", "within one", "RMSE", "NLL"),
+            tuple(
+                (name, *(shown(judge, each) for each in ("exact", "within_one", "rmse", "nll")))
+                for name, judge in judges.items()
+            ),
+        ),
+        Table(
+            ("wrong record, AUROC (lift at 5 %)", "list and photo", "count of the photo alone", "list, no photo"),
+            tuple(
+                (_CONTENTS_ERRORS[kind], *(f"{row[each]['auroc']:.3f} ({row[each]['lift_5']:.1f})" for each in JUDGES))
+                for kind, row in contents["variance"].items()
             ),
         ),
     ]

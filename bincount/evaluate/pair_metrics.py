@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -11,10 +11,11 @@ from bincount.counts import Counts
 from bincount.dataset.manifest import Record
 from bincount.dataset.pairs import Pair
 from bincount.evaluate.bootstrap import bootstrap, interval
+from bincount.evaluate.detection_metrics import WeightedErrors, ranking_figures
 from bincount.evaluate.evaluation import truth_of
 from bincount.evaluate.metrics import values_per_bin
 from bincount.mismatch.change import ChangeHead
-from bincount.mismatch.posterior import ERROR_RATE
+from bincount.mismatch.posterior import ERROR_RATE, posterior_of
 
 _DRAWS = 300
 ERRORS = {
@@ -29,10 +30,12 @@ FIGURES = ("exact", "within_one", "nll", "rmse")
 def evaluate_pairs(
     head: ChangeHead,
     pairs: Sequence[Pair],
-    difference: np.ndarray,
+    earlier: np.ndarray,
+    later: np.ndarray,
     probabilities: np.ndarray,
     records: Sequence[Record],
     counts: Counts,
+    prior: np.ndarray,
 ) -> dict:
     """Figures of the count after a transaction, given both photos and the count before.
 
@@ -41,40 +44,93 @@ def evaluate_pairs(
     Args:
         head: The model's change head.
         pairs: Of bins that the model did not learn from, one or more.
-        difference: (P, D) features of each pair's later photo minus those of its earlier one.
+        earlier: (P, D) features of each pair's earlier photo.
+        later: (P, D) features of its later one.
         probabilities: (N, C) what the model predicts from single photos, in the order of `records`.
         records: (N,) the bins; their records are taken for right.
         counts: The C classes.
+        prior: (C,) class frequencies among the training bins.
 
     Returns:
         `pairs`, how many; `learned_from`, how many the head was learned from; `direction_auroc` among the pairs whose
         count changes; `exact`, `within_one`, `nll` and `rmse` of the count after; `intervals`, 95 % over groups; and
         the same figures of `blind`, which knows the count before alone, and `photo`, which sees the later photo alone.
-        `variance` has, for each of `ERRORS` that is possible, the AUROC of wrong records by these three judges.
+        `confidence` is the mean probability of the most probable count, `coverage_90` the share of 90 % sets that hold
+        the true count. `variance` has, for each of `ERRORS` that is possible, the AUROC of wrong records by these three
+        judges, and under `worklist` what the worklist's own ranking gives `with` and `without` the photo before.
     """
     truth = truth_of(records, counts)
     before, after = (truth[[pair[end] for pair in pairs]] for end in (0, 1))
     groups = [records[pair.after].group for pair in pairs]
     values = np.asarray(counts.values, float)
     photo = probabilities[[pair.after for pair in pairs]]
-    blind = head.transitions[before]
+    blind, joint = head.transitions[before], head.joint(earlier, later, before, photo, prior)
     judges = {
-        "": (head.counts_after(difference, before), head.score(difference)),
+        "": (joint, head.score(later - earlier)),
         "blind": (blind, blind @ values - values[before]),
         "photo": (photo, photo @ values - probabilities[[pair.before for pair in pairs]] @ values),
     }
-    answer: dict = {"pairs": len(pairs), "learned_from": head.pairs}
-    answer["variance"] = {
-        kind: {name or "pair": _detection_auroc(judges[name][0], before, after, kind) for name in judges}
-        for kind in ERRORS
-    }
+    answer: dict = {"pairs": len(pairs), "learned_from": head.pairs, "variance": {}}
+    flat = np.full(len(counts), 1 / len(counts))
+    for kind in ERRORS:
+        errors = _weighted_errors(before, after, kind, values)
+        if errors is None:
+            continue
+        answer["variance"][kind] = {
+            name or "pair": _detection_auroc(judges[name][0], before, after, kind) for name in judges
+        } | {"worklist": _worklist(errors, {"with": (joint, flat), "without": (photo, prior)}, groups, counts)}
     for name, (distribution, score) in judges.items():
         figures = _figures(distribution, score, before, after, groups, counts)
         if name:
             answer[name] = figures
         else:
             answer |= figures
+    low, high = head.calibration(counts).bounds(joint, alpha=0.1)
+    covered = np.column_stack([joint.max(axis=1), (low <= after) & (after <= high)]).astype(float)
+    drawn = bootstrap(groups, covered)
+    for column, name in enumerate(("confidence", "coverage_90")):
+        answer[name], answer["intervals"][name] = float(covered[:, column].mean()), interval(drawn[:, column])
     return answer
+
+
+def _weighted_errors(before: np.ndarray, after: np.ndarray, kind: str, values: np.ndarray) -> WeightedErrors | None:
+    """Each pair with its right record and with all its possible wrong ones, weighted."""
+    rows: list[tuple[int, float, bool, float]] = []
+    for row, (first, second) in enumerate(zip(before.tolist(), after.tolist(), strict=True)):
+        wrong = _planted(kind, first, second, len(values))
+        if wrong:
+            rows.append((row, values[second], False, 1 - ERROR_RATE))
+            rows += [(row, values[record], True, ERROR_RATE / len(wrong)) for record in wrong]
+    return WeightedErrors(*(np.asarray(column) for column in zip(*rows, strict=True))) if rows else None
+
+
+def _worklist(
+    errors: WeightedErrors,
+    judges: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    groups: Sequence[str],
+    counts: Counts,
+) -> dict:
+    """Lift at 5 % and 10 % of the bins by the worklist's ranking, with intervals over groups."""
+    scores = {
+        name: posterior_of(distribution[errors.row], errors.recorded, counts, prior).probability
+        for name, (distribution, prior) in judges.items()
+    }
+    member = np.unique(np.asarray(groups)[errors.row], return_inverse=True)[1]
+    rng, count = np.random.default_rng(0), int(member.max()) + 1
+    times = [np.bincount(rng.integers(0, count, count), minlength=count)[member] for _ in range(_DRAWS)]
+    answer = {}
+    for name, score in scores.items():
+        lifts = [_lifts(score, errors, errors.weight * weight) for weight in [np.ones(len(member)), *times]]
+        answer[name] = {
+            f"lift_{percent}": {"value": lifts[0][column], "interval": interval(np.array(lifts[1:])[:, column])}
+            for column, percent in enumerate((5, 10))
+        }
+    return answer
+
+
+def _lifts(score: np.ndarray, errors: WeightedErrors, weight: np.ndarray) -> tuple[float, float]:
+    at = ranking_figures(score, errors, weight)["at"]
+    return at["0.05"]["lift"], at["0.1"]["lift"]
 
 
 def pairs_summary(figures: dict) -> dict[str, float]:
@@ -109,7 +165,7 @@ def _figures(
 
 def _detection_auroc(
     distribution: np.ndarray, before: np.ndarray, after: np.ndarray, kind: str, error_rate: float = ERROR_RATE
-) -> float | None:
+) -> float:
     """AUROC of wrong records after, each pair with its right one and every possible wrong one, weighted.
 
     Records are ranked by their Bayes factor, wrong against right, for a judge who knows the kind of error.
@@ -124,8 +180,6 @@ def _detection_auroc(
         likely[before == first] = table
     factor = np.einsum("nc,ncr->nr", distribution, likely) / distribution
     wrong = likely[rows, after]  # (N, C)
-    if not wrong.any():
-        return None
     is_wrong = np.repeat([False, True], [len(rows), wrong.size])
     weight = np.r_[np.full(len(rows), 1 - error_rate), error_rate * wrong.ravel()]
     return float(roc_auc_score(is_wrong, np.r_[factor[rows, after], factor.ravel()], sample_weight=weight))

@@ -35,7 +35,7 @@ class Backbone(NamedTuple):
     """A feature extractor.
 
     Attributes:
-        name: A class of `keras.applications`, "EfficientNetLite0" or "compact".
+        name: A class of `keras.applications`, or "EfficientNetLite0".
         model: uint8 RGB (B, image_px, image_px, 3) to float32 features (B, D):
             each stage's activations averaged over the picture, side by side;
             with random weights their root mean squares too.
@@ -59,10 +59,10 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
 
     Args:
         name: A class of `keras.applications`, such as "ResNet50"; "EfficientNetLite0", whose ImageNet weights are
-            installed with bincount; "compact", which is trained with the head; or "auto": ResNet50 where its ImageNet
+            installed with bincount; or "auto": ResNet50 where its ImageNet
             weights are cached or can be downloaded, otherwise EfficientNetLite0.
         weights: "auto", "imagenet", "none" or a file: see `load_network`. With "auto" as the name the last two mean
-            ResNet50. "compact" has no ImageNet weights: "auto" means "none".
+            ResNet50.
         image_px: Side of the square photos.
         seed: What random weights are drawn from.
 
@@ -73,13 +73,11 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
     """
     if name == AUTO:
         return _choose(weights, image_px=image_px, seed=seed)
-    if name == COMPACT:
-        return _build_compact(weights, image_px=image_px, seed=seed)
     is_lite = name == efficientnet_lite.NAME
     application = efficientnet_lite.EfficientNetLite0 if is_lite else getattr(keras.applications, name, None)
     if not callable(application):
         raise ConfigError(
-            f"backbone: must be auto, {efficientnet_lite.NAME}, compact or a class of keras.applications, "
+            f"backbone: must be auto, {efficientnet_lite.NAME} or a class of keras.applications, "
             f"got {name!r}. Try {FIRST_CHOICE}."
         )
     shape = (image_px, image_px, 3)
@@ -96,12 +94,14 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
     stages = efficientnet_lite.stages_of(network) if is_lite else stages_of(network)
     if resolved == "none":
         stages = stages[:_RANDOM_STAGES]
+    elif is_lite:
+        stages = [*stages, network.output]  # for `with_last_activations`
     network = keras.Model(network.input, stages, name="network")
     network.trainable = False
     photos = keras.Input(shape, dtype="uint8", name="photos")
     outputs = network(normalisation_of(application)(ops.cast(photos, "float32")))
     pooled = []
-    for stage in keras.tree.flatten(outputs):
+    for stage in keras.tree.flatten(outputs)[: efficientnet_lite.STAGES if is_lite else None]:
         pooled.append(layers.GlobalAveragePooling2D(dtype="float32")(stage))
         if (
             resolved == "none"
@@ -125,13 +125,6 @@ def _choose(weights: str, *, image_px: int, seed: int) -> Backbone:
     return chosen._replace(why=why)
 
 
-def _build_compact(weights: str, *, image_px: int, seed: int) -> Backbone:
-    if weights == "imagenet":
-        raise ConfigError("weights: compact has none of ImageNet, got 'imagenet'. Use none, or a file.")
-    weights = "none" if weights == "auto" else weights
-    return Backbone(COMPACT, *load_network(lambda kind: build_compact(image_px=image_px), COMPACT, weights, seed=seed))
-
-
 def load_backbone(path: Path) -> keras.Model:
     """Loads a saved backbone's model, in Keras' safe mode.
 
@@ -143,6 +136,15 @@ def load_backbone(path: Path) -> keras.Model:
             f"{path}: must be the network that prepare saved, got a damaged file or none. Run `bincount prepare` again."
         )
     return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def with_last_activations(backbone: keras.Model) -> keras.Model:
+    """A backbone, sharing its weights, whose features hold the network's last activations too."""
+    network = backbone.get_layer("network")
+    photos = keras.Input(backbone.input.shape[1:], dtype="uint8", name="photos")
+    outputs = network(backbone.get_layer("normalisation")(ops.cast(photos, "float32")))
+    pooled = [layers.GlobalAveragePooling2D(dtype="float32")(stage) for stage in keras.tree.flatten(outputs)]
+    return keras.Model(photos, layers.Concatenate(dtype="float32")(pooled), name="backbone")
 
 
 def stages_of(network: keras.Model) -> list[keras.KerasTensor]:
@@ -206,56 +208,3 @@ def normalisation_of(application: object) -> layers.Layer:
     convolution.build((None, None, None, 3))
     convolution.set_weights([((np.array(primaries) - black) / 255).reshape(1, 1, 3, 3), black])
     return convolution
-
-
-COMPACT = "compact"
-"""Its name among the backbones."""
-
-SIDE_PX = 112
-"""Larger photos are averaged down to about this: on 2 cores an epoch of 5,000 bins then takes a minute."""
-
-_WIDTHS = (32, 64, 128, 192)
-
-
-def build_compact(*, image_px: int) -> keras.Model:
-    """Builds the network with weights drawn from Keras' random state.
-
-    A 5x5 stem and four residual blocks; each block after the first halves the
-    resolution. 0.9 million weights.
-
-    Args:
-        image_px: Side of the square photos.
-
-    Returns:
-        Photos (B, image_px, image_px, 3) uint8 to features (B, 192) float32.
-    """
-    photos = keras.Input((image_px, image_px, 3), dtype="uint8", name="photos")
-    hidden = layers.Rescaling(1 / 64, offset=-2)(photos)
-    if image_px >= 2 * SIDE_PX:
-        hidden = layers.AveragePooling2D(image_px // SIDE_PX)(hidden)
-    hidden = _convolve(hidden, _WIDTHS[0], 5, strides=2)
-    for stage, width in enumerate(_WIDTHS):
-        hidden = _block(hidden, width, strides=2 if stage else 1)
-    features = layers.GlobalAveragePooling2D(dtype="float32")(hidden)
-    return keras.Model(photos, features, name="backbone")
-
-
-def _block(inputs: keras.KerasTensor, width: int, *, strides: int) -> keras.KerasTensor:
-    """Two convolutions around which the input is carried on (He et al., 2015, arXiv 1512.03385)."""
-    hidden = _convolve(inputs, width, 3, strides=strides)
-    hidden = _convolve(hidden, width, 3, activate=False)
-    if strides > 1 or inputs.shape[-1] != width:
-        inputs = _convolve(inputs, width, 1, strides=strides, activate=False)
-    return layers.ReLU()(layers.Add()([inputs, hidden]))
-
-
-def _convolve(
-    inputs: keras.KerasTensor, width: int, size: int, *, strides: int = 1, activate: bool = True
-) -> keras.KerasTensor:
-    hidden = layers.Conv2D(
-        width, size, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal"
-    )(inputs)
-    hidden = layers.BatchNormalization(momentum=0.9)(
-        hidden
-    )  # a short training must not be validated with its first statistics
-    return layers.ReLU()(hidden) if activate else hidden

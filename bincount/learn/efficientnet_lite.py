@@ -31,6 +31,9 @@ _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _CLASSES = 1000
 
 
+_DROPPED = 0.1  # of the last block in training, of earlier ones in proportion
+
+
 class _Stage(NamedTuple):
     """Blocks of one width; the first has the strides."""
 
@@ -50,6 +53,7 @@ _STAGES = (
     _Stage(4, 5, 2, 6, 192),
     _Stage(1, 3, 1, 6, 320),
 )
+STAGES = len(_STAGES)
 
 
 def preprocess_input(pixels: np.ndarray) -> np.ndarray:
@@ -75,10 +79,11 @@ def EfficientNetLite0(
     """
     pixels = keras.Input(input_shape, name="pixels")
     hidden = _convolve(pixels, 32, 3, strides=2, names=("conv_stem", "bn0"))
-    number = 0
+    number, blocks = 0, sum(stage.blocks for stage in _STAGES)
     for stage in _STAGES:
         for block in range(stage.blocks):
-            hidden = _block(hidden, stage, stage.strides if block == 0 else 1, f"blocks.{number}")
+            strides, dropped = stage.strides if block == 0 else 1, _DROPPED * number / (blocks - 1)
+            hidden = _block(hidden, stage, strides, f"blocks.{number}", dropped)
             number += 1
     hidden = _convolve(hidden, 1280, 1, names=("conv_head", "bn1"))
     if include_top:
@@ -188,8 +193,11 @@ def _set_weights(network: keras.Model, tensors: Mapping[str, np.ndarray]) -> Non
                 layer.set_weights([found["weight"].T, found["bias"]])
 
 
-def _block(inputs: keras.KerasTensor, stage: _Stage, strides: int, name: str) -> keras.KerasTensor:
-    """An inverted residual block (Sandler et al., 2018, arXiv 1801.04381)."""
+def _block(inputs: keras.KerasTensor, stage: _Stage, strides: int, name: str, dropped: float) -> keras.KerasTensor:
+    """An inverted residual block (Sandler et al., 2018, arXiv 1801.04381).
+
+    In training it is passed over for a share of the photos (Huang et al., 2016, arXiv 1603.09382).
+    """
     hidden = inputs
     if stage.expansion > 1:
         width = stage.expansion * inputs.shape[-1]
@@ -199,9 +207,10 @@ def _block(inputs: keras.KerasTensor, stage: _Stage, strides: int, name: str) ->
     )(hidden)
     hidden = layers.ReLU(6.0)(_normalise(hidden, f"{name}.bn1"))
     hidden = _convolve(hidden, stage.width, 1, names=(f"{name}.project_conv", f"{name}.bn2"), activate=False)
-    return (
-        hidden if strides > 1 or inputs.shape[-1] != stage.width else layers.Add(name=f"{name}.add")([inputs, hidden])
-    )
+    if strides > 1 or inputs.shape[-1] != stage.width:
+        return hidden
+    hidden = layers.Dropout(dropped, noise_shape=(None, 1, 1, 1), name=f"{name}.drop")(hidden)
+    return layers.Add(name=f"{name}.add")([inputs, hidden])
 
 
 def _convolve(

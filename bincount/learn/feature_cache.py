@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bincount.dataset.manifest import Manifest, Shard
+from bincount.counts import Counts
+from bincount.dataset.manifest import Manifest
 from bincount.dataset.partition import ALL, Partition
+from bincount.dataset.shards import shard_paths
 from bincount.errors import ConfigError, DataError
 from bincount.files import read_json
 from bincount.locks import exclusive_lock
@@ -49,17 +51,12 @@ class CachedFeatures:
         """The saved network, from photos to features."""
         return self.folder / NETWORK
 
-    @property
-    def trains_whole(self) -> bool:
-        """True if the network is trained whole, on photos: there are no features then."""
-        return self.facts["backbone"] == "compact"
-
-    def photos(self, settings: Settings, *parts: str) -> Photos:
-        """Photos and classes of some parts."""
+    def photos(self, settings: Settings, *parts: str, counts: Counts) -> Photos:
+        """Photos of some parts, and their classes among the counts."""
         from bincount.learn.photo_batches import Photos
 
         facts, paths = self.facts, shard_paths(settings, self.manifest.shards)
-        return Photos(self.manifest, parts, paths, image_px=facts["image_px"], fit=facts["fit"])
+        return Photos(self.manifest, parts, paths, counts, image_px=facts["image_px"], fit=facts["fit"])
 
     def examples(self, part: str) -> Examples:
         """Features and classes of one part."""
@@ -97,8 +94,6 @@ def compute_missing(settings: Settings, prepared: CachedFeatures, share: Partiti
     Raises:
         DataError: If a shard, a photo or the network is damaged.
     """
-    if prepared.trains_whole:
-        return None
     from bincount.learn.features import extract_features, missing_features
 
     rates: list[float] = []
@@ -134,11 +129,6 @@ def _forward_of(prepared: CachedFeatures) -> tuple[Forward, int]:
     network = open_network(prepared.backbone_path, precision=prepared.facts["precision"])
     _log.info("features: %s, %s", network.library, network.precision)
     return engine_forward(network), network(np.zeros((1, image_px, image_px, 3), np.uint8))[0].shape[1]
-
-
-def shard_paths(settings: Settings, shards: Sequence[Shard]) -> list[Path]:
-    """Paths of shards in the workspace."""
-    return [settings.shards / shard.name for shard in shards]
 
 
 def _progress(rates: list[float]) -> Callable[[int, int, float], None]:

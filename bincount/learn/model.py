@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -61,37 +60,25 @@ def build_head(mean: np.ndarray, variance: np.ndarray, classes: int, *, units: i
     return keras.Model(inputs, logits, name="head")
 
 
-def build_plain_head(width: int, classes: int) -> keras.Model:
-    """Builds the head of a backbone that is trained with it: features (B, width) to logits (B, classes)."""
+def build_plain_head(width: int, outputs: int, *, name: str = "head") -> keras.Model:
+    """Builds a head of a backbone that is trained with it: features (B, width) to outputs (B, outputs)."""
     features = keras.Input((width,), name="features")
-    return keras.Model(features, layers.Dense(classes)(layers.Dropout(0.3)(features)), name="head")
+    return keras.Model(features, layers.Dense(outputs)(layers.Dropout(0.3)(features)), name=name)
 
 
-def join(backbone: keras.Model, head: keras.Model) -> keras.Model:
-    """Joins backbone and head, sharing their weights: photos (B, px, px, 3) uint8 to logits (B, classes)."""
+def restrict(head: keras.Model, scored: slice) -> keras.Model:
+    """A plain head with some of the outputs of another one."""
+    kernel, bias = head.get_weights()
+    restricted = build_plain_head(len(kernel), len(bias[scored]))
+    restricted.set_weights([kernel[:, scored], bias[scored]])
+    return restricted
+
+
+def join(backbone: keras.Model, *heads: keras.Model) -> keras.Model:
+    """Joins a backbone and heads, sharing their weights: photos (B, px, px, 3) uint8 to the output of each head."""
     photos = keras.Input(backbone.input.shape[1:], dtype="uint8", name="photos")
-    return keras.Model(photos, head(backbone(photos)), name="whole")
-
-
-def average(backbones: Sequence[keras.Model], heads: Sequence[keras.Model]) -> tuple[keras.Model, keras.Model]:
-    """Makes one backbone and one head whose logits are the average of those of several plain ones.
-
-    Returns:
-        Photos (B, px, px, 3) uint8 to the features of all, (B, N * D), and a
-        linear head on them.
-    """
-    if len(backbones) == 1:
-        return backbones[0], heads[0]
-    photos = keras.Input(backbones[0].input.shape[1:], dtype="uint8", name="photos")
-    named = [keras.Model(one.input, one.output, name=f"member{n + 1}") for n, one in enumerate(backbones)]
-    features = layers.Concatenate()([one(photos) for one in named])
-    weights = [head.get_weights() for head in heads]
-    inputs = keras.Input((features.shape[1],), name="features")
-    dense = layers.Dense(weights[0][1].shape[0])
-    head = keras.Model(inputs, dense(inputs), name="head")
-    kernel, bias = np.concatenate([kernel for kernel, _ in weights]), np.mean([bias for _, bias in weights], axis=0)
-    dense.set_weights([kernel / len(heads), bias])
-    return keras.Model(photos, features, name="backbone"), head
+    features = backbone(photos)
+    return keras.Model(photos, [head(features) for head in heads], name="whole")
 
 
 def assemble(backbone: keras.Model, head: keras.Model, temperature: float) -> keras.Model:

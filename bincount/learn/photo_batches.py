@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from bincount.counts import Counts
+from bincount.dataset.contents import sums_of
 from bincount.dataset.manifest import Manifest, Record
-from bincount.dataset.shards import decode_example, read_record
+from bincount.dataset.shards import decode_example, open_shard, read_contents, read_record
 from bincount.errors import DataError
 from bincount.learn.devices import on_gpu
 from bincount.learn.images import decode
@@ -27,7 +30,7 @@ def ids_of(shard: Path) -> list[str]:
     Raises:
         DataError: If a record is damaged, or there is no such file.
     """
-    with _open(shard) as file:
+    with open_shard(shard) as file:
         ids, end = [], shard.stat().st_size
         while file.tell() < end:
             ids.append(cast(bytes, decode_example(read_record(file, file.tell()))["id"]).decode())
@@ -48,7 +51,7 @@ def load_photos(records: Sequence[Record], shards: Sequence[Path], *, image_px: 
     """
     photos = []
     for record in records:
-        with _open(shards[record.shard]) as file:
+        with open_shard(shards[record.shard]) as file:
             example = decode_example(read_record(file, record.offset))
         photos.append(decode(cast(bytes, example["image"]), image_px=image_px, fit=fit))
     return np.stack(photos)
@@ -101,13 +104,6 @@ def read_photos(
         ) from error
 
 
-def _open(shard: Path) -> BinaryIO:
-    try:
-        return shard.open("rb")
-    except FileNotFoundError:
-        raise DataError(f"shards/{shard.name}: must exist, got no such file. Run `bincount ingest` again.") from None
-
-
 def _reason(error: tf.errors.OpError) -> str:
     """The photo's or the record's fault, without the trace that TensorFlow appends."""
     return error.message.removeprefix("InvalidObject: ").splitlines()[0][:200]
@@ -131,11 +127,18 @@ class Photos:
     """
 
     def __init__(
-        self, manifest: Manifest, parts: Sequence[str], shards: Sequence[Path], *, image_px: int, fit: str
+        self,
+        manifest: Manifest,
+        parts: Sequence[str],
+        shards: Sequence[Path],
+        counts: Counts,
+        *,
+        image_px: int,
+        fit: str,
     ) -> None:
-        """Takes the bins of some parts of a manifest, and the paths of its shards."""
+        """Takes the bins of some parts of a manifest, the paths of its shards, and the counts to tell apart."""
         records = [record for part in parts for record in manifest.part(part)]
-        self.classes = np.array([manifest.counts.index_of(record.recorded) for record in records], np.int32)
+        self.classes = np.array([counts.index_of(record.recorded) for record in records], np.int32)
         self._records, self._shards, self._image_px, self._fit = records, shards, image_px, fit
         shape = (len(records), image_px, image_px, 3)
         self._kept = np.empty(shape, np.uint8) if np.prod(shape) <= MEMORY_BYTES else None
@@ -143,6 +146,15 @@ class Photos:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    @cached_property
+    def sums(self) -> np.ndarray:
+        """(N, len(SUMS)) float32, what the products on each record sum to; NaN where it is not known.
+
+        Raises:
+            DataError: If a record is damaged.
+        """
+        return np.array([sums_of(products) for products in read_contents(self._records, self._shards)])
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Reads photos by row, uint8 (len(rows), image_px, image_px, 3).
@@ -178,16 +190,32 @@ class TrainingBatches(keras.utils.PyDataset):
     def __init__(self, photos: Photos, targets: np.ndarray, batch: int, *, seed: int, epoch: int) -> None:
         """Takes soft targets (classes, classes), a row for each recorded class."""
         super().__init__(workers=1)
+        self._sums = standardised(photos.sums)
         self._photos, self._targets, self._batch, self._key = photos, targets, min(batch, len(photos)), (seed, epoch)
         self._order = np.random.default_rng(self._key).permutation(len(photos))
 
     def __len__(self) -> int:
         return len(self._photos) // self._batch
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         rows = self._order[index * self._batch : (index + 1) * self._batch]
         rng = np.random.default_rng((*self._key, index))
-        return _vary(self._photos.read(rows), rng), self._targets[self._photos.classes[rows]]
+        return _vary(self._photos.read(rows), rng), (self._targets[self._photos.classes[rows]], self._sums[rows])
+
+
+def moments(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column, over what is known; 0 and 1 where nothing is."""
+    known = np.isfinite(sums)
+    number = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, sums, 0).sum(axis=0) / number
+    deviation = np.sqrt((np.where(known, sums - mean, 0) ** 2).sum(axis=0) / number)
+    return mean, np.where(deviation > 0, deviation, 1.0)
+
+
+def standardised(sums: np.ndarray) -> np.ndarray:
+    """Sums (N, S) minus their mean, in standard deviations; NaN stays."""
+    mean, deviation = moments(sums)
+    return ((sums - mean) / deviation).astype(np.float32)
 
 
 def _vary(photos: np.ndarray, rng: np.random.Generator) -> np.ndarray:

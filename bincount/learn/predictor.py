@@ -84,7 +84,19 @@ class Predictor:
             DataError: If there is no photo.
             RowError: If one cannot be decoded.
         """
-        return np.concatenate([self._outputs(photos)[0] for photos in self._batches(images)])
+        return self.outputs(images)[0]
+
+    def outputs(self, images: Sequence[bytes]) -> list[np.ndarray]:
+        """Predicts as `predict` does, with features where the network gives them: (N, len(counts)), (N, D) float32.
+
+        Args:
+            images: Bytes of JPEG or PNG files, one or more.
+
+        Raises:
+            DataError: As `predict`.
+        """
+        batches = [self._outputs(photos) for photos in self._batches(images)]
+        return [np.concatenate(output) for output in zip(*batches, strict=True)]
 
     def observe(self, images: Sequence[bytes]) -> Observation:
         """Predicts as `predict` does, with features and what the photos look like.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 3  # of what is computed; raise it when the same settings would give other features
+_VERSION = 4  # of what is computed; raise it when the same settings would give other features
 
 
 def prepare(
@@ -96,7 +96,7 @@ def _resolve(
     settings: Settings, *, manifest: str, backbone: str, weights: str, fit: str, image_px: int, seed: int
 ) -> CachedFeatures:
     """Builds the network, or finds it in the cache, and names the folder of its features."""
-    from bincount.learn.backbone import COMPACT, build_backbone
+    from bincount.learn.backbone import build_backbone
 
     bins = Manifest.read(settings.manifests, manifest)
     _log.info("prepare: building %s with weights=%s", backbone, weights)
@@ -109,8 +109,7 @@ def _resolve(
         "image_px": image_px,
     }
     facts["precision"] = BFLOAT16 if has_bfloat16() and not has_gpu() else FLOAT32
-    random = network.weights == "none" and network.name != COMPACT
-    photographed = _draw(bins, seed) if random else []
+    photographed = _draw(bins, seed) if network.weights == "none" else []
     made_of = {
         **facts,
         "version": _VERSION,

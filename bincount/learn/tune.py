@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,6 @@ def tune(
 ) -> dict:
     """Searches learning rate, batch size and epochs on the cached features.
 
-    For compact, where a trial would be a complete training, it uses the settings
-    of `whole_network.FROM_SCRATCH` with at most `max_epochs` epochs.
-
     Args:
         settings: Where things are on this machine.
         run_id: The MLflow run; each trial is nested in it, with its curve.
@@ -36,7 +33,7 @@ def tune(
         **search: What `SearchConfig` takes.
 
     Returns:
-        `trials` that ended, the `best` hyperparameters and their `val_nll` (None without a trial).
+        `trials` that ended, the `best` hyperparameters and their `val_nll`.
 
     Raises:
         ConfigError: If there are no such features, or a choice is unknown.
@@ -50,14 +47,6 @@ def tune(
     names = ("trials", "max_epochs", "search", "tune_also")
     runs.log_params(settings, run_id, {name: getattr(config, name) for name in names})
     folder = settings.run(run_id) / "search"
-    if cached.trains_whole:
-        from bincount.learn.whole_network import FROM_SCRATCH
-
-        _log.info("tune: compact is not searched and keeps its own settings")
-        recipe = replace(FROM_SCRATCH, epochs=min(config.max_epochs, FROM_SCRATCH.epochs))
-        if config.loss_mix is not None:
-            recipe = replace(recipe, loss_mix=config.loss_mix)
-        return _publish(folder, features, {"trials": 0, "best": asdict(recipe), "val_nll": None})
     opened: dict[str, str] = {}
 
     def run_of(trial: str) -> str:

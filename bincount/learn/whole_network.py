@@ -1,4 +1,4 @@
-"""Training a whole network on photos, resumable at the epoch."""
+"""Training a whole network on photos, on counts and sums at once, resumable at the epoch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+from keras import ops
 
 from bincount.files import digest_of, set_aside
 from bincount.learn.devices import on_gpu
 from bincount.learn.photo_batches import Photos, TrainingBatches, soft_targets
-from bincount.learn.temperature import nll_of
+from bincount.learn.temperature import nll_of, temperature_of
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 """Told the epoch, from 0, and its metrics."""
@@ -35,8 +36,6 @@ class Recipe:
         epochs: Passes over the training bins.
         weight_decay: AdamW's, of kernels only.
         loss_mix: Share of the soft neighbour labels, 0 to 1.
-        patience: Epochs without a better validation NLL after which training ends.
-        members: Networks that are trained one after the other and then averaged.
         batch_norm: Whether batch norm learns too. Otherwise it keeps its statistics of ImageNet, which are those of
             far more photos than a batch has.
     """
@@ -46,26 +45,28 @@ class Recipe:
     epochs: int
     weight_decay: float = 0.05
     loss_mix: float = 0.3
-    patience: int = 1000
-    members: int = 1
     batch_norm: bool = False
 
 
-FROM_SCRATCH = Recipe(learning_rate=2e-3, batch_size=64, epochs=24, members=3)
-"""For compact: a recipe that was published with its figures, not searched here (docs/log/learn.md)."""
+FINE_TUNING = Recipe(learning_rate=1e-4, batch_size=32, epochs=10, weight_decay=0.01)
+"""For any network: small steps, and batch norm as it is."""
 
-FINE_TUNING = Recipe(learning_rate=1e-4, batch_size=32, epochs=10, weight_decay=0.01, patience=4)
-"""For a network that is good at something else already: small steps, and an early end."""
-
-FINE_TUNING_LITE = Recipe(learning_rate=7e-4, batch_size=32, epochs=8, patience=4, batch_norm=True)
+FINE_TUNING_LITE = Recipe(learning_rate=7e-4, batch_size=32, epochs=8, batch_norm=True)
 """For EfficientNetLite0, whose batch norm has a momentum of 0.9 and so follows within some ten batches."""
 
 
 class FittedNetwork(NamedTuple):
-    """The result of a training: epochs up to and with the best one, and its validation NLL in nats."""
+    """The result of a training.
+
+    Attributes:
+        epochs: Epochs up to and with the best one.
+        val_nll: Its validation NLL in nats, at `temperature`.
+        temperature: What the logits are to be divided by.
+    """
 
     epochs: int
     val_nll: float
+    temperature: float
 
 
 def fit_network(
@@ -74,6 +75,7 @@ def fit_network(
     validation: Photos,
     recipe: Recipe,
     *,
+    scored: slice,
     folder: Path,
     seed: int,
     on_epoch: OnEpoch = lambda epoch, metrics: None,
@@ -85,44 +87,60 @@ def fit_network(
     after its last complete epoch, on a processor with bit-identical results.
     Another recipe or seed starts anew.
 
+    The best epoch is the one with the best validation NLL at its own
+    temperature: a network that is only too sure of itself is calibrated later.
+
     Args:
-        network: Photos (B, px, px, 3) uint8 to logits (B, classes), changed in place.
-        train: What to learn from.
-        validation: What decides which epoch was best, on the average of both views.
+        network: Photos (B, px, px, 3) uint8 to logits (B, classes) and standardised sums (B, len(SUMS)), changed in
+            place.
+        train: What to learn from; its classes are those of the logits.
+        validation: What decides which epoch was best, on the average of both views; its classes are the scored ones.
         recipe: How to learn.
+        scored: Which of the classes are scored.
         folder: Where the state is kept.
         seed: What order, mirroring, brightness and dropout are drawn from.
-        on_epoch: Called after each epoch with "loss" and "val_nll", and for each epoch that was done before a kill.
+        on_epoch: Called after each epoch with "loss", "val_nll" and "temperature", and for each epoch that was done
+            before a kill.
     """
     keras.utils.set_random_seed(seed)
-    steps = len(TrainingBatches(train, np.eye(1), recipe.batch_size, seed=seed, epoch=0))
+    targets = soft_targets(network.outputs[0].shape[1], recipe.loss_mix)
+    steps = len(TrainingBatches(train, targets, recipe.batch_size, seed=seed, epoch=0))
     _compile(network, recipe, steps)
     state = _State(network, folder / f"{digest_of([asdict(recipe), seed])}.npz")
     state.load()
     for epoch, metrics in enumerate(state.history):
         on_epoch(epoch, metrics)
-    targets = soft_targets(network.output.shape[1], recipe.loss_mix)
     for epoch in range(len(state.history), recipe.epochs):
-        if state.epochs_since_best() >= recipe.patience:
-            break
         batches = TrainingBatches(train, targets, recipe.batch_size, seed=seed, epoch=epoch)
         fitted = network.fit(batches, epochs=1, verbose=0, shuffle=False)
-        val_nll = nll_of(logits_of(network, validation), validation.classes)
-        state.add({"loss": float(fitted.history["loss"][0]), "val_nll": val_nll})
+        logits = logits_of(network, validation)[:, scored]
+        temperature = temperature_of(logits, validation.classes)
+        val_nll = nll_of(logits / temperature, validation.classes)
+        state.add({"loss": float(fitted.history["loss"][0]), "val_nll": val_nll, "temperature": temperature})
         on_epoch(epoch, state.history[-1])
     state.restore_best()
     best = state.best_epoch()
-    return FittedNetwork(best + 1, state.history[best]["val_nll"])
+    metrics = state.history[best]
+    return FittedNetwork(best + 1, metrics["val_nll"], metrics["temperature"])
 
 
 def logits_of(network: keras.Model, photos: Photos) -> np.ndarray:
     """Logits (N, classes) float32 of photos, averaged over both views."""
+    return _mean_of_views(lambda view: network.predict_on_batch(view)[0], photos, np.arange(len(photos)))
+
+
+def features_of(backbone: keras.Model, photos: Photos, rows: np.ndarray) -> np.ndarray:
+    """Features (len(rows), D) float32 of some photos, averaged over both views."""
+    return _mean_of_views(backbone.predict_on_batch, photos, rows)
+
+
+def _mean_of_views(predict: Callable[[np.ndarray], np.ndarray], photos: Photos, rows: np.ndarray) -> np.ndarray:
     answers = []
-    for start in range(0, len(photos), _BATCH):
-        seen = photos.read(np.arange(start, min(start + _BATCH, len(photos))))
+    for start in range(0, len(rows), _BATCH):
+        seen = photos.read(rows[start : start + _BATCH])
         short = _BATCH - len(seen)  # one batch shape, one graph
         seen = np.pad(seen, [(0, short), (0, 0), (0, 0), (0, 0)])
-        views = [np.asarray(network.predict_on_batch(view)) for view in (seen, seen[:, :, ::-1])]
+        views = [np.asarray(predict(view)) for view in (seen, seen[:, :, ::-1])]
         answers.append((views[0] + views[1])[: _BATCH - short] / 2)
     return np.concatenate(answers)
 
@@ -137,7 +155,15 @@ def _compile(network: keras.Model, recipe: Recipe, steps: int) -> None:
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(network.trainable_variables)
-    network.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=on_gpu())
+    losses = [keras.losses.CategoricalCrossentropy(from_logits=True), _huber_of_known]
+    network.compile(optimizer, losses, jit_compile=on_gpu())
+
+
+def _huber_of_known(wanted: keras.KerasTensor, predicted: keras.KerasTensor) -> keras.KerasTensor:
+    """The Huber loss of each row, over what is known; NaN stands for what is not."""
+    known = ops.logical_not(ops.isnan(wanted))
+    error = ops.abs(ops.where(known, predicted - ops.where(known, wanted, 0.0), 0.0))
+    return ops.mean(ops.where(error < 1, error**2 / 2, error - 0.5), axis=-1)
 
 
 class _State:
@@ -182,9 +208,6 @@ class _State:
 
     def best_epoch(self) -> int:
         return min(range(len(self.history)), key=lambda epoch: _cost(self.history[epoch]["val_nll"]))
-
-    def epochs_since_best(self) -> int:
-        return len(self.history) - 1 - self.best_epoch() if self.history else 0
 
     def restore_best(self) -> None:
         self._write(self._weights, self._best)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,11 +41,27 @@ def answer_of(probabilities: np.ndarray, counts: Counts) -> dict:
     }
 
 
+class History(NamedTuple):
+    """What an earlier photo of a bin adds to its answer.
+
+    Attributes:
+        counted: The count that was confirmed then.
+        joint: (C,) distribution over counts from both photos; None where the earlier one is not used.
+        problem: Why it is not used, "" where it is.
+    """
+
+    counted: int
+    joint: np.ndarray | None
+    problem: str = ""
+
+
 def answers_of(
     probabilities: np.ndarray,
     counts: Counts,
     calibration: Calibration | None = None,
     recorded: Sequence[int | None] | None = None,
+    history: Sequence[History | None] | None = None,
+    joint_calibration: Calibration | None = None,
 ) -> list[dict]:
     """Served answers for distributions, with verdicts where there are records.
 
@@ -53,16 +70,40 @@ def answers_of(
         counts: The C classes.
         calibration: The model's; None for one that was registered without.
         recorded: (N,) recorded counts, None for a bin without; None for no records at all.
+        history: (N,) what earlier photos add, None for a bin without; None for no earlier photo at all.
+        joint_calibration: The model's for distributions from two photos.
 
     Returns:
         `answer_of` each. With a calibration also `low` and `high`, the 95 %
         prediction interval; and where there is a record `mismatch_probability`, `direction`
         and `verdict` (`mismatch.verdicts`); the first two are None where it is not countable.
+        Where an earlier photo is used, all of it is from both photos, beside `change`, the most probable
+        difference to the count before, and `change_probabilities`; where it is not, `before_problem` says why.
     """
+    records = [None] * len(probabilities) if recorded is None else list(recorded)
+    answers = _single_answers(probabilities, counts, calibration, records)
+    for row, earlier in enumerate(history or ()):
+        if earlier is not None and earlier.joint is not None:
+            (answers[row],) = _single_answers(earlier.joint[None], counts, joint_calibration, [records[row]])
+            changes = {
+                f"{value - earlier.counted:+d}": share
+                for value, share in zip(counts.values, earlier.joint, strict=True)
+            }
+            answers[row] |= {
+                "change": answers[row]["count"] - earlier.counted,
+                "change_probabilities": {name: float(share) for name, share in changes.items()},
+            }
+        elif earlier is not None:
+            answers[row]["before_problem"] = earlier.problem
+    return answers
+
+
+def _single_answers(
+    probabilities: np.ndarray, counts: Counts, calibration: Calibration | None, records: Sequence[int | None]
+) -> list[dict]:
     answers = [answer_of(row, counts) for row in probabilities]
     if calibration is None or not answers:
         return answers
-    records = [None] * len(answers) if recorded is None else list(recorded)
     verdicts = compare_records(probabilities, np.asarray([value or 0 for value in records]), calibration)
     for row, (answer, value) in enumerate(zip(answers, records, strict=True)):
         answer |= {"low": int(verdicts.low[row]), "high": int(verdicts.high[row])}

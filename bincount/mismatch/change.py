@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bincount.counts import Counts
 from bincount.errors import DataError
 from bincount.files import read_json
+from bincount.mismatch.calibration import Calibration
+from bincount.mismatch.conformal import ConformalScores, conformal_scores
 
 FILE = "change.json"
 """A model's change head, beside the model. It is absent where too few pairs were there to learn from."""
 
 FEWEST_PAIRS = 100
 """With fewer pairs the head is not learned: its distribution would rest on a handful of each change."""
+
+SAME_COUNT = "the record says what was counted before, and the model knows no bin in which nothing moved"
+OTHER_BIN = "the earlier photo differs so much that it probably shows another bin"
+NO_HEAD = "the model was not trained on enough pairs of photos to use the earlier one"
+"""Why an earlier photo is not used."""
+
+_PHOTO_SHARE = 0.3
+"""What `photo_share` is expected to be: a handful of calibration pairs moves it little, hundreds freely."""
+_SAME_BIN = 0.99
+"""Share of training pairs that `far_apart` takes for photos of one bin."""
 
 _PENALTIES = 10.0 ** np.arange(2, 6.5, 0.5)
 _FOLDS = 5
@@ -40,6 +53,11 @@ class ChangeHead:
         intercepts: (K,).
         transitions: (C, C) P(count after | count before) without photos, the image-blind baseline.
         pairs: How many it was learned from.
+        centre: (D,) mean of the features of the pairs' photos.
+        spread: (D,) their standard deviation.
+        farthest: Largest distance of two photos of one bin: 1 minus the correlation of their standardised features.
+        photo_share: Weight of the photo's own distribution beside that of the pair, 0 to 1.
+        scores: Conformal scores of the calibration pairs; empty lists where there were none.
     """
 
     weights: np.ndarray
@@ -48,15 +66,27 @@ class ChangeHead:
     intercepts: np.ndarray
     transitions: np.ndarray
     pairs: int
+    centre: np.ndarray
+    spread: np.ndarray
+    farthest: float
+    photo_share: float
+    scores: ConformalScores
 
     @classmethod
     def fit(
-        cls, difference: np.ndarray, before: np.ndarray, after: np.ndarray, blocks: Sequence[str], counts: Counts
+        cls,
+        earlier: np.ndarray,
+        later: np.ndarray,
+        before: np.ndarray,
+        after: np.ndarray,
+        blocks: Sequence[str],
+        counts: Counts,
     ) -> ChangeHead | None:
         """Learns from pairs of photos.
 
         Args:
-            difference: (N, D) features of the later photo minus those of the earlier one.
+            earlier: (N, D) features of the earlier photos.
+            later: (N, D) features of the later ones.
             before: (N,) class of the count before.
             after: (N,) class of the count after.
             blocks: (N,) name of each pair's block of ids. The distribution is learned from out-of-fold scores: those
@@ -71,7 +101,7 @@ class ChangeHead:
         from sklearn.linear_model import LogisticRegression, Ridge
         from sklearn.model_selection import GroupKFold, cross_val_predict
 
-        change = (after - before).astype(float)
+        change, difference = (after - before).astype(float), later - earlier
         scale = np.sqrt(np.square(difference, dtype=np.float64).mean(axis=0))
         scale = np.where(scale > 0, scale, 1.0)
         scaled = difference / scale
@@ -93,6 +123,9 @@ class ChangeHead:
             coefficients, intercepts = np.vstack([-coefficients, coefficients]) / 2, np.r_[-intercepts, intercepts] / 2
         transitions = np.full((len(counts), len(counts)), _SMOOTHING)
         np.add.at(transitions, (before, after), 1.0)
+        both = np.concatenate([earlier, later])
+        centre, deviation = both.mean(axis=0), both.std(axis=0)
+        deviation = np.where(deviation > 1e-8, deviation, np.inf)
         return cls(
             weights=np.column_stack(weights),
             changes=logistic.classes_,
@@ -100,7 +133,60 @@ class ChangeHead:
             intercepts=intercepts,
             transitions=transitions / transitions.sum(axis=1, keepdims=True),
             pairs=len(before),
+            centre=centre,
+            spread=deviation,
+            farthest=float(
+                np.quantile(_distance((earlier - centre) / deviation, (later - centre) / deviation), _SAME_BIN)
+            ),
+            photo_share=_PHOTO_SHARE,
+            scores=[[] for _ in counts.values],
         )
+
+    def calibrated(
+        self,
+        earlier: np.ndarray,
+        later: np.ndarray,
+        before: np.ndarray,
+        after: np.ndarray,
+        groups: Sequence[str],
+        photo: np.ndarray,
+        prior: np.ndarray,
+    ) -> ChangeHead:
+        """The same head with the photo's share and the conformal scores from the calibration part.
+
+        Args:
+            earlier: (N, D) features of the earlier photos.
+            later: (N, D) features of the later ones.
+            before: (N,) class of the count before.
+            after: (N,) class of the count after.
+            groups: (N,) the group of each pair.
+            photo: (N, C) what the model predicts from the later photo alone.
+            prior: (C,) class frequencies among training bins.
+        """
+        if not len(before):
+            return self
+        shares = np.linspace(0, 1, 21)
+        pair = self.counts_after(later - earlier, before)
+        joint = [joint_distribution(pair, photo, prior, share) for share in shares]
+        costs = [-np.log(each[np.arange(len(after)), after]).sum() for each in joint]
+        # As a normal prior of the share: its standard deviation is 0.2.
+        best = int(np.argmin(costs + (shares - _PHOTO_SHARE) ** 2 / (2 * 0.2**2)))
+        scores = conformal_scores(joint[best], after, groups)
+        return replace(self, photo_share=float(shares[best]), scores=scores)
+
+    def calibration(self, counts: Counts) -> Calibration:
+        """What turns joint distributions into verdicts: they hold the prior already, so that of the classes is flat."""
+        return Calibration(counts, np.full(len(counts), 1 / len(counts)), self.scores)
+
+    def joint(
+        self, earlier: np.ndarray, later: np.ndarray, before: np.ndarray, photo: np.ndarray, prior: np.ndarray
+    ) -> np.ndarray:
+        """P(count after | both photos, count before, what the model predicts from the later photo), (N, C)."""
+        return joint_distribution(self.counts_after(later - earlier, before), photo, prior, self.photo_share)
+
+    def far_apart(self, earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
+        """(N,) whether two photos differ more than 99 of 100 pairs of one bin do: probably they show two bins."""
+        return _distance((earlier - self.centre) / self.spread, (later - self.centre) / self.spread) > self.farthest
 
     def score(self, difference: np.ndarray) -> np.ndarray:
         """(N,) scores of the change for differences of features (N, D), positive where items were added."""
@@ -130,7 +216,7 @@ class ChangeHead:
 
     def write(self, folder: Path) -> None:
         """Writes the head to a model's folder."""
-        facts = {name: np.asarray(value).tolist() for name, value in vars(self).items()}
+        facts = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
         (folder / FILE).write_text(json.dumps(facts))
 
     @classmethod
@@ -144,10 +230,41 @@ class ChangeHead:
             return None
         facts = read_json(folder / FILE)
         try:
-            pairs = int(facts.pop("pairs"))  # type: ignore[union-attr]
-            return cls(**{name: np.asarray(value) for name, value in facts.items()}, pairs=pairs)  # type: ignore[union-attr]
+            fields: dict[str, Any] = {
+                name: value if name in _PLAIN else np.asarray(value)
+                for name, value in facts.items()  # type: ignore[union-attr]
+            }
+            return cls(**fields)
         except (AttributeError, KeyError, TypeError, ValueError):
             raise DataError(f"{FILE}: must be the change head of a model, got a damaged file.") from None
+
+
+_PLAIN = ("pairs", "farthest", "photo_share", "scores")
+"""Fields that are no arrays."""
+
+
+def joint_distribution(pair: np.ndarray, photo: np.ndarray, prior: np.ndarray, share: float) -> np.ndarray:
+    """Joins what a pair of photos and what the later one alone tell of a count.
+
+    Args:
+        pair: (N, C) P(count | both photos, count before).
+        photo: (N, C) P(count | later photo).
+        prior: (C,) class frequencies; the photo's likelihood is its distribution over them.
+        share: The exponent of that likelihood: both see the later photo, so that it counts in part.
+
+    Example:
+        >>> joint_distribution(np.array([[0.5, 0.5]]), np.array([[0.2, 0.8]]), np.array([0.5, 0.5]), 0.5).round(3)
+        array([[0.333, 0.667]])
+    """
+    joint = pair * (np.maximum(photo, 1e-6) / prior) ** share
+    return joint / joint.sum(axis=1, keepdims=True)
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(N,) 1 minus the correlation of the rows."""
+    one, other = one - one.mean(axis=1, keepdims=True), other - other.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return 1 - (one * other).sum(axis=1) / np.maximum(norms, 1e-12)
 
 
 def _inputs(scores: np.ndarray, before: np.ndarray, classes: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,6 +41,17 @@ class Posterior:
     direction: np.ndarray
     size: np.ndarray
     evidence: np.ndarray
+
+    def joined_with(self, evidence: np.ndarray, *, share: float, error_rate: float) -> Posterior:
+        """The posterior where another kind of error is possible too.
+
+        Args:
+            evidence: (N,) Bayes factor of the photo: that kind of error against right record.
+            share: Share of the wrong records that have it.
+            error_rate: Prior share of wrong records.
+        """
+        both = (1 - share) * self.evidence + share * np.asarray(evidence)
+        return replace(self, evidence=both, probability=error_rate * both / (error_rate * both + 1 - error_rate))
 
 
 def posterior_of(

@@ -12,6 +12,7 @@ from bincount.dataset.metadata import LARGEST_COUNT
 from bincount.errors import DataError
 from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.conformal import ALPHA
+from bincount.mismatch.contents import MISSED_SHARE
 from bincount.mismatch.likelihood import apply_temperature
 from bincount.mismatch.posterior import ERROR_RATE, posterior_of
 
@@ -54,6 +55,7 @@ def compare_records(
     error_rate: float = ERROR_RATE,
     alpha: float = ALPHA,
     temperature: float = 1.0,
+    missed: np.ndarray | None = None,
 ) -> Verdicts:
     """Compares records with predictions.
 
@@ -65,6 +67,8 @@ def compare_records(
         alpha: Share of right records that may be called a mismatch.
         temperature: Applied to the distributions for probabilities and evidence;
             the prediction interval is calibrated on the untempered ones.
+        missed: (N,) Bayes factors of a missed transaction (`ContentsJudge.missed_evidence`). Then the distributions
+            are those given the list of products, and tell of wrong quantities alone.
 
     Raises:
         ConfigError: If `error_rate` or `alpha` is not above 0 and below 1.
@@ -73,6 +77,8 @@ def compare_records(
     low, high = calibration.bounds(probabilities, alpha=alpha)
     scaled = apply_temperature(probabilities, temperature)
     posterior = posterior_of(scaled, recorded, counts, calibration.prior, error_rate=error_rate)
+    if missed is not None:
+        posterior = posterior.joined_with(missed, share=MISSED_SHARE, error_rate=error_rate)
     classes = [counts.index_of(int(value)) for value in recorded]
     verdicts = []
     for row, index in enumerate(classes):
@@ -87,8 +93,8 @@ def compare_records(
     return Verdicts(values[low], values[high], verdicts, posterior.probability, directions, posterior.size)
 
 
-def recorded_of(value: object) -> int | None:
-    """Parses the recorded count of a request; whole numbers of any numeric type pass.
+def count_of(value: object, name: str) -> int | None:
+    """Parses a count of a request, such as the recorded one; whole numbers of any numeric type pass.
 
     Returns:
         The count; None for no value (null, NaN).
@@ -97,8 +103,8 @@ def recorded_of(value: object) -> int | None:
         DataError: If it is anything else.
 
     Example:
-        >>> recorded_of(3), recorded_of(3.0), recorded_of(None), recorded_of(float("nan"))
-        (3, 3, None, None)
+        >>> [count_of(value, "recorded") for value in (3, 3.0, None, float("nan"))]
+        [3, 3, None, None]
     """
     if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
         return None
@@ -106,4 +112,4 @@ def recorded_of(value: object) -> int | None:
     if is_number and 0 <= value <= LARGEST_COUNT and value == int(value):  # type: ignore[operator,call-overload]
         return int(value)  # type: ignore[call-overload]
     shown = repr(value)[:40] if is_number else type(value).__name__
-    raise DataError(f"recorded must be a whole number from 0 to {LARGEST_COUNT} or null, got {shown}.")
+    raise DataError(f"{name} must be a whole number from 0 to {LARGEST_COUNT} or null, got {shown}.")

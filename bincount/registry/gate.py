@@ -11,7 +11,7 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.dataset.manifest import Manifest
-from bincount.dataset.split import DEVELOPMENT_PARTS
+from bincount.dataset.split import SEEN_PARTS
 from bincount.errors import DataError
 from bincount.evaluate.batch_inference import predict_records
 from bincount.evaluate.evaluate import read_evaluation
@@ -112,7 +112,7 @@ def _learned_ids(settings: Settings, champion: Version) -> set[str]:
     except DataError as error:
         _log.warning("champion version %s: its manifest cannot be read: %s", champion.version, error)
         return set()
-    return {record.id for record in manifest.records if record.part in DEVELOPMENT_PARTS}
+    return {record.id for record in manifest.records if record.part in SEEN_PARTS}
 
 
 def _to_markdown(checks: list[dict]) -> str:

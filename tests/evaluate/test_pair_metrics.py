@@ -19,14 +19,17 @@ def learned(noise):
     before = rng.integers(0, 5, 600)
     change = rng.choice([-2, -1, 1, 2], 600, p=[0.2, 0.4, 0.3, 0.1])
     after = np.where((before + change < 0) | (before + change > 4), before - change, before + change)
-    difference = np.outer(after - before, np.ones(6)) + rng.normal(0, noise, (600, 6))
-    head = ChangeHead.fit(difference[:300], before[:300], after[:300], [str(row // 10) for row in range(300)], FIVE)
+    earlier = rng.normal(0, 1, (600, 6))
+    later = earlier + np.outer(after - before, np.ones(6)) + rng.normal(0, noise, (600, 6))
+    blocks = [str(row // 10) for row in range(300)]
+    head = ChangeHead.fit(earlier[:300], later[:300], before[:300], after[:300], blocks, FIVE)
     records = [
         Record(f"{20 * row + end:05d}", f"{20 * row:05d}", 1 + int(each[300 + row]), "test", 1, 60, 40, 1, "", 0, 0)
         for row in range(300)
         for end, each in enumerate((before, after))
     ]
-    return evaluate_pairs(head, pairs_of(records), difference[300:], np.full((600, 5), 0.2), records, FIVE)
+    photo, prior = np.full((600, 5), 0.2), np.full(5, 0.2)
+    return evaluate_pairs(head, pairs_of(records), earlier[300:], later[300:], photo, records, FIVE, prior)
 
 
 def test_a_head_that_sees_beats_the_judge_who_does_not():
@@ -38,6 +41,9 @@ def test_a_head_that_sees_beats_the_judge_who_does_not():
     for kind in ERRORS:
         assert figures["variance"][kind]["pair"] > figures["variance"][kind]["blind"], kind
         assert figures["variance"][kind]["pair"] > 0.9, kind
+        lifts = figures["variance"][kind]["worklist"]
+        assert lifts["with"]["lift_5"]["value"] > lifts["without"]["lift_5"]["value"], kind
+    assert figures["coverage_90"] > 0.87
     for name, (low, high) in figures["intervals"].items():
         assert low <= figures[name] <= high, name
     assert pairs_summary(json.loads(json.dumps(figures)))["pairs_exact_blind"] == figures["blind"]["exact"]

@@ -11,6 +11,7 @@ from bincount.dataset.shards import encode_example, frame_record
 from bincount.dataset.split import part_of
 from bincount.files import digest_of
 from bincount.tracking import runs
+from tests.bins import metadata
 from tests.tiny import photo, write_model
 
 
@@ -30,7 +31,9 @@ def write_manifest(settings, *, ids=range(1, 401), counts="1-5", source="s3://af
             recorded = classes.values[int(name) % len(classes)]
             size = (60, 40) if int(name) % 3 else (40, 60)
             data = photo(items=recorded, size=size, seed=int(name))
-            framed = frame_record(encode_example(bin_id=name, recorded=recorded, image=data, metadata=b"{}"))
+            framed = frame_record(
+                encode_example(bin_id=name, recorded=recorded, image=data, metadata=metadata(recorded))
+            )
             file.write(framed)
             records.append(
                 Record(name, groups[name], recorded, part_of(name), recorded, *size, len(data), "", 0, offset)

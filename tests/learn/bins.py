@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,15 @@ def photo_of(count: int, rng: np.random.Generator) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def metadata_of(count: int) -> bytes:
+    """Metadata of a bin that holds `count` of one product."""
+    inches = {
+        name: {"unit": "IN", "value": value} for name, value in (("length", 5.0), ("width", 4.0), ("height", 3.0))
+    }
+    product = {"quantity": count, "weight": {"unit": "pounds", "value": 0.5}, **inches}
+    return json.dumps({"EXPECTED_QUANTITY": count, "BIN_FCSKU_DATA": {"B0": product}}).encode()
 
 
 def write_bins(workspace, *, bins: int = 120, shards: int = 3, seed: int = 0) -> str:
@@ -50,7 +60,9 @@ def write_bins(workspace, *, bins: int = 120, shards: int = 3, seed: int = 0) ->
                     offset=len(content),
                 )
             )
-            content += frame_record(encode_example(bin_id=bin_id, recorded=count, image=image, metadata=b"{}"))
+            content += frame_record(
+                encode_example(bin_id=bin_id, recorded=count, image=image, metadata=metadata_of(count))
+            )
         sha256 = hashlib.sha256(content).hexdigest()
         (workspace / "shards" / f"{sha256[:16]}.tfrecord").write_bytes(content)
         written.append(Shard(f"{sha256[:16]}.tfrecord", sha256, len(content)))

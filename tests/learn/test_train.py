@@ -1,7 +1,6 @@
 """The final training as a step: a whole model or none, once."""
 
 import json
-from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,8 +9,7 @@ from bincount.errors import ConfigError
 from bincount.learn.predictor import Predictor
 from bincount.learn.prepare import prepare
 from bincount.learn.train import train
-from bincount.learn.tune import tune
-from bincount.learn.whole_network import FROM_SCRATCH
+from bincount.mismatch.sums import SumsHead
 from bincount.tracking import runs
 from bincount.tracking.client import mlflow_client
 from tests.learn.bins import write_bins
@@ -37,7 +35,7 @@ def test_a_whole_model_comes_of_it_once_and_the_same_again(place):
     answer = train(settings, run_id=run_id, features=prepared)
     folder = settings.run(run_id) / "model"
     assert {path.name for path in folder.iterdir()} == {
-        *("model.keras", "model.json", "model.xml", "model.bin", "model.engine.json")
+        *("model.keras", "model.json", "model.xml", "model.bin", "model.engine.json", "sums.json")
     }
     facts = json.loads((folder / "model.json").read_text())
     assert facts["counts"] == "1-5"
@@ -83,29 +81,7 @@ def test_a_training_without_a_search_is_refused(place):
         train(settings, run_id=run_id, features=prepared)
 
 
-def test_compact_is_trained_whole(tmp_path):
-    settings = make_settings(tmp_path)
-    manifest = write_bins(settings.workspace, bins=60)
-    run_id = runs.open_run(settings)
-    answer = prepare(settings, run_id=run_id, manifest=manifest, backbone="compact", image_px=32)
-    assert answer["weights"] == "none"
-    prepared = answer["features"]
-    assert tune(settings, run_id=run_id, features=prepared, max_epochs=2) == {
-        "trials": 0,
-        "best": asdict(replace(FROM_SCRATCH, epochs=2)),
-        "val_nll": None,
-    }
-    answer = train(settings, run_id=run_id, features=prepared)
-    folder = settings.run(run_id) / "model"
-    assert 1 <= answer["epochs"] <= 2
-    assert Predictor(folder).predict([photo(items=2)]).shape == (1, 5)
-    assert json.loads((folder / "model.json").read_text())["backbone"] == "compact"
-    assert not (settings.run(run_id) / "whole").exists()
-    with mlflow_client(settings, "test") as client:
-        assert len(client.get_metric_history(run_id, "train/member1/val_nll")) == 2
-
-
-def test_fine_tuning_comes_after_the_head(tmp_path):
+def test_fine_tuning_trains_the_whole_network_and_learns_the_sums(tmp_path):
     settings = make_settings(tmp_path)
     manifest = write_bins(settings.workspace, bins=60)
     run_id = runs.open_run(settings)
@@ -115,6 +91,9 @@ def test_fine_tuning_comes_after_the_head(tmp_path):
     search.mkdir(parents=True)
     (search / "best.json").write_text(json.dumps({"features": prepared, "best": FOUND}))
     train(settings, run_id=run_id, features=prepared, fine_tune_epochs=2)
-    assert Predictor(settings.run(run_id) / "model").predict([photo(items=2)]).shape == (1, 5)
+    folder = settings.run(run_id) / "model"
+    counted = Predictor(folder).observe([photo(items=2)])
+    assert counted.probabilities.shape == (1, 5)
+    assert SumsHead.read(folder).predict(counted.features).shape == (1, 5)
     with mlflow_client(settings, "test") as client:
         assert len(client.get_metric_history(run_id, "fine_tune/val_nll")) == 2

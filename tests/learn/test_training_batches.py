@@ -9,7 +9,7 @@ from bincount.learn.photo_batches import Photos, TrainingBatches, load_photos, s
 
 @pytest.fixture
 def train(manifest, shard_files):
-    return Photos(manifest, ["train"], list(shard_files.values()), image_px=32, fit="pad")
+    return Photos(manifest, ["train"], list(shard_files.values()), manifest.counts, image_px=32, fit="pad")
 
 
 def batches_of(train, **changed):
@@ -22,7 +22,7 @@ def batches_of(train, **changed):
 def test_rows_are_the_records_photos_decoded_once_or_each_time(manifest, shard_files, monkeypatch, memory):
     monkeypatch.setattr(module, "MEMORY_BYTES", memory)
     paths = list(shard_files.values())
-    photos = Photos(manifest, ["train"], paths, image_px=32, fit="pad")
+    photos = Photos(manifest, ["train"], paths, manifest.counts, image_px=32, fit="pad")
     records = manifest.part("train")
     rows = np.array([5, 0, 5, len(records) - 1])
     expected = load_photos([records[row] for row in rows], paths, image_px=32, fit="pad")

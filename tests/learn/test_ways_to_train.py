@@ -2,24 +2,20 @@
 
 from dataclasses import replace
 
-import keras
 import numpy as np
 
 from bincount.learn.backbone import build_backbone
-from bincount.learn.model import build_plain_head
 from bincount.learn.photo_batches import Photos
-from bincount.learn.train import TrainedModel, fine_tune
+from bincount.learn.train import fine_tune
 from bincount.learn.whole_network import FINE_TUNING
 
 
 def test_fine_tuning_trains_the_network_on_with_batch_norm_frozen(manifest, shard_files, tmp_path):
     paths = list(shard_files.values())
-    photos = {
-        part: Photos(manifest, [part], paths, image_px=32, fit="pad") for part in ("train", "validation", "calibration")
-    }
-    keras.utils.set_random_seed(0)
+    train, held_out = (
+        Photos(manifest, [part], paths, manifest.counts, image_px=32, fit="pad") for part in ("train", "calibration")
+    )
     backbone = build_backbone("MobileNetV3Small", "none", image_px=32).model
-    head = build_plain_head(backbone.output.shape[1], 5)
     layers = [*backbone.get_layer("network").layers, backbone.get_layer("normalisation")]
     before = [layer.get_weights() for layer in layers]
     changed: dict[str, list[bool]] = {}
@@ -34,7 +30,7 @@ def test_fine_tuning_trains_the_network_on_with_batch_norm_frozen(manifest, shar
                 )
 
     recipe = replace(FINE_TUNING, epochs=2)
-    fine_tune(TrainedModel(backbone, head, 1.0, 0, 0.0), photos, recipe, folder=tmp_path, seed=0, on_epoch=look)
+    fine_tune(backbone, train, held_out, 5, recipe, scored=slice(0, 5), folder=tmp_path, seed=0, on_epoch=look)
     assert all(changed["Conv2D"])
     assert not any(changed["BatchNormalization"])
     assert changed["normalisation"] == [False]

@@ -8,15 +8,17 @@ from bincount.errors import DataError
 from bincount.mismatch.change import FEWEST_PAIRS, FILE, ChangeHead
 
 FIVE = Counts.parse("1-5")
+PRIOR = np.full(5, 0.2)
 
 
 def pairs(n, seed=0, noise=0.3):
-    """Each feature moves with the change, and has noise of its own."""
+    """Features of both photos; each moves with the change, beside what the bin looks like and noise."""
     rng = np.random.default_rng(seed)
     before = rng.integers(0, 5, n)
     after = np.clip(before + rng.choice([-2, -1, 1, 2], n, p=[0.1, 0.5, 0.3, 0.1]), 0, 4)
-    difference = np.outer(after - before, np.linspace(0.5, 1.5, 12)) + rng.normal(0, noise, (n, 12))
-    return difference, before, after, [str(row // 10) for row in range(n)]
+    earlier = rng.normal(0, 3, (n, 12))
+    later = earlier + np.outer(after - before, np.linspace(0.5, 1.5, 12)) + rng.normal(0, noise, (n, 12))
+    return earlier, later, before, after, [str(row // 10) for row in range(n)]
 
 
 @pytest.fixture(scope="module")
@@ -25,40 +27,42 @@ def head():
 
 
 def test_the_count_after_is_a_distribution_near_the_truth(head):
-    difference, before, after, _ = pairs(200, seed=1)
-    distribution = head.counts_after(difference, before)
+    earlier, later, before, after, _ = pairs(200, seed=1)
+    distribution = head.counts_after(later - earlier, before)
     assert distribution.shape == (200, 5)
     assert np.allclose(distribution.sum(axis=1), 1)
     assert (distribution.argmax(axis=1) == after).mean() > 0.9
 
 
 def test_swapped_photos_give_the_opposite_score(head):
-    difference, *_ = pairs(50, seed=2)
+    earlier, later, *_ = pairs(50, seed=2)
+    difference = later - earlier
     assert np.array_equal(head.score(-difference), -head.score(difference))
 
 
 def test_features_that_tell_nothing_give_a_distribution_no_surer_than_the_truth():
     rng = np.random.default_rng(3)
-    _, before, after, blocks = pairs(600)
-    head = ChangeHead.fit(rng.normal(0, 1, (600, 30)), before, after, blocks, FIVE)
-    _, before, after, _ = pairs(600, seed=4)
+    *_, before, after, blocks = pairs(600)
+    head = ChangeHead.fit(rng.normal(0, 1, (600, 30)), rng.normal(0, 1, (600, 30)), before, after, blocks, FIVE)
+    *_, before, after, _ = pairs(600, seed=4)
     noise = head.counts_after(rng.normal(0, 1, (600, 30)), before)
     assert noise.max(axis=1).mean() < (noise.argmax(axis=1) == after).mean() + 0.1
 
 
 def test_too_few_pairs_give_no_head():
     assert ChangeHead.fit(*pairs(FEWEST_PAIRS - 1), FIVE) is None
-    difference, before, after, _ = pairs(200)
-    assert ChangeHead.fit(difference, before, after, ["one block"] * 200, FIVE) is None
-    assert ChangeHead.fit(np.empty(0), np.empty(0), np.empty(0), [], FIVE) is None
+    assert ChangeHead.fit(*pairs(200)[:4], ["one block"] * 200, FIVE) is None
+    assert ChangeHead.fit(*[np.empty((0, 0))] * 2, *[np.empty(0)] * 2, [], FIVE) is None
 
 
 def test_two_kinds_of_change_suffice():
-    difference, before, after, blocks = pairs(400)
+    earlier, later, before, after, blocks = pairs(400)
+    difference = later - earlier
     change = np.sign(after - before)
     some = (change != 0) & (before + change >= 0) & (before + change < 5)
     head = ChangeHead.fit(
-        difference[some],
+        earlier[some],
+        later[some],
         before[some],
         (before + change)[some],
         [b for b, s in zip(blocks, some, strict=True) if s],
@@ -71,9 +75,42 @@ def test_two_kinds_of_change_suffice():
 def test_a_head_is_read_as_it_was_written(head, tmp_path):
     assert ChangeHead.read(tmp_path) is None
     head.write(tmp_path)
-    difference, before, *_ = pairs(50, seed=5)
-    same = ChangeHead.read(tmp_path)
-    assert np.array_equal(same.counts_after(difference, before), head.counts_after(difference, before))
+    earlier, later, before, *_ = pairs(50, seed=5)
+    same, photo = ChangeHead.read(tmp_path), np.full((50, 5), 0.2)
+    assert np.array_equal(
+        same.joint(earlier, later, before, photo, PRIOR), head.joint(earlier, later, before, photo, PRIOR)
+    )
+    assert np.array_equal(same.far_apart(earlier, later), head.far_apart(earlier, later))
     (tmp_path / FILE).write_text('{"weights": [1]}')
     with pytest.raises(DataError, match=r"change.json: must be the change head"):
         ChangeHead.read(tmp_path)
+
+
+def test_photos_of_two_bins_are_told_from_those_of_one(head):
+    earlier, later, *_ = pairs(300, seed=6)
+    assert head.far_apart(earlier, later).mean() < 0.05
+    assert head.far_apart(earlier, later[::-1]).mean() > 0.5
+
+
+def test_calibration_gives_the_photo_the_share_that_it_deserves(head):
+    earlier, later, before, after, _ = pairs(400, seed=7, noise=3)
+    groups = [str(row) for row in range(400)]
+    right, wrong = np.full((400, 5), 0.05), np.random.default_rng(8).dirichlet(np.ones(5), 400)
+    right[np.arange(400), after] = 0.8
+    shares = [
+        head.calibrated(earlier, later, before, after, groups, photo, PRIOR).photo_share for photo in (right, wrong)
+    ]
+    assert shares[0] > 0.5 > 0.2 > shares[1]
+
+
+def test_the_interval_of_a_joint_distribution_holds_the_count_as_often_as_it_says(head):
+    earlier, later, before, after, _ = pairs(800, seed=9, noise=2)
+    photo, groups = np.full((400, 5), 0.2), [str(row) for row in range(400)]
+    calibrated = head.calibrated(earlier[:400], later[:400], before[:400], after[:400], groups, photo, PRIOR)
+    joint = calibrated.joint(earlier[400:], later[400:], before[400:], photo, PRIOR)
+    low, high = calibrated.calibration(FIVE).bounds(joint, alpha=0.1)
+    assert 0.85 < ((low <= after[400:]) & (after[400:] <= high)).mean() <= 1
+
+
+def test_an_earlier_photo_without_calibration_pairs_changes_nothing(head):
+    assert head.calibrated(*[np.empty((0, 12))] * 2, *[np.empty(0, int)] * 2, [], np.empty((0, 5)), PRIOR) is head

@@ -9,7 +9,7 @@ from bincount.counts import Counts
 from bincount.errors import DataError
 from bincount.mismatch.answer import answer_of, answers_of, same_answer
 from bincount.mismatch.calibration import Calibration
-from bincount.mismatch.verdicts import compare_records, recorded_of
+from bincount.mismatch.verdicts import compare_records, count_of
 
 FIVE, OPEN = Counts.parse("1-5"), Counts.parse("0-5+")
 
@@ -93,10 +93,10 @@ def test_a_model_without_a_calibration_answers_as_before():
     [(0, 0), (7, 7), (3.0, 3), (np.int64(4), 4), (np.float32(4), 4), (None, None), (np.float64("nan"), None)],
 )
 def test_whole_numbers_are_records_however_they_are_stored(value, count):
-    assert recorded_of(value) == count
+    assert count_of(value, "recorded") == count
 
 
 @pytest.mark.parametrize("value", [2.5, -1, True, "3", [3], b"3", float("inf"), 1e9, 10**40, {}])
 def test_anything_else_is_refused(value):
     with pytest.raises(DataError, match="recorded must be a whole number"):
-        recorded_of(value)
+        count_of(value, "recorded")

@@ -1,0 +1,271 @@
+"""What the products on a record, beside its photo, tell of its total: is a quantity wrong, was a transaction missed?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bincount.counts import Counts
+from bincount.dataset.contents import SUMS, Product, sums_of
+from bincount.errors import ConfigError, DataError
+from bincount.files import read_json
+from bincount.mismatch.calibration import Calibration
+from bincount.mismatch.conformal import ConformalScores, conformal_scores
+
+FILE = "contents.json"
+"""A model's judge of contents, beside the model. It is absent where too few records name products with sizes."""
+
+FEWEST_BINS = 100
+"""With fewer bins of known sizes, in training or in the calibration part, there is no judge."""
+
+MISSED_SHARE = 0.5
+"""Share of errors that are missed transactions; the others are wrong quantities of a right list."""
+
+_MOST_PRODUCTS = 5  # lists of more are one kind
+_LOG_VOLUME = SUMS.index("log_volume")
+_WEIGHTS = np.array([0.85, 0.6, 0.9])
+"""What the exponents are expected to be; a handful of calibration bins moves them little."""
+
+
+@dataclass(frozen=True)
+class ContentsJudge:
+    """P(total | products without their quantities, photo), and the evidence of a missed transaction.
+
+    The total's distribution is that of the list alone, times the photo's likelihood, times how well the volume that
+    the photo shows fits so many products of this list, each with an exponent:
+
+        P(n) ~ list(n)^a * (photo(n) / prior(n))^b * exp(-c * (log volume seen - log volume of n products)^2)
+
+    Attributes:
+        counts: The C classes.
+        mean: (F,) of the features of a list.
+        scale: (F,) their standard deviation.
+        coefficients: (C, F) of the standardised features; a logistic regression gives P(total | list).
+        intercepts: (C,).
+        weights: (3,) the exponents a, b and c.
+        missed: (3 + len(SUMS),) logistic regression of a missed transaction: intercept, log likelihood of the recorded
+            count, its distance from the expected one, and the distances of the sums.
+        scores: Conformal scores of the calibration bins.
+    """
+
+    counts: Counts
+    mean: np.ndarray
+    scale: np.ndarray
+    coefficients: np.ndarray
+    intercepts: np.ndarray
+    weights: np.ndarray
+    missed: np.ndarray
+    scores: ConformalScores
+
+    @classmethod
+    def fit(cls, contents: Sequence[Sequence[Product]], truth: np.ndarray, counts: Counts) -> ContentsJudge | None:
+        """Learns P(total | list) from training bins; `calibrated` learns the rest.
+
+        Args:
+            contents: (N,) the products of each bin.
+            truth: (N,) class of each bin's total.
+            counts: The C classes.
+
+        Returns:
+            None for fewer than `FEWEST_BINS` bins of known sizes, or without a bin of some class.
+        """
+        known = np.array([has_sizes(products) for products in contents], bool)
+        if known.sum() < FEWEST_BINS or len(set(truth[known])) < len(counts):
+            return None
+        from sklearn.linear_model import LogisticRegression
+
+        features = _design([products for products, there in zip(contents, known, strict=True) if there])
+        mean = np.nanmean(features, axis=0)
+        scale = np.nanstd(features, axis=0)
+        scale = np.where(scale > 1e-8, scale, 1.0)
+        logistic = LogisticRegression(C=0.03, max_iter=1000)
+        logistic.fit(np.nan_to_num((features - mean) / scale), truth[known])
+        coefficients, intercepts = logistic.coef_, logistic.intercept_
+        if len(coefficients) == 1:  # scikit-learn gives one row for two classes
+            coefficients, intercepts = np.vstack([-coefficients, coefficients]) / 2, np.r_[-intercepts, intercepts] / 2
+        unfitted = np.zeros(3 + len(SUMS))
+        return cls(counts, mean, scale, coefficients, intercepts, _WEIGHTS, unfitted, [[] for _ in counts.values])
+
+    def calibrated(
+        self,
+        contents: Sequence[Sequence[Product]],
+        truth: np.ndarray,
+        groups: Sequence[str],
+        photo: np.ndarray,
+        sums: np.ndarray,
+        prior: np.ndarray,
+        pairs: np.ndarray,
+    ) -> ContentsJudge | None:
+        """Learns exponents, evidence of a missed transaction and conformal scores from the calibration part.
+
+        Args:
+            contents: (N,) the products of each bin.
+            truth: (N,) class of each bin's total.
+            groups: (N,) group of each bin.
+            photo: (N, C) what the model predicts from the photos.
+            sums: (N, len(SUMS)) what it predicts of the sums.
+            prior: (C,) class frequencies among training bins.
+            pairs: (P, 2) rows of neighbouring photos of one bin: each has the other's record after a missed
+                transaction.
+
+        Returns:
+            None for fewer than `FEWEST_BINS` bins of known sizes.
+        """
+        known = np.array([has_sizes(products) for products in contents], bool)
+        rows: list[int] = np.flatnonzero(known).tolist()
+        if len(rows) < FEWEST_BINS:
+            return None
+        from scipy.optimize import minimize
+        from sklearn.linear_model import LogisticRegression
+
+        terms = self._terms([contents[row] for row in rows], photo[rows], sums[rows], prior)
+        own = np.arange(len(rows)), truth[rows]
+
+        def cost(weights: np.ndarray) -> float:
+            surprise = -np.log(_softmax(terms @ weights)[own]).sum()
+            return float(surprise + ((weights - _WEIGHTS) ** 2).sum() / (2 * 0.2**2))
+
+        weights = minimize(cost, _WEIGHTS, method="Nelder-Mead").x
+        judge = replace(self, weights=np.maximum(weights, 0))
+        totals = judge.totals([contents[row] for row in rows], photo[rows], sums[rows], prior)
+        scores = conformal_scores(totals, truth[rows], [groups[row] for row in rows])
+        usable = pairs[known[pairs].all(axis=1)] if len(pairs) else pairs
+        missed = self.missed
+        if len(usable) >= FEWEST_BINS // 2:
+            seen, recorded = np.concatenate([usable, usable]).ravel(), np.concatenate([usable, usable[:, ::-1]]).ravel()
+            inputs = self._inputs(
+                [contents[row] for row in recorded.tolist()], truth[recorded], photo[seen], sums[seen], prior
+            )
+            logistic = LogisticRegression(C=0.1, max_iter=1000).fit(inputs, np.arange(len(seen)) >= usable.size)
+            missed = np.r_[logistic.intercept_, logistic.coef_[0]]
+        return replace(judge, missed=missed, scores=scores)
+
+    def list_only(self, contents: Sequence[Sequence[Product]]) -> np.ndarray:
+        """(N, C) P(total | list), the image-blind judge's; all sizes must be known (`has_sizes`)."""
+        standardised = np.nan_to_num((_design(contents) - self.mean) / self.scale)
+        return _softmax(standardised @ self.coefficients.T + self.intercepts)
+
+    def totals(
+        self, contents: Sequence[Sequence[Product]], photo: np.ndarray, sums: np.ndarray, prior: np.ndarray
+    ) -> np.ndarray:
+        """P(total | list, photo), valid as long as the list is right and at most a quantity is wrong.
+
+        Args:
+            contents: (N,) the products of each bin, all of known sizes.
+            photo: (N, C) what the model predicts from the photos.
+            sums: (N, len(SUMS)) what it predicts of the sums.
+            prior: (C,) class frequencies among training bins.
+        """
+        return _softmax(self._terms(contents, photo, sums, prior) @ self.weights)
+
+    def likelihood(self, contents: Sequence[Sequence[Product]], sums: np.ndarray, prior: np.ndarray) -> np.ndarray:
+        """(N, C) what list and volume add to other evidence of a total: `totals` without the photo's distribution."""
+        terms = self._terms(contents, np.tile(prior, (len(sums), 1)), sums, prior)
+        return np.exp(terms @ self.weights) / prior ** self.weights[0]
+
+    def missed_evidence(
+        self,
+        contents: Sequence[Sequence[Product]],
+        recorded: np.ndarray,
+        photo: np.ndarray,
+        sums: np.ndarray,
+        prior: np.ndarray,
+    ) -> np.ndarray:
+        """(N,) Bayes factor of a missed transaction: the photo is that much likelier beside the neighbour's record.
+
+        Args:
+            contents: (N,) the products of each record, all of known sizes.
+            recorded: (N,) class of each record's total.
+            photo: (N, C) what the model predicts from the photos.
+            sums: (N, len(SUMS)) what it predicts of the sums.
+            prior: (C,) class frequencies among training bins.
+        """
+        inputs = self._inputs(contents, recorded, photo, sums, prior)
+        return np.exp(np.clip(self.missed[0] + inputs @ self.missed[1:], -5, 5))
+
+    @property
+    def calibration(self) -> Calibration:
+        """What turns `totals` into verdicts: they hold the prior already, so that of the classes is flat."""
+        return Calibration(self.counts, np.full(len(self.counts), 1 / len(self.counts)), self.scores)
+
+    def _terms(
+        self, contents: Sequence[Sequence[Product]], photo: np.ndarray, sums: np.ndarray, prior: np.ndarray
+    ) -> np.ndarray:
+        """(N, C, 3) the logarithms that the exponents multiply."""
+        mean_volume = np.array([np.mean([product.volume for product in _there(each)]) for each in contents])
+        expected = np.log1p(mean_volume[:, None] * np.array(self.counts.values))
+        misfit = -((sums[:, [_LOG_VOLUME]] - expected) ** 2)
+        return np.stack([np.log(self.list_only(contents)), np.log(np.maximum(photo, 1e-6) / prior), misfit], axis=-1)
+
+    @staticmethod
+    def _inputs(
+        contents: Sequence[Sequence[Product]],
+        recorded: np.ndarray,
+        photo: np.ndarray,
+        sums: np.ndarray,
+        prior: np.ndarray,
+    ) -> np.ndarray:
+        classes = np.arange(photo.shape[1])
+        likelihood = np.log(np.maximum(photo[np.arange(len(recorded)), recorded], 1e-6) / prior[recorded])
+        distance = abs(photo @ classes - recorded)
+        residual = np.nan_to_num(abs(np.array([sums_of(each) for each in contents]) - sums))
+        return np.column_stack([likelihood, distance, residual])
+
+    def write(self, folder: Path) -> None:
+        """Writes the judge to a model's folder."""
+        facts = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+        (folder / FILE).write_text(json.dumps(facts | {"counts": str(self.counts)}))
+
+    @classmethod
+    def read(cls, folder: Path) -> ContentsJudge | None:
+        """Reads the judge of a model, None where it has none.
+
+        Raises:
+            DataError: If the file is damaged.
+        """
+        if not (folder / FILE).exists():
+            return None
+        facts = read_json(folder / FILE)
+        try:
+            fields: dict[str, Any] = {
+                name: value if name in ("scores", "counts") else np.asarray(value)
+                for name, value in facts.items()  # type: ignore[union-attr]
+            }
+            return cls(**fields | {"counts": Counts.parse(fields["counts"])})
+        except (AttributeError, ConfigError, KeyError, TypeError, ValueError):
+            raise DataError(f"{FILE}: must be the judge of contents of a model, got a damaged file.") from None
+
+
+def has_sizes(products: Sequence[Product]) -> bool:
+    """True if there is a product, and the size of each is known: what a judge of contents needs."""
+    there = _there(products)
+    return bool(there) and all(product.sides_in for product in there)
+
+
+def _there(products: Sequence[Product]) -> list[Product]:
+    return [product for product in products if product.quantity]
+
+
+def _design(contents: Sequence[Sequence[Product]]) -> np.ndarray:
+    """(N, F) features of lists, apart for lists of one product, of two, and so on; NaN where no weight is known."""
+    rows = []
+    for products in map(_there, contents):
+        volumes, faces = ([getattr(product, name) for product in products] for name in ("volume", "face"))
+        weights = [np.nan if product.weight_lb is None else product.weight_lb for product in products]
+        figures = [1.0]
+        for values in (volumes, weights, faces):
+            figures += np.log1p([np.mean(values), np.min(values), np.max(values), np.sum(values)]).tolist()
+        row = np.zeros((_MOST_PRODUCTS, len(figures)))
+        row[min(len(products), _MOST_PRODUCTS) - 1] = figures
+        rows.append(row.ravel())
+    return np.array(rows)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    likely = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.maximum(likely / likely.sum(axis=-1, keepdims=True), 1e-6)
