@@ -13,6 +13,7 @@ from bincount.dataset.inventory import check_id_spelling
 from bincount.dataset.table_reader import TableReader
 from bincount.errors import ConfigError, DataError
 from bincount.files import write_atomically
+from bincount.outcomes.confirmed import write_confirmed
 from bincount.outcomes.count_yield import yield_figures
 from bincount.outcomes.estimates import estimate_from_outcomes
 from bincount.outcomes.outcome_store import (
@@ -21,6 +22,7 @@ from bincount.outcomes.outcome_store import (
     JoinedOutcome,
     OutcomeStore,
     group_by_bin,
+    latest_counts,
     outcome_rows,
 )
 from bincount.outcomes.worklist_reader import Worklist
@@ -48,7 +50,8 @@ def import_outcomes(
     Args:
         settings: Where outcomes are stored.
         file: CSV or parquet with the columns id, counted (one blind total per bin), when and, optionally, by.
-        worklist: The folder that `reconcile` wrote; `outcomes.json` is written into it.
+        worklist: The folder that `reconcile` wrote; `outcomes.json` and `confirmed.csv`, for the next reconciliation,
+            are written into it.
         count_cost: Cost of counting a bin, None for the one given to `reconcile`.
         miss_cost: Cost of a wrong record that is not found, None for the one given to `reconcile`.
 
@@ -86,6 +89,8 @@ def import_outcomes(
             "outcomes": {"read": len(rows), "new": new, "kept": len(stored.get(origin, []))},
             **yield_figures(listed, stored.get(origin, []), estimates, **costs),
         }
+        confirmed, _ = latest_counts(row.outcome for row in stored.get(origin, []))
+        write_confirmed(folder, confirmed, listed.places({outcome.id for outcome in confirmed}))
         write_atomically(folder / "outcomes.json", [json.dumps(answer, indent=1, ensure_ascii=False).encode()])
     _log.info("%s: %d counts, %d of them new, %d blank rows skipped", table.name, len(rows), new, table.blank_rows)
     return answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,12 +111,24 @@ class Worklist:
             while page := [self._row_of(place, json.loads(line)) for place, line in itertools.islice(lines, _PAGE)]:
                 yield page
 
+    def places(self, ids: Collection[str]) -> dict[str, tuple[str, str]]:
+        """Location and address of the photo of some bins, by id."""
+        with self._path.open(encoding="utf-8") as file:
+            listed = (line for line in map(json.loads, file) if line["id"] in ids)
+            return {line["id"]: (line.get("location") or "", line.get("photo") or "") for line in listed}
+
     def _row_of(self, place: int, line: dict) -> WorklistRow:
-        compared = line["mismatch_probability"] is not None
+        probabilities = None
+        if line["mismatch_probability"] is not None:
+            probabilities = tuple(line["probabilities"].values())
+            if line.get("evidence", "photo") != "photo":
+                # From more than one photo it holds a prior of its own; divided by the model's it must be what it is.
+                weighted = [share * prior for share, prior in zip(probabilities, self.origin.prior, strict=True)]
+                probabilities = tuple(share / sum(weighted) for share in weighted)
         return WorklistRow(
             id=line["id"],
             place=place,
             recorded=line["recorded"],
-            probabilities=tuple(line["probabilities"].values()) if compared else None,
+            probabilities=probabilities,
             in_training=self.origin.is_source and part_of(line["id"]) != "test",
         )

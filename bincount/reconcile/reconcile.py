@@ -6,10 +6,12 @@ import json
 import logging
 import re
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bincount.config import ReconcileConfig
+from bincount.dataset.contents import CONTENTS_COLUMNS
 from bincount.dataset.inventory import RECORD_COLUMNS
 from bincount.dataset.rejection import NO_PHOTO
 from bincount.dataset.table_reader import TableReader
@@ -18,12 +20,24 @@ from bincount.evaluate.batch_inference import digest_of_model
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.files import digest_of
 from bincount.mismatch.calibration import Calibration
+from bincount.mismatch.change import ChangeHead
+from bincount.mismatch.contents import ContentsJudge
+from bincount.mismatch.sums import SumsHead
+from bincount.outcomes.confirmed import ConfirmedCounts
 from bincount.outcomes.estimates import choose_parameters
-from bincount.reconcile.records import check_ids, load_bucket, load_table, read_metadata
+from bincount.reconcile.records import check_ids, load_bucket, load_contents, load_table, read_metadata
 from bincount.reconcile.report import make_folder, publish
-from bincount.reconcile.scoring import check_drift, score_photos
+from bincount.reconcile.scoring import check_drift, judge_contents, score_pairs, score_photos
 from bincount.reconcile.state import COLUMNS, ReconcileState
-from bincount.reconcile.worklist import WorklistContext, not_judged, worklist_figures, write_verdicts
+from bincount.reconcile.worklist import (
+    CONTENTS,
+    PHOTO,
+    PHOTOS,
+    WorklistContext,
+    not_judged,
+    worklist_figures,
+    write_verdicts,
+)
 from bincount.settings import Settings
 from bincount.store.interface import Store
 from bincount.store.open_store import open_store
@@ -76,14 +90,14 @@ def reconcile(
     if track:
         return _track(settings, options, attempt)
     folder = Path(out or "worklist").expanduser()
-    records = None if options.records is None else Path(options.records).expanduser()
-    summary = _write_worklist(settings, options, records, options.model, folder)
+    files = [None if name is None else Path(name).expanduser() for name in _files_of(options)]
+    summary = _write_worklist(settings, options, files, options.model, folder)
     return {**_without_curve(summary), "out": str(folder)}
 
 
 def _track(settings: Settings, options: ReconcileConfig, attempt: str | None) -> dict:
     """Reconciles in `data/runs/<run_id>/reconcile` and logs the files to an MLflow run."""
-    records = None if options.records is None else _records_file(settings, options.records)
+    files = [None if name is None else _records_file(settings, name) for name in _files_of(options)]
     version = model_registry.version_named(settings, options.model)
     run_id = runs.open_run(settings, attempt=attempt, experiment=RECONCILE_EXPERIMENT)
     version = runs.run_tags(settings, run_id).get(_VERSION_TAG, version)
@@ -92,7 +106,7 @@ def _track(settings: Settings, options: ReconcileConfig, attempt: str | None) ->
     folder = settings.run(run_id) / "reconcile"
     with runs.marking_failed(settings, run_id):
         if not (folder / "summary.json").exists():
-            _write_worklist(settings, options, records, f"models:/{model_registry.MODEL}/{version}", folder)
+            _write_worklist(settings, options, files, f"models:/{model_registry.MODEL}/{version}", folder)
         summary = json.loads((folder / "summary.json").read_text())
         _log_run(settings, run_id, folder, summary)
     runs.finish_run(settings, run_id)
@@ -101,12 +115,26 @@ def _track(settings: Settings, options: ReconcileConfig, attempt: str | None) ->
     return {**_without_curve(summary), "run_id": run_id, "says": sentence}
 
 
+def _files_of(options: ReconcileConfig) -> tuple[str | None, str | None, str | None]:
+    return options.records, options.confirmed, options.contents
+
+
 def _write_worklist(
-    settings: Settings, options: ReconcileConfig, records: Path | None, model: str, folder: Path
+    settings: Settings,
+    options: ReconcileConfig,
+    files: Sequence[Path | None],
+    model: str,
+    folder: Path,
 ) -> dict[str, Any]:
-    """Scores the photos, compares the records and writes the files; returns the summary."""
+    """Scores the photos, compares the records and writes the files; returns the summary.
+
+    `files` are those of the records, of the confirmed counts and of the contents, None where there is none.
+    """
+    records, confirmed_file, contents_file = files
     store = open_store(options.source, settings)
     table = None if records is None else TableReader(records, RECORD_COLUMNS)
+    confirmed = None if confirmed_file is None else ConfirmedCounts(confirmed_file)
+    contents = None if contents_file is None else TableReader(contents_file, CONTENTS_COLUMNS)
     version = model_registry.version_named(settings, model)
     with tempfile.TemporaryDirectory() as downloads:
         fetched = model_registry.fetch_model(settings, version, Path(downloads))
@@ -119,16 +147,25 @@ def _write_worklist(
         request = {
             "source": store.source,
             "records": table and table.digest,
+            "confirmed": confirmed and confirmed.digest,
+            "contents": contents and contents.digest,
             "model": digest_of_model(fetched),
             "columns": COLUMNS,  # an earlier release's file has other columns and cannot be resumed
         }
         with ReconcileState(settings.reconciles / f"{digest_of(request)}.db") as state:
-            _load(state, store, table)
+            _load(state, store, table, confirmed, contents)
             make_folder(folder)  # a folder that cannot be written must fail before hours of scoring
             baseline = DriftBaseline.read(fetched)
             from bincount.learn.predictor import Predictor
 
-            score_photos(state, store, Predictor(fetched), baseline)
+            predictor, change = Predictor(fetched), ChangeHead.read(fetched)
+            judge = ContentsJudge.read(fetched)
+            score_photos(state, store, predictor, baseline, SumsHead.read(fetched))
+            score_pairs(state, store, predictor, change, calibration.prior)
+            judge_contents(state, judge, calibration.prior)
+            calibrations = {PHOTO: calibration}
+            calibrations |= {PHOTOS: change.calibration(calibration.counts)} if change else {}
+            calibrations |= {CONTENTS: judge.calibration} if judge else {}
             context = WorklistContext(
                 source=store.source,
                 model_version=version,
@@ -136,7 +173,7 @@ def _write_worklist(
                 counts=calibration.counts,
                 alpha=options.alpha,
             )
-            facts = _judge(settings, options, state, calibration, context)
+            facts = _judge(settings, options, state, calibrations, context)
             if table is not None:
                 _check_compared(state, store, table)
             summary = {
@@ -163,10 +200,18 @@ def _write_worklist(
     return summary
 
 
-def _load(state: ReconcileState, store: Store, table: TableReader | None) -> None:
+def _load(
+    state: ReconcileState,
+    store: Store,
+    table: TableReader | None,
+    confirmed: ConfirmedCounts | None,
+    contents: TableReader | None,
+) -> None:
     if not state.is_loaded:
         try:
-            load_bucket(state, store) if table is None else load_table(state, table, store)
+            load_bucket(state, store) if table is None else load_table(state, table, store, confirmed)
+            if contents is not None:
+                load_contents(state, contents)
         except BincountError:
             state.remove()  # there is nothing to resume
             raise
@@ -177,7 +222,7 @@ def _judge(
     settings: Settings,
     options: ReconcileConfig,
     state: ReconcileState,
-    calibration: Calibration,
+    calibrations: Mapping[str, Calibration],
     context: WorklistContext,
 ) -> dict:
     """Gives every bin its verdict; returns the error rate and temperature used and where they are from."""
@@ -192,7 +237,7 @@ def _judge(
     tags = model_registry.version_of(settings, context.model_version).tags
     write_verdicts(
         state,
-        calibration,
+        calibrations,
         error_rate=parameters.error_rate,
         alpha=options.alpha,
         temperature=parameters.temperature,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 
 from bincount.dataset.candidates import list_candidates
+from bincount.dataset.contents import contents_of, contents_rows, encode_contents
 from bincount.dataset.ids import counterpart_of
 from bincount.dataset.inventory import InventoryRow, check_id_spelling, inventory_rows
 from bincount.dataset.keys import metadata_key, photo_key
@@ -16,6 +18,7 @@ from bincount.dataset.reader import metadata_of
 from bincount.dataset.rejection import Rejection
 from bincount.dataset.table_reader import TableReader
 from bincount.errors import DataError
+from bincount.outcomes.confirmed import ConfirmedCounts
 from bincount.progress import ProgressLog
 from bincount.reconcile.state import ReconcileState
 from bincount.store.interface import Store
@@ -28,14 +31,23 @@ _MAX_IDS_CHECKED = 100
 _UNREAD = "metadata is unread"
 
 
-def load_table(work: ReconcileState, table: TableReader, store: Store) -> None:
-    """Loads the records of a file.
+def load_table(work: ReconcileState, table: TableReader, store: Store, confirmed: ConfirmedCounts | None) -> None:
+    """Loads the records of a file, with the confirmed counts that belong to them.
 
     Raises:
         DataError: If the file is invalid, lists a bin twice, has no usable record, or lost its ids' leading zeros.
     """
-    work.load(inventory_rows(table))
+    if len({"before", "counted_before"} & set(table.positions)) == 1 and not (
+        confirmed and "before" in table.positions
+    ):
+        raise DataError(
+            f"{table.name}: must have both columns before and counted_before, or neither, got one. "
+            "Add the other, or name confirmed counts with --confirmed."
+        )
+    work.load(confirmed.join(inventory_rows(table)) if confirmed else inventory_rows(table))
     rows = work.count("1")
+    if confirmed:
+        _log.info("%s: %s of %s records have an earlier photo with a confirmed count", table.name, confirmed.used, rows)
     if table.blank_rows:
         _log.warning("%s: %d blank rows skipped", table.name, table.blank_rows)
     if not work.count("problem = ''"):
@@ -70,6 +82,27 @@ def check_ids(state: ReconcileState, store: Store, table: TableReader, where: st
     check_id_spelling(table, ids, existing, zeros=zeros)
 
 
+def load_contents(work: ReconcileState, table: TableReader) -> None:
+    """Adds the products of a file to the records.
+
+    Raises:
+        DataError: If the file is invalid, or none of its bins is among the records.
+    """
+    problems: list[str] = []
+
+    def rows() -> Iterator[tuple[str, str, int, str]]:
+        for bin_id, product, facts, wrong in contents_rows(table):
+            problems.extend(wrong)
+            yield bin_id, product, facts.quantity, json.dumps([facts.sides_in, facts.weight_lb])[1:-1]
+
+    bins = work.load_contents(rows())
+    if problems:
+        _log.warning("%s: %d values are set aside, such as %s", table.name, len(problems), problems[0])
+    if not bins:
+        raise DataError(f"{table.name}: must list products of the records' bins, got none of them. Compare the ids.")
+    _log.info("%s: products of %s bins", table.name, f"{bins:,}")
+
+
 def load_bucket(work: ReconcileState, store: Store) -> None:
     """Lists the bins of a source; `read_metadata` then reads their records.
 
@@ -100,21 +133,21 @@ def read_metadata(work: ReconcileState, store: Store) -> None:
             waiting.extend(page)
             yield from (metadata_key(bin_id) for _, bin_id in page)
 
-    done: list[tuple[int | None, str, int]] = []
+    done: list[tuple[int | None, str, str | None, int]] = []
     with ProgressLog("metadata", unread) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
             position, bin_id = waiting.popleft()
             metadata = metadata_of(bin_id, answer)
             progress.step(len(answer.data or b""), isinstance(metadata, Rejection))
-            done.append(
-                (None, metadata.reason, position)
-                if isinstance(metadata, Rejection)
-                else (metadata.recorded, "", position)
-            )
+            if isinstance(metadata, Rejection) or answer.data is None:
+                done.append((None, metadata.reason if isinstance(metadata, Rejection) else "", None, position))
+            else:
+                products = encode_contents(contents_of(answer.data).products)
+                done.append((metadata.recorded, "", products, position))
             if len(done) == _UPDATE_ROWS:
-                work.update(("recorded", "problem"), done)
+                work.update(("recorded", "problem", "contents"), done)
                 done = []
-    work.update(("recorded", "problem"), done)
+    work.update(("recorded", "problem", "contents"), done)
 
 
 def _problem(half: str) -> str:

@@ -36,11 +36,27 @@ function step(by) {
   if (next) next.focus();
 }
 
+// One photo over the other: what moved flickers.
+function lay(over) {
+  dialog.classList.toggle("over", over);
+  dialog.classList.remove("earlier");
+}
+
+function flip() {
+  if (dialog.querySelector("figure").hidden) return;
+  if (!dialog.classList.contains("over")) lay(true);
+  else dialog.classList.toggle("earlier");
+}
+
 function enlarge(row) {
-  const photo = row && row.querySelector("img");
+  const photo = row && row.querySelector("img:not(.before)"), earlier = row && row.querySelector("img.before");
   if (!photo) return;
-  dialog.querySelector("img").src = photo.src;
-  dialog.querySelector("img").alt = photo.alt;
+  const [left, right] = dialog.querySelectorAll("figure");
+  const fill = (figure, from) => { figure.querySelector("img").src = from.src; figure.querySelector("img").alt = from.alt; };
+  fill(right, photo);
+  left.hidden = right.querySelector("figcaption").hidden = !earlier;
+  if (earlier) fill(left, earlier);
+  lay(false);
   const why = row.querySelector(".why"); // hidden on narrow screens
   dialog.querySelector("p").textContent = why ? `${photo.alt}: ${why.textContent}` : photo.alt;
   dialog.showModal();
@@ -53,7 +69,11 @@ body.addEventListener("click", event => { if (event.target.tagName === "IMG") en
 dialog.addEventListener("click", () => dialog.close());
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (dialog.open) { if (event.key === "Enter") { event.preventDefault(); dialog.close(); } return; }
+  if (dialog.open) {
+    if (event.key === "Enter") { event.preventDefault(); dialog.close(); }
+    if (event.key === " ") { event.preventDefault(); flip(); }
+    return;
+  }
   if (event.target === search) { if (event.key === "Escape") { search.value = ""; filter(); search.blur(); } return; }
   const row = document.activeElement.closest && document.activeElement.closest("tbody tr");
   if (event.key === "/") { event.preventDefault(); search.focus(); }

@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image, ImageOps
 
-from bincount.dataset.keys import photo_key
+from bincount.dataset.keys import bin_id_of, photo_key
 from bincount.dataset.metadata import is_bin_id
 from bincount.dataset.reader import Photo, photo_of
 from bincount.errors import ConfigError
@@ -38,7 +38,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 588, 14, 280  # of the plot, in the drawing's
 _SHARES = (0.01, 0.02, 0.05, 0.10, 0.20)
 _HIDDEN_IF_BLIND = (
     *("recorded", "predicted", "probabilities", "verdict", "mismatch_probability", "direction"),
-    *("expected_cost", "reason", "shows"),
+    *("expected_cost", "reason", "shows", "counted_before"),
 )
 
 
@@ -77,7 +77,9 @@ def publish(state: ReconcileState, store: Store, context: WorklistContext, summa
             summary["worklist"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         to_count = summary["to_count"] if summary["blind"] else None
         rows = list(worklist_rows(state, context, limit=MAX_ROWS if to_count is None else min(MAX_ROWS, to_count)))
-        ids = [row["id"] for row in rows[:MAX_PHOTOS] if row["photo"] and is_bin_id(row["id"])]
+        pictured = rows[:MAX_PHOTOS]
+        ids = [row["id"] for row in pictured if row["photo"] and is_bin_id(row["id"])]
+        ids += sorted({bin_id_of(row["before"]) for row in pictured if row["before"]} - set(ids))
         page = render_report(summary, rows, reduced_photos(store, ids), context)
         (temporary / "report.html").write_text(page, encoding="utf-8")
         (temporary / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
@@ -135,11 +137,16 @@ def render_report(
     """
     style, script = (_HERE / "report.css").read_text(), (_HERE / "report.js").read_text()
     names = dict(zip(context.counts.values, context.counts.names, strict=True))
+
+    def thumbnail(bin_id: str) -> str:
+        return base64.b64encode(photos[bin_id]).decode() if bin_id in photos else ""
+
     shown = [
         {
             **row,
             "shows": names.get(row["predicted"], ""),
-            "thumbnail": base64.b64encode(photos[row["id"]]).decode() if row["id"] in photos else "",
+            "thumbnail": thumbnail(row["id"]),
+            "thumbnail_before": thumbnail(bin_id_of(row["before"])) if row["before"] else "",
         }
         for row in rows
     ]

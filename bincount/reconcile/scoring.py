@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,9 @@ import numpy as np
 
 from bincount.config import DriftLimits
 from bincount.counts import Counts
+from bincount.dataset.contents import Product, decode_contents, sums_of
 from bincount.dataset.keys import photo_key
+from bincount.dataset.metadata import LARGEST_COUNT
 from bincount.dataset.photo_check import DAMAGED
 from bincount.dataset.reader import photo_of
 from bincount.dataset.rejection import Rejection
@@ -20,6 +22,9 @@ from bincount.errors import RowError
 from bincount.evaluate.batch_inference import rounded
 from bincount.evaluate.drift import drift_of, sentence_of
 from bincount.evaluate.drift_baseline import DriftBaseline
+from bincount.mismatch.change import NO_HEAD, OTHER_BIN, SAME_COUNT, ChangeHead
+from bincount.mismatch.contents import ContentsJudge, has_sizes
+from bincount.mismatch.sums import SumsHead
 from bincount.progress import ProgressLog
 from bincount.reconcile.state import ReconcileState
 from bincount.store.interface import Store
@@ -37,16 +42,27 @@ _WORKERS = 32
 _COMPARABLE = "statistics IS NOT NULL AND probability IS NOT NULL AND NOT learned"
 _UNSEEN = "has_photo AND probabilities IS NULL AND photo_problem IS NULL"
 
-_Photo = tuple[int, bytes, tuple[int, int]]  # position, file, width and height
-_Row = tuple[bytes | None, bytes | None, str, int]
+_UNCOMPARED = "before_problem = '' AND counted_before IS NOT NULL AND features IS NOT NULL"
+_LITRES = 0.016387064  # a cubic inch
+_CYCLE = "before leads back to the bin itself"
+
+_Photo = tuple[int, bytes, tuple[int, int], bool]  # position, file, width and height, whether an earlier one is named
+_Row = tuple[bytes | None, bytes | None, bytes | None, bytes | None, str, int]
 
 
-def score_photos(work: ReconcileState, store: Store, predictor: Predictor, reference: DriftBaseline | None) -> None:
+def score_photos(
+    work: ReconcileState,
+    store: Store,
+    predictor: Predictor,
+    reference: DriftBaseline | None,
+    sums: SumsHead | None = None,
+) -> None:
     """Predicts count probabilities for every photo without them, 256 photos at a time.
 
     Chunks end at the same bins whether the run was killed in between or not,
     so that the same photos go through the network together. Their
-    `PHOTO_STATISTICS` are stored beside the probabilities.
+    `PHOTO_STATISTICS`, and what they tell of their products' sums, are stored
+    beside the probabilities.
 
     Raises:
         StoreError: If the source does not answer; scored photos stay.
@@ -54,33 +70,34 @@ def score_photos(work: ReconcileState, store: Store, predictor: Predictor, refer
     unseen = work.count(_UNSEEN)
     if not unseen:
         return
-    waiting: deque[tuple[int, str]] = deque()
+    waiting: deque[tuple[int, str, bool]] = deque()
 
     def keys() -> Iterator[str]:
-        for page in work.pages("id", _UNSEEN):
+        for page in work.pages("id, counted_before IS NOT NULL AND before_problem = ''", _UNSEEN):
             waiting.extend(page)
-            yield from (photo_key(bin_id) for _, bin_id in page)
+            yield from (photo_key(bin_id) for _, bin_id, _ in page)
 
     chunk: list[_Photo] = []
     bad: list[_Row] = []
     with ProgressLog("photos", unseen) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
         for answer in answers:
-            position, bin_id = waiting.popleft()
+            position, bin_id, follows = waiting.popleft()
             photo = photo_of(bin_id, answer)
             if isinstance(photo, Rejection):
-                bad.append((None, None, photo.reason, position))
+                bad.append((None, None, None, None, photo.reason, position))
             else:
-                chunk.append((position, photo.data, photo.header.shown_px))
+                chunk.append((position, photo.data, photo.header.shown_px, follows))
             if len(chunk) + len(bad) == _CHUNK:
-                _score(work, predictor, reference, chunk, bad, progress)
+                _score(work, predictor, reference, sums, chunk, bad, progress)
                 chunk, bad = [], []
-        _score(work, predictor, reference, chunk, bad, progress)
+        _score(work, predictor, reference, sums, chunk, bad, progress)
 
 
 def _score(
     work: ReconcileState,
     predictor: Predictor,
     reference: DriftBaseline | None,
+    sums: SumsHead | None,
     chunk: list[_Photo],
     bad: list[_Row],
     progress: ProgressLog,
@@ -89,20 +106,147 @@ def _score(
     rows = [*bad]
     while left:
         try:
-            seen = predictor.observe([photo for _, photo, _ in left])
+            seen = predictor.observe([photo for _, photo, *_ in left])
         except RowError as error:  # its header is valid, its pixels are not
-            rows.append((None, None, DAMAGED, left.pop(error.row)[0]))
+            rows.append((None, None, None, None, DAMAGED, left.pop(error.row)[0]))
             continue
-        positions, _, sizes = zip(*left, strict=True)
+        positions, _, sizes, followed = zip(*left, strict=True)
         distance = np.full(len(left), np.nan) if reference is None else reference.distance(seen.features, len(left))
         statistics = rounded(np.column_stack([sizes, seen.brightness, seen.sharpness, distance]))
         blobs = ((row.tobytes() for row in each) for each in (rounded(seen.probabilities), statistics))
-        rows += [(*pair, "", position) for *pair, position in zip(*blobs, positions, strict=True)]
+        features = [
+            seen.features[row].tobytes() if follows and seen.features is not None else None
+            for row, follows in enumerate(followed)
+        ]
+        summed: list[bytes | None] = [None] * len(left)
+        if sums is not None and seen.features is not None:
+            summed = [row.tobytes() for row in rounded(sums.predict(seen.features))]
+        rows += [(*blob, "", position) for *blob, position in zip(*blobs, features, summed, positions, strict=True)]
         break
-    work.update(("probabilities", "statistics", "photo_problem"), rows)
-    sizes_bytes = {position: len(photo) for position, photo, _ in chunk}
+    work.update(("probabilities", "statistics", "features", "sums", "photo_problem"), rows)
+    sizes_bytes = {position: len(photo) for position, photo, *_ in chunk}
     for *_, problem, position in rows:
         progress.step(sizes_bytes.get(position, 0), bool(problem))
+
+
+def score_pairs(
+    work: ReconcileState, store: Store, predictor: Predictor, head: ChangeHead | None, prior: np.ndarray
+) -> None:
+    """Predicts the count after from both photos and the count before, 256 pairs at a time.
+
+    A record that names an earlier photo which cannot be used keeps the distribution of its own photo alone, and
+    the reason.
+
+    Raises:
+        StoreError: If the source does not answer; what was compared stays.
+    """
+    if not work.count("before <> ''"):
+        return
+    if head is None:
+        work.exclude_before("before_problem = ''", NO_HEAD)
+        return
+    work.exclude_before("before_problem = '' AND recorded = counted_before", SAME_COUNT)
+    counts = predictor.counts
+    highest = LARGEST_COUNT if counts.open_top else counts.high
+    work.exclude_before(
+        f"before_problem = '' AND counted_before NOT BETWEEN {counts.low} AND {highest}",
+        f"counted_before is none of the model's counts, {counts}",
+    )
+    work.update(("before_problem",), [(_CYCLE, position) for position in work.cycles()])
+    unseen = work.count(_UNCOMPARED)
+    waiting: deque[tuple] = deque()
+
+    def keys() -> Iterator[str]:
+        for page in work.pages("before, counted_before, features, probabilities", _UNCOMPARED):
+            waiting.extend(page)
+            yield from (photo_key(before) for _, before, *_ in page)
+
+    chunk: list[tuple] = []
+    with ProgressLog("earlier photos", unseen) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
+        for answer in answers:
+            position, before, *facts = waiting.popleft()
+            photo = photo_of(before, answer)
+            progress.step(len(answer.data or b""), isinstance(photo, Rejection))
+            chunk.append((position, photo, *facts))
+            if len(chunk) == _CHUNK:
+                _compare(work, predictor, head, prior, chunk)
+                chunk = []
+        _compare(work, predictor, head, prior, chunk)
+
+
+def _compare(
+    work: ReconcileState, predictor: Predictor, head: ChangeHead, prior: np.ndarray, chunk: list[tuple]
+) -> None:
+    rows: list[tuple[bytes | None, str, str, int]] = [
+        (None, "photo", f"the earlier photo: {photo.reason}", at)
+        for at, photo, *_ in chunk
+        if isinstance(photo, Rejection)
+    ]
+    left = [row for row in chunk if not isinstance(row[1], Rejection)]
+    while left:
+        try:
+            seen = predictor.observe([photo.data for _, photo, *_ in left])
+        except RowError as error:
+            rows.append((None, "photo", f"the earlier photo: {DAMAGED}", left.pop(error.row)[0]))
+            continue
+        positions, _, counted, features, blobs = zip(*left, strict=True)
+        later = np.stack([np.frombuffer(blob, np.float32) for blob in features])
+        earlier = np.asarray(seen.features)
+        photo = np.stack([np.frombuffer(blob) for blob in blobs])
+        before = np.array([predictor.counts.index_of(value) for value in counted])
+        joint, apart = head.joint(earlier, later, before, photo, prior), head.far_apart(earlier, later)
+        rows += [
+            (None, "photo", OTHER_BIN, position) if far else (row.tobytes(), "photos", "", position)
+            for position, far, row in zip(positions, apart, rounded(joint), strict=True)
+        ]
+        break
+    work.update(("joint", "evidence", "before_problem", "features"), [(*row[:3], None, row[3]) for row in rows])
+
+
+def judge_contents(work: ReconcileState, judge: ContentsJudge | None, prior: np.ndarray) -> None:
+    """Joins what the products on the records tell to what the photos do, a page at a time.
+
+    A record whose products cannot be used keeps the distribution of its photos, and the reason.
+    """
+    if not work.count("contents IS NOT NULL"):
+        return
+    if judge is None:
+        missing = "the model was not trained on enough records that name products with sizes"
+        work.exclude_contents("contents IS NOT NULL", missing)
+        return
+    columns = "recorded, contents, probabilities, sums, joint, evidence"
+    for page in work.pages(columns, "contents IS NOT NULL AND probabilities IS NOT NULL AND recorded IS NOT NULL"):
+        listed = [(row, decode_contents(row[2])) for row in page]
+        problems = [problem_of(products, row[1], judge.counts) for row, products in listed]
+        work.update(("contents_problem",), [(why, row[0]) for why, (row, _) in zip(problems, listed, strict=True)])
+        usable = [each for each, why in zip(listed, problems, strict=True) if not why]
+        if not usable:
+            continue
+        rows, contents = zip(*usable, strict=True)
+        positions, recorded, _, blobs, summed, joints, evidences = zip(*rows, strict=True)
+        photo, sums = (np.stack([np.frombuffer(blob) for blob in each]) for each in (blobs, summed))
+        totals, likelihood = judge.totals(contents, photo, sums, prior), judge.likelihood(contents, sums, prior)
+        classes = np.array([judge.counts.index_of(value) for value in recorded])
+        missed = judge.missed_evidence(contents, classes, photo, sums, prior)
+        updates = []
+        for row, joint in enumerate(joints):
+            both = totals[row] if joint is None else np.frombuffer(joint) * likelihood[row]
+            books, seen = (_LITRES * np.expm1(each) for each in (sums_of(contents[row])[0], sums[row][0]))
+            litres = f"the record lists {books:.3g} litres of products, the photo shows about {max(seen, 0):.2g}"
+            evidence = f"{evidences[row]} and contents"
+            distribution = rounded(both / both.sum()).tobytes()
+            updates.append((distribution, evidence, float(missed[row]), litres, positions[row]))
+        work.update(("joint", "evidence", "missed", "litres"), updates)
+
+
+def problem_of(products: Sequence[Product], recorded: int, counts: Counts) -> str:
+    """Why the products of a record cannot be used, "" where they can."""
+    total = sum(product.quantity for product in products)
+    if total != recorded:
+        return f"its products sum to {total}, the record says {recorded}"
+    if counts.index_of(recorded) is None:
+        return f"the model counts {counts}"
+    return "" if has_sizes(products) else "the size of a product is not known"
 
 
 def check_drift(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 
@@ -15,11 +16,21 @@ _PAGE = 2048
 COLUMNS = """
     position INTEGER PRIMARY KEY, id TEXT, has_photo INTEGER, recorded INTEGER, location TEXT, unit_value REAL,
     problem TEXT, photo_problem TEXT, probabilities BLOB, statistics BLOB,
+    before TEXT, counted_before INTEGER, before_problem TEXT, features BLOB, joint BLOB, evidence TEXT DEFAULT 'photo',
+    contents TEXT, contents_problem TEXT DEFAULT '', sums BLOB, missed REAL, litres TEXT,
     verdict TEXT, probability REAL, direction TEXT, size REAL, low INTEGER, high INTEGER, cost REAL, learned INTEGER
 """
 """`position` is the row number in the file; `problem` and `photo_problem` are the reasons why record and
-photo cannot be used; `probabilities` and `statistics` (`scoring.PHOTO_STATISTICS`) are C float64; `worklist` writes
-the rest."""
+photo cannot be used, `before_problem` why the earlier one cannot; `probabilities`, `statistics`
+(`scoring.PHOTO_STATISTICS`) and `joint`, the distribution over counts from all `evidence`, are C float64; `features`
+are float32 and there until both photos are compared; `contents` are products (`contents.encode_contents`), `sums` what
+the photo tells of them, `missed` the evidence of a missed transaction; `worklist` writes the rest."""
+
+
+_LOADED = (
+    *("id", "has_photo", "recorded", "location", "unit_value", "problem"),
+    *("before", "counted_before", "before_problem"),
+)
 
 
 class ReconcileState:
@@ -75,8 +86,8 @@ class ReconcileState:
         try:
             self._db.execute("DELETE FROM bins")
             self._db.executemany(
-                "INSERT INTO bins (id, has_photo, recorded, location, unit_value, problem) VALUES (?, ?, ?, ?, ?, ?)",
-                ((row.id, row.has_photo, row.recorded, row.location, row.unit_value, row.problem) for row in rows),
+                f"INSERT INTO bins ({', '.join(_LOADED)}) VALUES ({', '.join('?' * len(_LOADED))})",  # noqa: S608 ours
+                map(attrgetter(*_LOADED), rows),
             )
             self._db.execute("CREATE INDEX IF NOT EXISTS by_id ON bins (id) WHERE has_photo")
             twice = self._db.execute(
@@ -121,6 +132,55 @@ class ReconcileState:
         assignments = ", ".join(f"{column} = ?" for column in columns)
         self._db.executemany(f"UPDATE bins SET {assignments} WHERE position = ?", rows)  # noqa: S608 ours
         self._db.execute("COMMIT")
+
+    def load_contents(self, rows: Iterable[tuple[str, str, int, str]]) -> int:
+        """Adds the products of a file to their bins, and returns to how many.
+
+        Args:
+            rows: Id, product, quantity, and the size and weight of one as JSON without the brackets; the quantities of
+                a product that is listed twice are summed.
+        """
+        self._db.execute("CREATE TEMP TABLE products (id TEXT, product TEXT, quantity INTEGER, facts TEXT)")
+        self._db.executemany("INSERT INTO products VALUES (?, ?, ?, ?)", rows)
+        self._db.execute(
+            "CREATE TEMP TABLE listed AS SELECT id, '[' || group_concat('[' || quantity || ',' || facts || ']') || ']' "
+            "AS contents FROM (SELECT id, product, SUM(quantity) AS quantity, MAX(facts) AS facts FROM products "
+            "GROUP BY id, product ORDER BY id, product) GROUP BY id"
+        )
+        self._db.execute("CREATE INDEX temp.by_listed ON listed (id)")
+        changed = self._db.execute(
+            "UPDATE bins SET contents = (SELECT contents FROM listed WHERE listed.id = bins.id) "
+            "WHERE id IN (SELECT id FROM listed)"
+        ).rowcount
+        self._db.execute("DROP TABLE products")
+        self._db.execute("DROP TABLE listed")
+        return changed
+
+    def exclude_before(self, where: str, reason: str) -> None:
+        """Sets the reason why the earlier photo is not used, of the rows that name one and fulfil a condition."""
+        self._db.execute(f"UPDATE bins SET before_problem = ? WHERE before <> '' AND {where}", (reason,))  # noqa: S608 ours
+
+    def exclude_contents(self, where: str, reason: str) -> None:
+        """Sets the reason why the products are not used, of the rows that fulfil a condition."""
+        self._db.execute(f"UPDATE bins SET contents_problem = ? WHERE {where}", (reason,))  # noqa: S608 ours
+
+    def cycles(self) -> list[int]:
+        """Positions of the rows whose earlier photos, followed from bin to bin, lead back to themselves."""
+        rows = self._db.execute("SELECT id, before, position FROM bins WHERE before <> '' AND before_problem = ''")
+        links = {bin_id: (before, position) for bin_id, before, position in rows}
+        done: set[str] = set()
+        found: list[int] = []
+        for start in links:
+            path: dict[str, None] = {}
+            at = start
+            while at in links and at not in done and at not in path:
+                path[at] = None
+                at = links[at][0]
+            if at in path:
+                names = list(path)
+                found += [links[name][1] for name in names[names.index(at) :]]
+            done.update(path)
+        return found
 
     def ranked(self, columns: str, *, limit: int = -1) -> Iterator[tuple]:
         """Rows by falling expected cost; those without a verdict come last."""

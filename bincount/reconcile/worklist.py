@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +18,23 @@ from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE, UNSURE, compare_records
 from bincount.reconcile.state import ReconcileState
 
+PHOTO, PHOTOS, CONTENTS = "photo", "photos", "contents"
+"""What a record is judged by: its photo alone, an earlier one too, and the products on it."""
+
 COLUMNS = (
     *("id", "location", "recorded", "predicted", "probabilities", "verdict", "mismatch_probability", "direction"),
-    *("expected_cost", "reason", "photo", "model_version", "manifest"),
+    *("expected_cost", "reason", "evidence", "photo", "before", "counted_before", "model_version", "manifest"),
 )
 """Of the worklist, in order."""
 
 _CURVE_POINTS = 200  # at most
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-_EXTERNAL_COLUMNS = ("id", "location", "reason", "photo")  # hold text from outside
+_EXTERNAL_COLUMNS = ("id", "location", "reason", "photo", "before")  # hold text from outside
 _DIGITS = 6
 _VERDICT_COLUMNS = ("verdict", "probability", "direction", "size", "low", "high", "cost", "learned")
 _ROW_COLUMNS = (
-    "id, location, recorded, probabilities, verdict, probability, direction, cost, low, high, problem, photo_problem"
+    "id, location, recorded, COALESCE(joint, probabilities), verdict, probability, direction, cost, low, high, "
+    "problem, photo_problem, before, counted_before, before_problem, evidence, contents_problem, litres"
 )
 # After the colon is the record's own text, which would make a reason of its own for each.
 _REASON = "CASE WHEN instr(problem, ':') THEN substr(problem, 1, instr(problem, ':') - 1) ELSE problem END"
@@ -57,7 +62,7 @@ class WorklistContext:
 
 def write_verdicts(
     state: ReconcileState,
-    calibration: Calibration,
+    calibrations: Mapping[str, Calibration],
     *,
     error_rate: float,
     alpha: float,
@@ -69,7 +74,7 @@ def write_verdicts(
 
     Args:
         state: The bins, their photos scored.
-        calibration: The model's.
+        calibrations: The model's, by `PHOTO`, `PHOTOS` and `CONTENTS`, as far as it has them.
         error_rate: Share of records that are wrong.
         alpha: Share of correct records that may be called a mismatch.
         temperature: Of the model's probabilities.
@@ -79,31 +84,35 @@ def write_verdicts(
     Raises:
         ConfigError: If `error_rate` or `alpha` is not above 0 and below 1.
     """
-    for page in state.pages("id, recorded, unit_value, probabilities", "1"):
+    for page in state.pages("id, recorded, unit_value, COALESCE(joint, probabilities), missed, evidence", "1"):
         state.update(_VERDICT_COLUMNS, [(NOT_COUNTABLE, None, "", None, None, None, None, 0, row[0]) for row in page])
-        scored = [row for row in page if row[4] is not None and row[2] is not None]
-        if not scored:
-            continue
-        positions, ids, recorded, values, blobs = zip(*scored, strict=True)
-        compared = compare_records(
-            np.stack([np.frombuffer(blob) for blob in blobs]),
-            np.asarray(recorded),
-            calibration,
-            error_rate=error_rate,
-            alpha=alpha,
-            temperature=temperature,
-        )
-        cost = expected_cost(compared.probability, compared.size, np.asarray(values, dtype=float), miss_cost)
-        rows = []
-        for row, verdict in enumerate(compared.verdict):
-            figures = [round(float(each[row]), _DIGITS) for each in (compared.probability, compared.size, cost)]
-            probability, size, row_cost = figures if verdict != NOT_COUNTABLE else (None, None, None)
-            interval = (int(compared.low[row]), int(compared.high[row]))
-            in_training = int(is_source and part_of(ids[row]) != "test")
-            rows.append(
-                (verdict, probability, compared.direction[row], size, *interval, row_cost, in_training, positions[row])
+        scored = sorted((row for row in page if row[4] is not None and row[2] is not None), key=_kind_of)
+        for kind, rows in groupby(scored, key=_kind_of):
+            positions, ids, recorded, values, blobs, missed, _ = zip(*rows, strict=True)
+            compared = compare_records(
+                np.stack([np.frombuffer(blob) for blob in blobs]),
+                np.asarray(recorded),
+                calibrations[kind],
+                error_rate=error_rate,
+                alpha=alpha,
+                temperature=temperature,
+                missed=np.asarray(missed, float) if kind == CONTENTS else None,
             )
-        state.update(_VERDICT_COLUMNS, rows)
+            cost = expected_cost(compared.probability, compared.size, np.asarray(values, dtype=float), miss_cost)
+            updates = []
+            for row, verdict in enumerate(compared.verdict):
+                figures = [round(float(each[row]), _DIGITS) for each in (compared.probability, compared.size, cost)]
+                probability, size, row_cost = figures if verdict != NOT_COUNTABLE else (None, None, None)
+                interval = (int(compared.low[row]), int(compared.high[row]))
+                learned = int(is_source and part_of(ids[row]) != "test")
+                direction = compared.direction[row]
+                updates.append((verdict, probability, direction, size, *interval, row_cost, learned, positions[row]))
+            state.update(_VERDICT_COLUMNS, updates)
+
+
+def _kind_of(row: tuple) -> str:
+    """The evidence whose calibration a row takes."""
+    return CONTENTS if row[6].endswith(CONTENTS) else row[6]
 
 
 def expected_cost(probability: np.ndarray, size: np.ndarray, unit_value: np.ndarray, miss_cost: float) -> np.ndarray:
@@ -130,7 +139,9 @@ def worklist_rows(state: ReconcileState, context: WorklistContext, *, limit: int
     names, values = context.counts.names, context.counts.values
     name_of = dict(zip(values, names, strict=True))
     for row in state.ranked(_ROW_COLUMNS, limit=limit):
-        bin_id, location, recorded, blob, verdict, probability, direction, cost, low, high, problem, photo_problem = row
+        bin_id, location, recorded, blob, verdict, probability, direction, cost, low, high, *rest = row
+        problem, photo_problem, before, counted_before, before_problem, evidence, contents_problem, litres = rest
+        follows = evidence.startswith(PHOTOS)
         scores = None if blob is None else np.frombuffer(blob)
         interval = (name_of.get(low, ""), name_of.get(high, ""))
         yield {
@@ -145,8 +156,15 @@ def worklist_rows(state: ReconcileState, context: WorklistContext, *, limit: int
             "expected_cost": cost,
             "reason": problem
             or photo_problem
-            or reason_of(verdict, recorded, direction, *interval, counts=str(context.counts), alpha=context.alpha),
+            or reason_of(verdict, recorded, direction, *interval, counts=str(context.counts), alpha=context.alpha)
+            + history_reason(
+                before, counted_before, before_problem, recorded, scores if follows else None, context.counts
+            )
+            + contents_reason(litres, contents_problem),
+            "evidence": None if blob is None else evidence,
             "photo": None if problem.startswith("id ") or photo_problem else f"{context.source}/{photo_key(bin_id)}",
+            "before": f"{context.source}/{photo_key(before)}" if before and follows else None,
+            "counted_before": counted_before if follows else None,
             "model_version": context.model_version,
             "manifest": context.manifest,
         }
@@ -176,6 +194,46 @@ def reason_of(verdict: str, recorded: int, direction: str, low: str, high: str, 
     if verdict == MATCH:
         return f"the record agrees with the photo: it is within {interval}"
     return f"the photo does not decide: the record is within {interval}"
+
+
+def history_reason(
+    before: str, counted: int | None, problem: str, recorded: int, scores: np.ndarray | None, counts: Counts
+) -> str:
+    """What the earlier photo adds to a reason, or why it was not used; "" where the record names none.
+
+    Args:
+        before: Id of the earlier photo.
+        counted: The count that was confirmed then.
+        problem: Why the earlier photo is not used, "" where it is.
+        recorded: The recorded count.
+        scores: (C,) distribution over the classes from both photos; None where it is not used.
+        counts: The C classes.
+
+    Example:
+        >>> scores = np.array([0.1, 0.1, 0.7, 0.1, 0.0])
+        >>> history_reason("00041", 5, "", 4, scores, Counts.parse("1-5"))
+        '; since photo 00041 (5 counted) probably 2 fewer, the record says 1 fewer'
+    """
+    if problem:
+        return f"; judged without an earlier photo: {problem}"
+    if scores is None or counted is None:
+        return ""
+    seen = counts.values[int(scores.argmax())]
+    return (
+        f"; since photo {before} ({counted} counted) probably {_change(seen - counted)}, "
+        f"the record says {_change(recorded - counted)}"
+    )
+
+
+def contents_reason(litres: str | None, problem: str) -> str:
+    """What the products of a record add to a reason, or why they were not used; "" where it names none."""
+    if problem:
+        return f"; judged without its products: {problem}"
+    return f"; {litres}" if litres else ""
+
+
+def _change(change: int) -> str:
+    return f"{abs(change)} {'fewer' if change < 0 else 'more'}" if change else "as many"
 
 
 def write_worklist(state: ReconcileState, context: WorklistContext, folder: Path) -> None:

@@ -10,15 +10,22 @@ from bincount.evaluate.evaluate import evaluate
 from bincount.registry.register import register
 from tests.bins import write_bin
 from tests.evaluate.trained import open_trained_run, write_manifest
-from tests.tiny import photo
+from tests.tiny import photo, write_change_head, write_contents_judge
 
 FILES = ["report.html", "summary.json", "worklist.csv", "worklist.jsonl"]
 """What a reconciliation writes."""
 
 
-def registered(settings, **model):
-    """Registers a tiny model that learned from drawn bins. Returns its URI."""
+def registered(settings, *, follows=False, reads=False, **model):
+    """Registers a tiny model that learned from drawn bins. Returns its URI.
+
+    It learned from pairs of them too if it `follows`, and from their products if it `reads`.
+    """
     run_id = open_trained_run(settings, write_manifest(settings, counts=model.get("counts", "1-5")), **model)
+    if follows:
+        write_change_head(settings.run(run_id) / "model")
+    if reads:
+        write_contents_judge(settings.run(run_id) / "model")
     evaluate(settings, run_id=run_id)
     return register(settings, run_id=run_id)["model_uri"]
 

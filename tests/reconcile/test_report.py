@@ -43,6 +43,8 @@ def row(place):
         "expected_cost": probability,
         "reason": HOSTILE,
         "photo": "p",
+        "before": None,
+        "counted_before": None,
     }
 
 

@@ -1,0 +1,137 @@
+"""Records with their products: what these add, and what becomes of those that cannot be used."""
+
+import csv
+
+import pytest
+
+from bincount.errors import ConfigError, DataError
+from bincount.reconcile.reconcile import reconcile
+from tests.bins import metadata, write_bin
+from tests.reconcile.reconciled import read_lists, registered, write_records
+from tests.stores import make_settings
+from tests.tiny import photo
+
+TITLES = ("id", "product", "quantity", "length", "width", "height", "weight")
+CUBE = ("A", 2, 5, 5, 5, 0.5)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    return make_settings(tmp_path_factory.mktemp("contents"))
+
+
+@pytest.fixture(scope="module")
+def model(settings):
+    return registered(settings, follows=True, reads=True, sharpness=4.0)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Ten bins of two cubes, whose metadata give their size in all but one."""
+    folder = tmp_path_factory.mktemp("source")
+    for number in range(10):
+        document = metadata(2, side=None if number == 9 else 5)
+        write_bin(folder, f"{20_000 + number}", recorded=2, image=photo(items=2, seed=number), document=document)
+    return str(folder)
+
+
+def lines_of(settings, model, source, out, **more):
+    reconcile(settings, source=source, model=model, out=str(out), **more)
+    return {line["id"]: line for line in read_lists(out)[0]}
+
+
+def test_the_source_s_own_metadata_are_read(settings, model, source, tmp_path):
+    lines = lines_of(settings, model, source, tmp_path / "out")
+    for bin_id, line in lines.items():
+        if bin_id == "20009":
+            assert line["evidence"] == "photo"
+            assert line["reason"].endswith("judged without its products: the size of a product is not known")
+        else:
+            assert line["evidence"] == "photo and contents"
+            assert "the record lists 4.1 litres of products, the photo shows about" in line["reason"]
+            assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_file_of_contents_says_the_same_as_the_metadata(settings, model, source, tmp_path):
+    own = lines_of(settings, model, source, tmp_path / "own")
+    records = write_records(tmp_path / "a.csv", [(bin_id, 2) for bin_id in own])
+    rows = [(bin_id, *CUBE) for bin_id in own if bin_id != "20009"]
+    contents = write_records(tmp_path / "c.csv", rows, TITLES)
+    lines = lines_of(settings, model, source, tmp_path / "out", records=records, contents=contents)
+    for bin_id in own:
+        same = ("probabilities", "verdict", "mismatch_probability", "evidence")
+        assert [lines[bin_id][name] for name in same] == [own[bin_id][name] for name in same]
+
+
+@pytest.mark.parametrize(
+    ("rows", "titles"),
+    [
+        ([("20000", "A", 2, 127, 127, 127, 226.796185, "mm", "g")], (*TITLES, "size_unit", "weight_unit")),
+        ([("20000", "A", 1, 5, 5, 5, 0.5), ("20000", "A", 1, 5, 5, 5, 0.5)], TITLES),
+    ],
+)
+def test_units_and_a_product_listed_twice(settings, model, source, tmp_path, rows, titles):
+    records = write_records(tmp_path / "a.csv", [("20000", 2)])
+    plain = write_records(tmp_path / "p.csv", [("20000", *CUBE)], TITLES)
+    expected = lines_of(settings, model, source, tmp_path / "p", records=records, contents=plain)["20000"]
+    contents = write_records(tmp_path / "c.csv", rows, titles)
+    line = lines_of(settings, model, source, tmp_path / "out", records=records, contents=contents)["20000"]
+    assert list(line["probabilities"].values()) == pytest.approx(list(expected["probabilities"].values()), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([("A", 3, 5, 5, 5, 0.5)], "its products sum to 3, the record says 2"),
+        ([("A", 2, 0, 5, 5, 0.5)], "the size of a product is not known"),
+        ([("A", 2, "", "", "", "")], "the size of a product is not known"),
+        ([(f"P{number}", 1, 1, 1, 1, 0.1) for number in range(500)], "its products sum to 500, the record says 2"),
+        ([("A", 2, 5, 5, 5, "")], ""),
+        ([("A", 1, 5, 5, 5, 0.5), ("B", 1, 2, 2, 2, 0.5), ("C", 0, "", "", "", "")], ""),
+    ],
+)
+def test_products_that_cannot_be_used_leave_the_record_to_its_photo(settings, model, source, tmp_path, rows, reason):
+    records = write_records(tmp_path / "a.csv", [("20000", 2)])
+    contents = write_records(tmp_path / "c.csv", [("20000", *row) for row in rows], TITLES)
+    line = lines_of(settings, model, source, tmp_path / "out", records=records, contents=contents)["20000"]
+    assert line["evidence"] == ("photo" if reason else "photo and contents")
+    assert (f"judged without its products: {reason}" in line["reason"]) is bool(reason)
+
+
+def test_both_photos_and_products_are_one_probability(settings, model, source, tmp_path):
+    records = write_records(
+        tmp_path / "a.csv", [("20000", 2, "20001", 3)], ("id", "recorded", "before", "counted_before")
+    )
+    contents = write_records(tmp_path / "c.csv", [("20000", *CUBE)], TITLES)
+    line = lines_of(settings, model, source, tmp_path / "out", records=records, contents=contents)["20000"]
+    assert line["evidence"] in ("photos and contents", "photo and contents")
+    assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_names_of_products_reach_no_file(settings, model, source, tmp_path, caplog):
+    records = write_records(tmp_path / "a.csv", [("20000", 2)])
+    name = "<script>alert(1)</script>"
+    contents = write_records(tmp_path / "c.csv", [("20000", name, 2, 5, "x", 5, 0.5)], TITLES)
+    lines_of(settings, model, source, tmp_path / "out", records=records, contents=contents)
+    assert all(name not in path.read_text() for path in (tmp_path / "out").iterdir())
+
+
+def test_wrong_files_are_refused(settings, model, source, tmp_path):
+    records = write_records(tmp_path / "a.csv", [("20000", 2)])
+    for rows, said in (
+        ([("20000", "A", -1, 5, 5, 5, 0.5)], r"c\.csv, line 2: must hold a bin's id and a whole quantity"),
+        ([("99999", *CUBE)], "must list products of the records' bins"),
+    ):
+        contents = write_records(tmp_path / "c.csv", rows, TITLES)
+        with pytest.raises(DataError, match=said):
+            reconcile(settings, source=source, records=records, contents=contents, model=model, out=str(tmp_path / "o"))
+    with pytest.raises(ConfigError, match="contents: must stand with records"):
+        reconcile(settings, source=source, contents="c.csv", model=model, out=str(tmp_path / "o"))
+
+
+def test_a_model_without_a_judge_says_so(source, tmp_path):
+    own = make_settings(tmp_path)
+    lines = lines_of(own, registered(own, sharpness=4.0), source, tmp_path / "out")
+    assert "was not trained on enough records that name products" in lines["20000"]["reason"]
+    with (tmp_path / "out" / "worklist.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["evidence"] == "photo"
