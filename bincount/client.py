@@ -66,12 +66,18 @@ class Client:
             self._connection.close()
         self._connection = None
 
-    def count(self, photos: Sequence[bytes], recorded: Sequence[int | None] | None = None) -> list[dict]:
+    def count(
+        self,
+        photos: Sequence[bytes],
+        recorded: Sequence[int | None] | None = None,
+        before: Sequence[tuple[bytes, int] | None] | None = None,
+    ) -> list[dict]:
         """Counts the items on any number of photos, and says what they make of the records.
 
         Args:
             photos: Bytes of JPEG or PNG files.
             recorded: Recorded count of each bin, None for a bin without; left out if there are no records.
+            before: An earlier photo of each bin and the count that was confirmed then, None for a bin without.
 
         Returns:
             An answer a photo, in their order: `count`, `confidence`, `probabilities`,
@@ -87,11 +93,17 @@ class Client:
         answers: list[dict] = []
         for at in range(0, len(photos), _MOST_ROWS):
             asked = None if recorded is None else recorded[at : at + _MOST_ROWS]
-            answers += self._count_some(photos[at : at + _MOST_ROWS], asked)
+            earlier = None if before is None else before[at : at + _MOST_ROWS]
+            answers += self._count_some(photos[at : at + _MOST_ROWS], asked, earlier)
         return answers
 
-    def _count_some(self, photos: Sequence[bytes], recorded: Sequence[int | None] | None) -> list[dict]:
-        body, content_type = request_of(photos, recorded)
+    def _count_some(
+        self,
+        photos: Sequence[bytes],
+        recorded: Sequence[int | None] | None,
+        before: Sequence[tuple[bytes, int] | None] | None,
+    ) -> list[dict]:
+        body, content_type = request_of(photos, recorded, before)
         until, pause_s = time.monotonic() + self._timeout_s, _FIRST_PAUSE_S
         for retries_left in range(self._retries, -1, -1):
             status, said, wait_s = self._ask(body, content_type, until)
@@ -175,11 +187,20 @@ def count_bins(url: str, photos: Sequence[bytes], *, timeout_s: float = 60, toke
         return client.count(photos)
 
 
-def request_of(photos: Sequence[bytes], recorded: Sequence[int | None] | None = None) -> tuple[bytes, str]:
-    """Body and content type of what asks for photos, and their records, to be counted."""
+def request_of(
+    photos: Sequence[bytes],
+    recorded: Sequence[int | None] | None = None,
+    before: Sequence[tuple[bytes, int] | None] | None = None,
+) -> tuple[bytes, str]:
+    """Body and content type of what asks for photos, with their records and earlier photos, to be counted."""
+    earlier = [row and row[0] for row in before or ()]
+    counted = [row and row[1] for row in before or ()]
     if len(photos) < _PARQUET_FROM:
         columns: dict[str, Sequence] = {"image": [base64.b64encode(photo).decode() for photo in photos]}
         columns |= {} if recorded is None else {"recorded": recorded}
+        if before is not None:
+            texts = [None if photo is None else base64.b64encode(photo).decode() for photo in earlier]
+            columns |= {"before": texts, "counted_before": counted}
         split = {"columns": list(columns), "data": [list(row) for row in zip(*columns.values(), strict=True)]}
         return json.dumps({"dataframe_split": split}).encode(), "application/json"
     import pyarrow
@@ -187,6 +208,8 @@ def request_of(photos: Sequence[bytes], recorded: Sequence[int | None] | None = 
 
     arrays = {"image": pyarrow.array(photos, pyarrow.binary())}
     arrays |= {} if recorded is None else {"recorded": pyarrow.array(recorded, pyarrow.int64())}
+    if before is not None:
+        arrays |= {"before": pyarrow.array(earlier, pyarrow.binary()), "counted_before": pyarrow.array(counted)}
     table = pyarrow.table(arrays)
     buffer = io.BytesIO()
     # Photos are compressed already and hardly ever repeat.

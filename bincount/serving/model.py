@@ -6,6 +6,8 @@ MLflow copies this file into each registered version and runs it there
 
 from __future__ import annotations
 
+import binascii
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -17,7 +19,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from bincount.errors import DataError
-from bincount.mismatch.verdicts import recorded_of
+from bincount.mismatch.verdicts import count_of
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +44,8 @@ class MlflowModel(PythonModel):
         Args:
             context: Unused; MLflow passes it.
             model_input: (N,) rows with the bytes of a JPEG or PNG in `image`,
-                and, for a verdict, the recorded count in `recorded`.
+                and, for a verdict, the recorded count in `recorded`; an earlier photo of the bin may be in `before`,
+                as bytes or in base64, with the count that was confirmed then in `counted_before`.
             params: None are defined.
 
         Raises:
@@ -50,7 +53,12 @@ class MlflowModel(PythonModel):
                 record is no count (HTTP 400, naming the row), or if counting itself failed (HTTP 500).
         """
         try:
-            return self._counter.answer(_photos_of(model_input), _recorded_of(model_input))
+            if not len(model_input):
+                raise DataError(f"request: must hold at least one row, got none. {_SEND}")
+            photos = [photo for photo in _photos_of(model_input, "image") if photo is not None]
+            before = _photos_of(model_input, "before")
+            counted = _counts_of(model_input, "counted_before")
+            return self._counter.answer(photos, _counts_of(model_input, "recorded"), _history_of(before, counted))
         except DataError as error:
             raise Refusal(str(error), INVALID_PARAMETER_VALUE) from None
         except Exception:
@@ -70,26 +78,44 @@ class Refusal(MlflowException):
         return json.dumps({"error_code": self.error_code, "message": self.args[0]})
 
 
-def _photos_of(model_input: pd.DataFrame) -> list[bytes]:
-    photos = model_input["image"].tolist()
-    if not photos:
-        raise DataError(f"request: must hold at least one row, got none. {_SEND}")
-    for row, photo in enumerate(photos):
-        if not isinstance(photo, bytes):
-            raise DataError(f"row {row}: image must be a photo's bytes, got {type(photo).__name__}. {_SEND}")
-    return photos
+def _photos_of(model_input: pd.DataFrame, column: str) -> list[bytes | None]:
+    if column not in model_input.columns:
+        return [None] * len(model_input)
+    return [_photo(row, value, column) for row, value in enumerate(model_input[column].tolist())]
 
 
-def _recorded_of(model_input: pd.DataFrame) -> list[int | None] | None:
-    if "recorded" not in model_input.columns:
+def _photo(row: int, value: object, column: str) -> bytes | None:
+    """A photo's bytes. MLflow decodes the base64 of `image`; it cannot where a value may be missing."""
+    if isinstance(value, bytes):
+        return value
+    if column == "before" and (value is None or value is pd.NA or value != value):
         return None
-    recorded: list[int | None] = []
-    for row, value in enumerate(model_input["recorded"].tolist()):
+    if column == "before" and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return binascii.a2b_base64(value)
+    raise DataError(f"row {row}: {column} must be a photo's bytes, got {type(value).__name__}. {_SEND}")
+
+
+def _counts_of(model_input: pd.DataFrame, column: str) -> list[int | None]:
+    if column not in model_input.columns:
+        return [None] * len(model_input)
+    counts: list[int | None] = []
+    for row, value in enumerate(model_input[column].tolist()):
         try:
-            recorded.append(recorded_of(None if value is pd.NA else value))
+            counts.append(count_of(None if value is pd.NA else value, column))
         except DataError as error:
             raise DataError(f"row {row}: {error}") from None
-    return recorded
+    return counts
+
+
+def _history_of(before: list[bytes | None], counted: list[int | None]) -> list[tuple[bytes, int] | None]:
+    history: list[tuple[bytes, int] | None] = []
+    for row, (photo, count) in enumerate(zip(before, counted, strict=True)):
+        if (photo is None) != (count is None):
+            missing, there = ("before", "counted_before") if photo is None else ("counted_before", "before")
+            raise DataError(f"row {row}: {there} must come with {missing}, got it alone. Send both, or neither.")
+        history.append(None if photo is None or count is None else (photo, count))
+    return history
 
 
 set_model(MlflowModel())

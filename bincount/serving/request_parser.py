@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from bincount.dataset.photo_check import check_photo
 from bincount.dataset.rejection import InvalidObject
 from bincount.errors import DataError
-from bincount.mismatch.verdicts import recorded_of
+from bincount.mismatch.verdicts import count_of
 from bincount.serving.admission import SEND, RequestLimits, RequestRefused
 
 JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
@@ -22,10 +22,10 @@ JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 # Others reach hundreds of times: a small body that becomes gigabytes.
 _MILD_CODECS = {"UNCOMPRESSED", "SNAPPY"}
 _PARQUET_ROWS_AT_A_TIME = 4
-_COLUMNS = ("image", "recorded")
+_COLUMNS = ("image", "recorded", "before", "counted_before")
 _SHOWN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,30}")  # names of columns that an answer may repeat
 
-_Row = tuple[bytes, Any]  # a photo and what is said to be its recorded count
+_Row = tuple[bytes, Any, bytes | None, Any]  # a photo, its recorded count, an earlier photo, the count before
 
 
 class ParsedRequest(NamedTuple):
@@ -34,16 +34,18 @@ class ParsedRequest(NamedTuple):
     Attributes:
         photos: (N,) bytes of whole JPEG or PNG files, N >= 1.
         recorded: (N,) recorded counts, None for a bin without.
+        before: (N,) an earlier photo of the bin and the count that was confirmed then, None for a bin without.
     """
 
     photos: list[bytes]
     recorded: list[int | None]
+    before: list[tuple[bytes, int] | None]
 
 
 def parse_request(body: bytes, content_type: str, limits: RequestLimits) -> ParsedRequest:
     """Reads the photos and recorded counts of a request.
 
-    Other columns than image and recorded, such as an index, are ignored, as MLflow's server does. Its forms instances
+    Other columns than those of `_COLUMNS`, such as an index, are ignored, as MLflow's server does. Its forms instances
     and inputs are refused here as there: it does not decode base64 in them.
 
     Args:
@@ -64,12 +66,12 @@ def parse_request(body: bytes, content_type: str, limits: RequestLimits) -> Pars
             raise RequestRefused(415, f"Content-Type: must be {JSON} or {PARQUET}, got another one. {SEND}")
     if parameters.replace(" ", "").lower() not in ("", "charset=utf-8"):
         raise RequestRefused(415, "Content-Type: may only add charset=utf-8, got something else. Leave it out.")
-    parsed = ParsedRequest([], [])
+    parsed = ParsedRequest([], [], [])
     pixels = size = 0
-    for row, (photo, recorded) in enumerate(rows):
+    for row, (photo, recorded, before, counted_before) in enumerate(rows):
         _check_rows(row + 1, limits)
-        size += len(photo)
-        pixels += _pixels_of(row, photo)
+        size += len(photo) + len(before or b"")
+        pixels += _pixels_of(row, photo, "image") + (_pixels_of(row, before, "before") if before else 0)
         if size > limits.body_bytes:
             raise RequestRefused(
                 413, f"request: its photos must have at most {limits.body_mb} MB, got more. Send fewer."
@@ -79,7 +81,8 @@ def parse_request(body: bytes, content_type: str, limits: RequestLimits) -> Pars
                 413, f"request: its photos must have at most {limits.megapixels} megapixels, got more. Send fewer."
             )
         parsed.photos.append(photo)
-        parsed.recorded.append(_recorded(row, recorded))
+        parsed.recorded.append(_count(row, recorded, "recorded"))
+        parsed.before.append(_before(row, before, _count(row, counted_before, "counted_before")))
     if not parsed.photos:
         raise RequestRefused(400, f"request: must hold at least one row, got none. {SEND}")
     return parsed
@@ -102,11 +105,17 @@ def _rows_of_json(body: bytes, limits: RequestLimits) -> Iterator[_Row]:
             )
     _check_rows(len(named), limits)
     for row, values in enumerate(named):
-        yield _decoded(row, values.get("image")), values.get("recorded")
+        before = values.get("before")
+        yield (
+            _decoded(row, values.get("image"), "image"),
+            values.get("recorded"),
+            None if before is None else _decoded(row, before, "before"),
+            values.get("counted_before"),
+        )
 
 
 def _check_columns(names: list[Any]) -> None:
-    if names.count("image") == 1 and names.count("recorded") <= 1:
+    if names.count("image") == 1 and all(names.count(name) <= 1 for name in _COLUMNS):
         return
     _refuse_columns(names)
 
@@ -122,21 +131,28 @@ def _is_row(row: Any, names: list[str]) -> bool:
     return isinstance(row, list) and len(row) == len(names)
 
 
-def _recorded(row: int, value: Any) -> int | None:
+def _count(row: int, value: Any, name: str) -> int | None:
     try:
-        return recorded_of(value)
+        return count_of(value, name)
     except DataError as error:
         raise RequestRefused(400, f"row {row}: {error}") from None
 
 
-def _decoded(row: int, value: Any) -> bytes:
+def _before(row: int, photo: bytes | None, counted: int | None) -> tuple[bytes, int] | None:
+    if (photo is None) != (counted is None):
+        missing, there = ("before", "counted_before") if photo is None else ("counted_before", "before")
+        raise RequestRefused(400, f"row {row}: {there} must come with {missing}, got it alone. Send both, or neither.")
+    return None if photo is None or counted is None else (photo, counted)
+
+
+def _decoded(row: int, value: Any, name: str) -> bytes:
     try:
         if isinstance(value, str):
             return binascii.a2b_base64(value)
     except ValueError:
         pass
     found = "none" if value is None else "something else"
-    raise RequestRefused(400, f"row {row}: image must be a photo in base64, got {found}. {SEND}")
+    raise RequestRefused(400, f"row {row}: {name} must be a photo in base64, got {found}. {SEND}")
 
 
 def _rows_of_parquet(body: bytes, limits: RequestLimits) -> Iterator[_Row]:
@@ -148,13 +164,14 @@ def _rows_of_parquet(body: bytes, limits: RequestLimits) -> Iterator[_Row]:
             columns = _checked_columns(file, limits)
             row = 0
             for batch in file.iter_batches(_PARQUET_ROWS_AT_A_TIME, columns=columns):
-                recorded = batch.column("recorded") if "recorded" in columns else [None] * len(batch)
-                for value, count in zip(batch.column("image"), recorded, strict=True):
+                read = [batch.column(name) if name in columns else [None] * len(batch) for name in _COLUMNS]
+                for value, *others in zip(*read, strict=True):
                     if not value.is_valid:
                         raise RequestRefused(
                             400, f"row {row}: image must be a photo's bytes, got none. Send one a row."
                         )
-                    yield value.as_py(), None if count is None else count.as_py()
+                    recorded, before, counted_before = (None if each is None else each.as_py() for each in others)
+                    yield value.as_py(), recorded, before, counted_before
                     row += 1
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError):
         raise RequestRefused(
@@ -168,14 +185,18 @@ def _checked_columns(file: Any, limits: RequestLimits) -> list[str]:
 
     schema, about, kinds = file.schema_arrow, file.metadata, pyarrow.types
     columns = [name for name in schema.names if name in _COLUMNS]
-    if columns.count("image") != 1 or columns.count("recorded") > 1:
-        _refuse_columns(schema.names)
-    if schema.field("image").type not in (pyarrow.binary(), pyarrow.large_binary()):
-        raise RequestRefused(400, "request: image must be of photos' bytes, got another type. Send whole files.")
-    if "recorded" in columns:
-        kind = schema.field("recorded").type
-        if not (kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_null(kind)):
-            raise RequestRefused(400, "request: recorded must be numbers, got another type. Send counts or nulls.")
+    _check_columns(schema.names)
+    for name in columns:
+        kind = schema.field(name).type
+        if name in ("image", "before"):
+            if kind not in (pyarrow.binary(), pyarrow.large_binary()) and not (
+                name == "before" and kinds.is_null(kind)
+            ):
+                raise RequestRefused(
+                    400, f"request: {name} must be of photos' bytes, got another type. Send whole files."
+                )
+        elif not (kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_null(kind)):
+            raise RequestRefused(400, f"request: {name} must be numbers, got another type. Send counts or nulls.")
     _check_rows(about.num_rows, limits)
     groups = [about.row_group(group) for group in range(min(about.num_row_groups, limits.rows))]
     # Only of the columns that are read: on damaged metadata of others, nested ones above all, pyarrow ends the process.
@@ -197,9 +218,9 @@ def _check_rows(rows: int, limits: RequestLimits) -> None:
         )
 
 
-def _pixels_of(row: int, photo: bytes) -> int:
+def _pixels_of(row: int, photo: bytes, name: str) -> int:
     try:
-        header = check_photo(photo, "image")
+        header = check_photo(photo, name)
     except InvalidObject as error:
-        raise RequestRefused(400, f"row {row}: image must be a whole JPEG or PNG file: {error.reason}.") from None
+        raise RequestRefused(400, f"row {row}: {name} must be a whole JPEG or PNG file: {error.reason}.") from None
     return header.width_px * header.height_px

@@ -244,7 +244,12 @@ def _signature() -> ModelSignature:
 
     return ModelSignature(
         # MLflow's `long` refuses null and makes 2 of 2.5: the model itself looks at what is recorded.
-        inputs=Schema([ColSpec(DataType.binary, "image"), ColSpec(AnyType(), "recorded", required=False)]),
+        inputs=Schema(
+            [
+                ColSpec(DataType.binary, "image"),
+                *(ColSpec(AnyType(), name, required=False) for name in ("recorded", "before", "counted_before")),
+            ]
+        ),
         outputs=Schema(
             [
                 ColSpec(DataType.long, "count"),
@@ -253,6 +258,9 @@ def _signature() -> ModelSignature:
                 *(ColSpec(DataType.long, name, required=False) for name in ("low", "high")),
                 ColSpec(DataType.double, "mismatch_probability", required=False),
                 *(ColSpec(DataType.string, name, required=False) for name in ("direction", "verdict")),
+                ColSpec(DataType.long, "change", required=False),
+                ColSpec(Map(DataType.double), "change_probabilities", required=False),
+                ColSpec(DataType.string, "before_problem", required=False),
             ]
         ),
     )

@@ -7,6 +7,7 @@ from bincount.errors import DataError
 from bincount.mismatch.answer import same_answer
 from tests.serving.versions import PHOTOS, about, name, register_version, serving, wait_until
 from tests.stores import make_settings
+from tests.tiny import photo
 
 
 @pytest.mark.timeout(240)
@@ -35,3 +36,29 @@ def test_records_are_judged_by_a_version_that_can(tmp_path):
                 client.count(PHOTOS[:2], [3, -1])
             with pytest.raises(DataError, match="row 4: recorded must be a whole number"):
                 client.count(PHOTOS, [1, 2, 3, 4, 200_000])
+
+
+@pytest.mark.timeout(240)
+def test_an_earlier_photo_is_used_where_it_can_be(tmp_path):
+    settings = make_settings(tmp_path)
+    version, answers = register_version(settings, calibrated=True)
+    name(settings, version)
+    with serving(settings) as (url, _), Client(url) as client:
+        wait_until(lambda: about(url)["version"] == version)
+        before = [(photo(items=3, seed=7), 3), None, (PHOTOS[2], 3), (PHOTOS[2], 17), (b"no photo", 3)]
+        photos = [photo(items=2, seed=7), *PHOTOS[1:4]]
+        first, plain, same, unknown = client.count(photos, [2, 2, 3, 2], before[:4])
+        assert sum(first["probabilities"].values()) == pytest.approx(1)
+        assert list(first["change_probabilities"]) == ["-2", "-1", "+0", "+1", "+2"]
+        assert first["change"] == first["count"] - 3
+        assert first["verdict"] in ("match", "mismatch", "unsure")
+        assert "change" not in plain
+        assert same_answer(plain, answers[1])
+        assert same_answer(same, answers[2])
+        assert same["before_problem"].startswith("the record says what was counted before")
+        assert same_answer(unknown, answers[3])
+        assert unknown["before_problem"] == "counted_before is none of the model's counts, 1-5"
+        with pytest.raises(DataError, match="row 1: before must be a whole JPEG or PNG"):
+            client.count(PHOTOS[:2], None, [None, before[4]])
+        many = client.count([photos[0]] * 20, None, [before[0]] * 20)  # sent as parquet
+        assert {row["change"] for row in many} == {first["change"]}

@@ -29,6 +29,11 @@ def records(*recorded):
     return {"dataframe_records": [{"image": one, "recorded": value} for value in recorded]}
 
 
+def followed(**changed):
+    one = base64.b64encode(ONE).decode()
+    return {"dataframe_records": [{"image": one, "before": one, "counted_before": 3} | changed]}
+
+
 def table(columns=None, **how):
     buffer = io.BytesIO()
     parquet.write_table(pyarrow.table(columns or {"image": [ONE, ONE]}), buffer, **how)
@@ -79,9 +84,21 @@ both = {"columns": ["recorded", "image"], "data": [[n, base64.b64encode(ONE).dec
     ],
 )
 def test_photos_pass(body, kind):
-    photos, recorded = parse_request(body if isinstance(body, bytes) else body.encode(), kind, LIMITS)
+    photos, recorded, before = parse_request(body if isinstance(body, bytes) else body.encode(), kind, LIMITS)
     assert photos == [ONE, ONE]
     assert len(recorded) == 2
+    assert before == [None, None]
+
+
+@pytest.mark.parametrize("as_table", [False, True])
+def test_earlier_photos_are_read_with_their_counts(as_table):
+    texts = [base64.b64encode(ONE).decode(), None]
+    columns = ["image", "before", "counted_before"]
+    rows = {"columns": columns, "data": [[texts[0], text, count] for text, count in zip(texts, [4, None], strict=True)]}
+    body, kind = json.dumps({"dataframe_split": rows}).encode(), JSON
+    if as_table:
+        body, kind = table({"image": [ONE, ONE], "before": [ONE, None], "counted_before": [4, None]}), PARQUET
+    assert parse_request(body, kind, LIMITS).before == [(ONE, 4), None]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +126,11 @@ def test_photos_pass(body, kind):
         (records(True), JSON, 400, "row 0: recorded must be a whole number .* got bool"),
         (table({"image": [ONE, ONE], "recorded": [1, -4]}), PARQUET, 400, "row 1: recorded must be a whole number"),
         (table({"image": [ONE], "recorded": ["SECRET"]}), PARQUET, 400, "recorded must be numbers, got another type"),
+        (followed(before=None), JSON, 400, "row 0: counted_before must come with before, got it alone"),
+        (followed(counted_before=None), JSON, 400, "row 0: before must come with counted_before, got it alone"),
+        (followed(counted_before="SECRET"), JSON, 400, "row 0: counted_before must be a whole number"),
+        (followed(before="!SECRET!"), JSON, 400, "row 0: before must be a photo in base64|before must be a whole"),
+        (table({"image": [ONE], "before": ["SECRET"]}), PARQUET, 400, "before must be of photos' bytes"),
         (split(*[ONE] * 5), JSON, 413, "at most 4 rows"),
         (
             split(png(30_000, 30_000)),

@@ -89,6 +89,17 @@ RECORDED = [1, None, 3, 0, 2.0]
             JSON,
         ),
         ({"dataframe_split": {"columns": ["recorded", "image"], "data": [[2, TEXTS[0]], [None, TEXTS[1]]]}}, JSON),
+        ({"dataframe_records": [{"image": TEXTS[1], "before": TEXTS[2], "counted_before": 3, "recorded": 2}]}, JSON),
+        (
+            {
+                "dataframe_split": {
+                    "columns": ["image", "before", "counted_before"],
+                    "data": [[TEXTS[1], TEXTS[2], 3], [TEXTS[0], None, None], [TEXTS[3], TEXTS[2], 99]],
+                }
+            },
+            JSON,
+        ),
+        (table(pd.DataFrame({"image": PHOTOS, "before": PHOTOS[::-1], "counted_before": [5, 4, 3, 2, 1]})), PARQUET),
         (table(pd.DataFrame({"image": PHOTOS})), PARQUET),
         (table(pd.DataFrame({"image": PHOTOS, "id": FRAME.id.to_numpy()}, index=FRAME.index), index=True), PARQUET),
         (table(pd.DataFrame({"image": PHOTOS, "recorded": RECORDED})), PARQUET),
@@ -112,6 +123,10 @@ def test_a_form_that_mlflow_answers_gets_the_same_answer(apps, body, kind):
         {"dataframe_split": {"columns": ["image"], "data": [[TEXTS[0], 1]]}},
         {"dataframe_records": [{"image": base64.b64encode(b"no photo").decode()}]},
         {"dataframe_records": [{"image": TEXTS[0], "recorded": -1}]},
+        {"dataframe_records": [{"image": TEXTS[0], "counted_before": 3}]},
+        {"dataframe_records": [{"image": TEXTS[0], "before": TEXTS[1]}]},
+        {"dataframe_records": [{"image": TEXTS[0], "before": "!", "counted_before": 3}]},
+        {"dataframe_records": [{"image": TEXTS[0], "before": TEXTS[1], "counted_before": 2.5}]},
         {"rows": []},
         {"instances": [{"image": text} for text in TEXTS]},
         {"inputs": {"image": TEXTS}},

@@ -20,7 +20,7 @@ from bincount.mismatch.calibration import Calibration
 from bincount.tracking import model_registry, runs
 from bincount.tracking.client import mlflow_client
 from tests.processes import free_ports
-from tests.tiny import photo, write_model
+from tests.tiny import photo, write_change_head, write_model
 
 CODE = Path(bincount.serving.__file__).with_name("model.py")
 PHOTOS = [photo(items=items, seed=items) for items in range(1, 6)]
@@ -30,7 +30,7 @@ def register_version(settings, *, seed=0, write=write_model, golden=None, calibr
     """Registers a tiny model. Returns its version and its answers to PHOTOS.
 
     `write` writes another model, `golden` changes the answers that are kept with it, `broken` leaves its facts out;
-    without `calibrated` it is as versions were before there were bounds.
+    without `calibrated` it has neither bounds nor a change head.
     """
     from bincount.learn.predictor import Predictor
 
@@ -39,6 +39,7 @@ def register_version(settings, *, seed=0, write=write_model, golden=None, calibr
     write(folder, seed=seed, sharpness=4.0)
     if calibrated:
         Calibration.of(np.zeros((0, 5)), np.zeros(0, int), [], [], Counts.parse("1-5")).write(folder)
+        write_change_head(folder)
     predictor = Predictor(folder)
     answers = [answer_of(predictor.predict([each])[0], predictor.counts) for each in PHOTOS]
     with tempfile.TemporaryDirectory() as place:
