@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bincount.dataset.metadata import LARGEST_COUNT, is_bin_id
-from bincount.dataset.number_format import AmbiguousNumberError, number_of
-from bincount.dataset.table_reader import Columns, TableReader, text_of
+from bincount.dataset.metadata import LARGEST_COUNT
 from bincount.errors import DataError
 
 _INCHES = {"in": 1.0, "inch": 1.0, "inches": 1.0, "mm": 1 / 25.4, "cm": 1 / 2.54, "m": 1 / 0.0254, "ft": 12.0}
@@ -84,8 +82,8 @@ def contents_of(metadata: bytes) -> Contents:
 
 
 def _product_of(number: int, facts: Mapping[str, Any], problems: list[str]) -> Product:
-    sides = [_measure(f"product {number}: {name}", facts.get(name), _INCHES, _LONGEST_IN, problems) for name in SIDES]
-    weight = _measure(f"product {number}: weight", facts.get("weight"), _POUNDS, _HEAVIEST_LB, problems)
+    sides = [inches_of(f"product {number}: {name}", facts.get(name), problems) for name in SIDES]
+    weight = pounds_of(f"product {number}: weight", facts.get("weight"), problems)
     return product_of(int(float(facts["quantity"])), sides, weight)
 
 
@@ -97,8 +95,26 @@ def product_of(quantity: int, sides_in: Sequence[float | None], weight_lb: float
     return Product(quantity, sides, weight_lb)
 
 
+def inches_of(name: str, given: object, problems: list[str]) -> float | None:
+    """A length in inches.
+
+    Args:
+        name: Whose it is, for the problem.
+        given: `{"value": …, "unit": …}`; None for none.
+        problems: Why it is none is added here, where it is given.
+
+    Returns:
+        None where it is none.
+    """
+    return _measure(name, given, _INCHES, _LONGEST_IN, problems)
+
+
+def pounds_of(name: str, given: object, problems: list[str]) -> float | None:
+    """A weight in pounds; arguments and answer are those of `inches_of`."""
+    return _measure(name, given, _POUNDS, _HEAVIEST_LB, problems)
+
+
 def _measure(name: str, given: object, units: Mapping[str, float], most: float, problems: list[str]) -> float | None:
-    """A size or weight in its unit as inches or pounds; None, and a problem where it is given, if it is none."""
     if given is None:
         return None
     value, unit = (given.get("value"), given.get("unit")) if isinstance(given, dict) else (given, None)
@@ -118,56 +134,48 @@ def _measure(name: str, given: object, units: Mapping[str, float], most: float, 
     return number
 
 
-CONTENTS_COLUMNS = Columns(
-    titles={name: (name,) for name in ("id", "product", "quantity", *SIDES, "weight", "size_unit", "weight_unit")},
-    required=("id", "product", "quantity"),
-    numeric=("quantity", *SIDES, "weight"),
-)
-"""Of a file of contents, a row a product; sizes are in inches and weights in pounds unless a unit is given."""
+MOST_PRODUCTS = 1000
+"""Of one bin in a request."""
 
 
-def contents_rows(table: TableReader) -> Iterator[tuple[str, str, Product, tuple[str, ...]]]:
-    """Reads a file with `CONTENTS_COLUMNS`: the bin's id, the product's name, the product and its problems.
+def products_of(value: object) -> tuple[Product, ...] | None:
+    """Reads the contents of a request; a size or weight that is none is not known.
+
+    Args:
+        value: A list of objects with `quantity` and, in inches and pounds, `length`, `width`, `height` and `weight`, or
+            this as JSON text; None for no contents.
 
     Raises:
-        DataError: If an id or a quantity is none, or the file is damaged.
+        DataError: If it is anything else.
+
+    Example:
+        >>> products_of([{"quantity": 2, "length": 2, "width": 4, "height": 3, "weight": 0.5}])
+        (Product(quantity=2, sides_in=(4.0, 3.0, 2.0), weight_lb=0.5),)
     """
-    marks = table.decimal_marks()
-    for line, values in table.rows():
-        where = f"{table.name}, line {line}"
-        problems: list[str] = []
-        bin_id, quantity = text_of(values["id"]), number_of(values["quantity"], marks["quantity"])
-        if not is_bin_id(bin_id) or quantity is None or not 0 <= quantity <= LARGEST_COUNT or quantity != int(quantity):
-            raise DataError(
-                f"{where}: must hold a bin's id and a whole quantity >= 0, got {bin_id[:40]!r} and "
-                f"{text_of(values['quantity'])[:40]!r}. Fix the row, or leave the bin out."
-            )
-        product = text_of(values["product"])
-        measures = [
-            _measured(product, name, values, marks, text_of(values.get("size_unit")) or "in", problems)
-            for name in SIDES
-        ]
-        weight = _measured(product, "weight", values, marks, text_of(values.get("weight_unit")) or "lb", problems)
-        yield bin_id, product, product_of(int(quantity), measures, weight), tuple(problems)
-
-
-def _measured(
-    product: str,
-    name: str,
-    values: Mapping[str, object],
-    marks: Mapping[str, str | None],
-    unit: str,
-    problems: list[str],
-) -> float | None:
-    if not text_of(values.get(name)):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     try:
-        number = number_of(values[name], marks.get(name))
-    except AmbiguousNumberError:
-        number = None
-    units, most = (_POUNDS, _HEAVIEST_LB) if name == "weight" else (_INCHES, _LONGEST_IN)
-    given = {"value": text_of(values[name]) if number is None else number, "unit": unit}
-    return _measure(f"product {product[:40]!r}: {name}", given, units, most, problems)
+        listed = json.loads(value) if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+        if not isinstance(listed, list) or len(listed) > MOST_PRODUCTS:
+            raise ValueError
+        return tuple(_product_sent(dict(facts)) for facts in listed)
+    except (TypeError, ValueError, KeyError, RecursionError):
+        raise DataError(
+            f"contents must be a list of at most {MOST_PRODUCTS} products with quantity and, in inches and pounds, "
+            "length, width, height and weight, got something else."
+        ) from None
+
+
+def _product_sent(facts: Mapping[str, Any]) -> Product:
+    quantity = float(facts["quantity"])
+    if not 0 <= quantity <= LARGEST_COUNT or quantity != int(quantity) or isinstance(facts["quantity"], bool):
+        raise ValueError
+    inches = [inches_of(name, _with_unit(facts.get(name), "in"), []) for name in SIDES]
+    return product_of(int(quantity), inches, pounds_of("weight", _with_unit(facts.get("weight"), "lb"), []))
+
+
+def _with_unit(value: object, unit: str) -> dict[str, object] | None:
+    return None if value is None else {"value": value, "unit": unit}
 
 
 def encode_contents(products: Iterable[Product]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,18 +41,22 @@ def answer_of(probabilities: np.ndarray, counts: Counts) -> dict:
     }
 
 
-class History(NamedTuple):
-    """What an earlier photo of a bin adds to its answer.
+class Evidence(NamedTuple):
+    """What an earlier photo of a bin, or the products on its record, add to its answer.
 
     Attributes:
-        counted: The count that was confirmed then.
-        joint: (C,) distribution over counts from both photos; None where the earlier one is not used.
-        problem: Why it is not used, "" where it is.
+        distribution: (C,) distribution over counts from all evidence that is used; None for the photo alone.
+        calibration: The model's for such distributions.
+        counted: The count that was confirmed with the earlier photo, None where none is used.
+        missed: Bayes factor of a missed transaction, None where no products are used.
+        problems: Why evidence that was sent is not used, by "before_problem" and "contents_problem".
     """
 
-    counted: int
-    joint: np.ndarray | None
-    problem: str = ""
+    distribution: np.ndarray | None
+    calibration: Calibration | None
+    counted: int | None
+    missed: float | None
+    problems: Mapping[str, str]
 
 
 def answers_of(
@@ -60,8 +64,7 @@ def answers_of(
     counts: Counts,
     calibration: Calibration | None = None,
     recorded: Sequence[int | None] | None = None,
-    history: Sequence[History | None] | None = None,
-    joint_calibration: Calibration | None = None,
+    evidence: Sequence[Evidence | None] | None = None,
 ) -> list[dict]:
     """Served answers for distributions, with verdicts where there are records.
 
@@ -70,41 +73,46 @@ def answers_of(
         counts: The C classes.
         calibration: The model's; None for one that was registered without.
         recorded: (N,) recorded counts, None for a bin without; None for no records at all.
-        history: (N,) what earlier photos add, None for a bin without; None for no earlier photo at all.
-        joint_calibration: The model's for distributions from two photos.
+        evidence: (N,) what else is known of a bin, None for one without; None for nothing at all.
 
     Returns:
         `answer_of` each. With a calibration also `low` and `high`, the 95 %
         prediction interval; and where there is a record `mismatch_probability`, `direction`
         and `verdict` (`mismatch.verdicts`); the first two are None where it is not countable.
-        Where an earlier photo is used, all of it is from both photos, beside `change`, the most probable
-        difference to the count before, and `change_probabilities`; where it is not, `before_problem` says why.
+        Where other evidence is used, all of it is from all evidence; with an earlier photo beside `change`, the most
+        probable difference to the count before, and `change_probabilities`. Where it is not used,
+        `before_problem` or `contents_problem` says why.
     """
     records = [None] * len(probabilities) if recorded is None else list(recorded)
-    answers = _single_answers(probabilities, counts, calibration, records)
-    for row, earlier in enumerate(history or ()):
-        if earlier is not None and earlier.joint is not None:
-            (answers[row],) = _single_answers(earlier.joint[None], counts, joint_calibration, [records[row]])
-            changes = {
-                f"{value - earlier.counted:+d}": share
-                for value, share in zip(counts.values, earlier.joint, strict=True)
-            }
+    answers = _answers(probabilities, counts, calibration, records)
+    for row, more in enumerate(evidence or ()):
+        if more is None:
+            continue
+        if more.distribution is not None:
+            missed = None if more.missed is None else np.array([more.missed])
+            (answers[row],) = _answers(more.distribution[None], counts, more.calibration, [records[row]], missed)
+        if more.distribution is not None and more.counted is not None:
+            changes = [f"{value - more.counted:+d}" for value in counts.values]
             answers[row] |= {
-                "change": answers[row]["count"] - earlier.counted,
-                "change_probabilities": {name: float(share) for name, share in changes.items()},
+                "change": answers[row]["count"] - more.counted,
+                "change_probabilities": dict(zip(changes, more.distribution.tolist(), strict=True)),
             }
-        elif earlier is not None:
-            answers[row]["before_problem"] = earlier.problem
+        answers[row] |= more.problems
     return answers
 
 
-def _single_answers(
-    probabilities: np.ndarray, counts: Counts, calibration: Calibration | None, records: Sequence[int | None]
+def _answers(
+    probabilities: np.ndarray,
+    counts: Counts,
+    calibration: Calibration | None,
+    records: Sequence[int | None],
+    missed: np.ndarray | None = None,
 ) -> list[dict]:
     answers = [answer_of(row, counts) for row in probabilities]
     if calibration is None or not answers:
         return answers
-    verdicts = compare_records(probabilities, np.asarray([value or 0 for value in records]), calibration)
+    numbers = np.asarray([value or 0 for value in records])
+    verdicts = compare_records(probabilities, numbers, calibration, missed=missed)
     for row, (answer, value) in enumerate(zip(answers, records, strict=True)):
         answer |= {"low": int(verdicts.low[row]), "high": int(verdicts.high[row])}
         if value is not None:

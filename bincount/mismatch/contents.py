@@ -23,6 +23,9 @@ FILE = "contents.json"
 FEWEST_BINS = 100
 """With fewer bins of known sizes, in training or in the calibration part, there is no judge."""
 
+NO_JUDGE = "the model was not trained on enough records that name products with sizes"
+"""Why products are not used."""
+
 MISSED_SHARE = 0.5
 """Share of errors that are missed transactions; the others are wrong quantities of a right list."""
 
@@ -239,6 +242,16 @@ class ContentsJudge:
             return cls(**fields | {"counts": Counts.parse(fields["counts"])})
         except (AttributeError, ConfigError, KeyError, TypeError, ValueError):
             raise DataError(f"{FILE}: must be the judge of contents of a model, got a damaged file.") from None
+
+
+def problem_of(products: Sequence[Product], recorded: int, counts: Counts) -> str:
+    """Why the products of a record cannot be used, "" where they can."""
+    total = sum(product.quantity for product in products)
+    if total != recorded:
+        return f"its products sum to {total}, the record says {recorded}"
+    if counts.index_of(recorded) is None:
+        return f"the model counts {counts}"
+    return "" if has_sizes(products) else "the size of a product is not known"
 
 
 def has_sizes(products: Sequence[Product]) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bincount.config import ReconcileConfig
-from bincount.dataset.contents import CONTENTS_COLUMNS
+from bincount.dataset.contents_file import CONTENTS_COLUMNS
 from bincount.dataset.inventory import RECORD_COLUMNS
 from bincount.dataset.rejection import NO_PHOTO
 from bincount.dataset.table_reader import TableReader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from bincount.config import DriftLimits
 from bincount.counts import Counts
-from bincount.dataset.contents import Product, decode_contents, sums_of
+from bincount.dataset.contents import decode_contents, sums_of
 from bincount.dataset.keys import photo_key
 from bincount.dataset.metadata import LARGEST_COUNT
 from bincount.dataset.photo_check import DAMAGED
@@ -23,7 +23,7 @@ from bincount.evaluate.batch_inference import rounded
 from bincount.evaluate.drift import drift_of, sentence_of
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.mismatch.change import NO_HEAD, OTHER_BIN, SAME_COUNT, ChangeHead
-from bincount.mismatch.contents import ContentsJudge, has_sizes
+from bincount.mismatch.contents import NO_JUDGE, ContentsJudge, problem_of
 from bincount.mismatch.sums import SumsHead
 from bincount.progress import ProgressLog
 from bincount.reconcile.state import ReconcileState
@@ -211,8 +211,7 @@ def judge_contents(work: ReconcileState, judge: ContentsJudge | None, prior: np.
     if not work.count("contents IS NOT NULL"):
         return
     if judge is None:
-        missing = "the model was not trained on enough records that name products with sizes"
-        work.exclude_contents("contents IS NOT NULL", missing)
+        work.exclude_contents("contents IS NOT NULL", NO_JUDGE)
         return
     columns = "recorded, contents, probabilities, sums, joint, evidence"
     for page in work.pages(columns, "contents IS NOT NULL AND probabilities IS NOT NULL AND recorded IS NOT NULL"):
@@ -237,16 +236,6 @@ def judge_contents(work: ReconcileState, judge: ContentsJudge | None, prior: np.
             distribution = rounded(both / both.sum()).tobytes()
             updates.append((distribution, evidence, float(missed[row]), litres, positions[row]))
         work.update(("joint", "evidence", "missed", "litres"), updates)
-
-
-def problem_of(products: Sequence[Product], recorded: int, counts: Counts) -> str:
-    """Why the products of a record cannot be used, "" where they can."""
-    total = sum(product.quantity for product in products)
-    if total != recorded:
-        return f"its products sum to {total}, the record says {recorded}"
-    if counts.index_of(recorded) is None:
-        return f"the model counts {counts}"
-    return "" if has_sizes(products) else "the size of a product is not known"
 
 
 def check_drift(

@@ -34,10 +34,10 @@ MODULES = (
     "counts.py",
     "errors.py",
     "files.py",
-    *(f"dataset/{name}.py" for name in ("__init__", "keys", "metadata", "photo_check", "rejection")),
+    *(f"dataset/{name}.py" for name in ("__init__", "contents", "keys", "metadata", "photo_check", "rejection")),
     *(f"learn/{name}.py" for name in ("__init__", "engine", "images", "predictor")),
-    *(f"mismatch/{name}.py" for name in ("__init__", "answer", "calibration", "conformal", "likelihood", "posterior")),
-    "mismatch/verdicts.py",
+    *(f"mismatch/{name}.py" for name in ("__init__", "answer", "calibration", "change", "conformal", "contents")),
+    *(f"mismatch/{name}.py" for name in ("likelihood", "posterior", "sums", "verdicts")),
     *("serving/__init__.py", "serving/batcher.py", "serving/bin_counter.py", "serving/example.jpg"),
 )
 """The files of this package that a version carries: all that `serving/model.py` imports."""

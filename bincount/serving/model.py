@@ -18,6 +18,7 @@ from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
+from bincount.dataset.contents import Product, products_of
 from bincount.errors import DataError
 from bincount.mismatch.verdicts import count_of
 
@@ -45,7 +46,8 @@ class MlflowModel(PythonModel):
             context: Unused; MLflow passes it.
             model_input: (N,) rows with the bytes of a JPEG or PNG in `image`,
                 and, for a verdict, the recorded count in `recorded`; an earlier photo of the bin may be in `before`,
-                as bytes or in base64, with the count that was confirmed then in `counted_before`.
+                as bytes or in base64, with the count that was confirmed then in `counted_before`, and the products
+                on the record in `contents`, as objects or as JSON.
             params: None are defined.
 
         Raises:
@@ -57,8 +59,9 @@ class MlflowModel(PythonModel):
                 raise DataError(f"request: must hold at least one row, got none. {_SEND}")
             photos = [photo for photo in _photos_of(model_input, "image") if photo is not None]
             before = _photos_of(model_input, "before")
-            counted = _counts_of(model_input, "counted_before")
-            return self._counter.answer(photos, _counts_of(model_input, "recorded"), _history_of(before, counted))
+            history = _history_of(before, _counts_of(model_input, "counted_before"))
+            recorded, contents = _counts_of(model_input, "recorded"), _contents_of(model_input)
+            return self._counter.answer(photos, recorded, history, contents)
         except DataError as error:
             raise Refusal(str(error), INVALID_PARAMETER_VALUE) from None
         except Exception:
@@ -106,6 +109,18 @@ def _counts_of(model_input: pd.DataFrame, column: str) -> list[int | None]:
         except DataError as error:
             raise DataError(f"row {row}: {error}") from None
     return counts
+
+
+def _contents_of(model_input: pd.DataFrame) -> list[tuple[Product, ...] | None]:
+    if "contents" not in model_input.columns:
+        return [None] * len(model_input)
+    contents: list[tuple[Product, ...] | None] = []
+    for row, value in enumerate(model_input["contents"].tolist()):
+        try:
+            contents.append(products_of(None if value is pd.NA else value))
+        except DataError as error:
+            raise DataError(f"row {row}: {error}") from None
+    return contents
 
 
 def _history_of(before: list[bytes | None], counted: list[int | None]) -> list[tuple[bytes, int] | None]:

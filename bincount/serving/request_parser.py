@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from bincount.dataset.contents import Product, products_of
 from bincount.dataset.photo_check import check_photo
 from bincount.dataset.rejection import InvalidObject
 from bincount.errors import DataError
@@ -22,10 +23,10 @@ JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 # Others reach hundreds of times: a small body that becomes gigabytes.
 _MILD_CODECS = {"UNCOMPRESSED", "SNAPPY"}
 _PARQUET_ROWS_AT_A_TIME = 4
-_COLUMNS = ("image", "recorded", "before", "counted_before")
+_COLUMNS = ("image", "recorded", "before", "counted_before", "contents")
 _SHOWN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,30}")  # names of columns that an answer may repeat
 
-_Row = tuple[bytes, Any, bytes | None, Any]  # a photo, its recorded count, an earlier photo, the count before
+_Row = tuple[bytes, Any, bytes | None, Any, Any]  # the values of `_COLUMNS`
 
 
 class ParsedRequest(NamedTuple):
@@ -35,11 +36,13 @@ class ParsedRequest(NamedTuple):
         photos: (N,) bytes of whole JPEG or PNG files, N >= 1.
         recorded: (N,) recorded counts, None for a bin without.
         before: (N,) an earlier photo of the bin and the count that was confirmed then, None for a bin without.
+        contents: (N,) the products on each record, None for one without.
     """
 
     photos: list[bytes]
     recorded: list[int | None]
     before: list[tuple[bytes, int] | None]
+    contents: list[tuple[Product, ...] | None]
 
 
 def parse_request(body: bytes, content_type: str, limits: RequestLimits) -> ParsedRequest:
@@ -66,9 +69,9 @@ def parse_request(body: bytes, content_type: str, limits: RequestLimits) -> Pars
             raise RequestRefused(415, f"Content-Type: must be {JSON} or {PARQUET}, got another one. {SEND}")
     if parameters.replace(" ", "").lower() not in ("", "charset=utf-8"):
         raise RequestRefused(415, "Content-Type: may only add charset=utf-8, got something else. Leave it out.")
-    parsed = ParsedRequest([], [], [])
+    parsed = ParsedRequest([], [], [], [])
     pixels = size = 0
-    for row, (photo, recorded, before, counted_before) in enumerate(rows):
+    for row, (photo, recorded, before, counted_before, contents) in enumerate(rows):
         _check_rows(row + 1, limits)
         size += len(photo) + len(before or b"")
         pixels += _pixels_of(row, photo, "image") + (_pixels_of(row, before, "before") if before else 0)
@@ -83,6 +86,7 @@ def parse_request(body: bytes, content_type: str, limits: RequestLimits) -> Pars
         parsed.photos.append(photo)
         parsed.recorded.append(_count(row, recorded, "recorded"))
         parsed.before.append(_before(row, before, _count(row, counted_before, "counted_before")))
+        parsed.contents.append(_contents(row, contents))
     if not parsed.photos:
         raise RequestRefused(400, f"request: must hold at least one row, got none. {SEND}")
     return parsed
@@ -111,6 +115,7 @@ def _rows_of_json(body: bytes, limits: RequestLimits) -> Iterator[_Row]:
             values.get("recorded"),
             None if before is None else _decoded(row, before, "before"),
             values.get("counted_before"),
+            values.get("contents"),
         )
 
 
@@ -145,6 +150,13 @@ def _before(row: int, photo: bytes | None, counted: int | None) -> tuple[bytes, 
     return None if photo is None or counted is None else (photo, counted)
 
 
+def _contents(row: int, value: Any) -> tuple[Product, ...] | None:
+    try:
+        return products_of(value)
+    except DataError as error:
+        raise RequestRefused(400, f"row {row}: {error}") from None
+
+
 def _decoded(row: int, value: Any, name: str) -> bytes:
     try:
         if isinstance(value, str):
@@ -170,8 +182,8 @@ def _rows_of_parquet(body: bytes, limits: RequestLimits) -> Iterator[_Row]:
                         raise RequestRefused(
                             400, f"row {row}: image must be a photo's bytes, got none. Send one a row."
                         )
-                    recorded, before, counted_before = (None if each is None else each.as_py() for each in others)
-                    yield value.as_py(), recorded, before, counted_before
+                    values = (None if each is None else each.as_py() for each in others)
+                    yield (value.as_py(), *values)  # type: ignore[misc]
                     row += 1
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError):
         raise RequestRefused(
@@ -195,6 +207,9 @@ def _checked_columns(file: Any, limits: RequestLimits) -> list[str]:
                 raise RequestRefused(
                     400, f"request: {name} must be of photos' bytes, got another type. Send whole files."
                 )
+        elif name == "contents":
+            if not (kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_null(kind)):
+                raise RequestRefused(400, "request: contents must be JSON text, got another type. Send lists as JSON.")
         elif not (kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_null(kind)):
             raise RequestRefused(400, f"request: {name} must be numbers, got another type. Send counts or nulls.")
     _check_rows(about.num_rows, limits)

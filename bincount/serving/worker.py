@@ -93,7 +93,7 @@ def app_of(counter: BinCounter, limits: RequestLimits) -> Starlette:
 def _answer(counter: BinCounter, body: bytes, content_type: str, limits: RequestLimits) -> list[dict]:
     parsed = parse_request(body, content_type, limits)
     try:
-        return counter.answer(parsed.photos, parsed.recorded, parsed.before)
+        return counter.answer(*parsed)
     except RowError as error:  # the parser has checked all but the pixels; a decoder's own words may quote the photo
         raise RequestRefused(400, f"row {error.row}: photo: its pixels must be whole. Send the whole file.") from None
     except Exception:

@@ -237,6 +237,9 @@ def _pack(folder: Path, package: Package, code_paths: list[str] | None, run_id: 
     )
 
 
+_OPTIONAL = ("recorded", "before", "counted_before", "contents")
+
+
 def _signature() -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
@@ -247,7 +250,7 @@ def _signature() -> ModelSignature:
         inputs=Schema(
             [
                 ColSpec(DataType.binary, "image"),
-                *(ColSpec(AnyType(), name, required=False) for name in ("recorded", "before", "counted_before")),
+                *(ColSpec(AnyType(), name, required=False) for name in _OPTIONAL),
             ]
         ),
         outputs=Schema(
@@ -260,7 +263,7 @@ def _signature() -> ModelSignature:
                 *(ColSpec(DataType.string, name, required=False) for name in ("direction", "verdict")),
                 ColSpec(DataType.long, "change", required=False),
                 ColSpec(Map(DataType.double), "change_probabilities", required=False),
-                ColSpec(DataType.string, "before_problem", required=False),
+                *(ColSpec(DataType.string, name, required=False) for name in ("before_problem", "contents_problem")),
             ]
         ),
     )

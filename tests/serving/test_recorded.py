@@ -1,5 +1,9 @@
 """Records through `bincount serve`: verdicts from versions that have bounds, counts from those before them."""
 
+import base64
+import json
+import urllib.request
+
 import pytest
 
 from bincount.client import Client
@@ -8,6 +12,14 @@ from bincount.mismatch.answer import same_answer
 from tests.serving.versions import PHOTOS, about, name, register_version, serving, wait_until
 from tests.stores import make_settings
 from tests.tiny import photo
+
+
+def post(url, body):
+    """The predictions for a request that the client does not send."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/invocations", json.dumps(body).encode(), headers)  # noqa: S310 http
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 http
+        return json.loads(response.read())["predictions"]
 
 
 @pytest.mark.timeout(240)
@@ -60,5 +72,12 @@ def test_an_earlier_photo_is_used_where_it_can_be(tmp_path):
         assert unknown["before_problem"] == "counted_before is none of the model's counts, 1-5"
         with pytest.raises(DataError, match="row 1: before must be a whole JPEG or PNG"):
             client.count(PHOTOS[:2], None, [None, before[4]])
+        cubes = [{"quantity": 2, "length": 5, "width": 5, "height": 5, "weight": 0.5}]
+        image = base64.b64encode(photos[1]).decode()
+        sent = [{"image": image, "contents": cubes, "recorded": recorded} for recorded in (2, 3)]
+        read, wrong = post(url, {"dataframe_records": sent})
+        assert read["probabilities"] != plain["probabilities"]
+        assert read["verdict"] in ("match", "mismatch", "unsure")
+        assert wrong["contents_problem"] == "its products sum to 2, the record says 3"
         many = client.count([photos[0]] * 20, None, [before[0]] * 20)  # sent as parquet
         assert {row["change"] for row in many} == {first["change"]}

@@ -84,10 +84,10 @@ both = {"columns": ["recorded", "image"], "data": [[n, base64.b64encode(ONE).dec
     ],
 )
 def test_photos_pass(body, kind):
-    photos, recorded, before = parse_request(body if isinstance(body, bytes) else body.encode(), kind, LIMITS)
+    photos, recorded, before, contents = parse_request(body if isinstance(body, bytes) else body.encode(), kind, LIMITS)
     assert photos == [ONE, ONE]
     assert len(recorded) == 2
-    assert before == [None, None]
+    assert before == contents == [None, None]
 
 
 @pytest.mark.parametrize("as_table", [False, True])
@@ -130,6 +130,10 @@ def test_earlier_photos_are_read_with_their_counts(as_table):
         (followed(counted_before=None), JSON, 400, "row 0: before must come with counted_before, got it alone"),
         (followed(counted_before="SECRET"), JSON, 400, "row 0: counted_before must be a whole number"),
         (followed(before="!SECRET!"), JSON, 400, "row 0: before must be a photo in base64|before must be a whole"),
+        (followed(contents="SECRET"), JSON, 400, "row 0: contents must be a list of at most 1000 products"),
+        (followed(contents=[{"quantity": 1}] * 1001), JSON, 400, "row 0: contents must be a list of at most 1000"),
+        (followed(contents=[{"quantity": 1.5}]), JSON, 400, "row 0: contents must be a list"),
+        (table({"image": [ONE], "contents": [3]}), PARQUET, 400, "contents must be JSON text"),
         (table({"image": [ONE], "before": ["SECRET"]}), PARQUET, 400, "before must be of photos' bytes"),
         (split(*[ONE] * 5), JSON, 413, "at most 4 rows"),
         (

@@ -71,6 +71,7 @@ def table(frame, **how):
 
 FRAME = pd.DataFrame({"image": TEXTS, "id": [f"{row:05}" for row in range(5)]}, index=[7, 8, 9, 10, 11])
 RECORDED = [1, None, 3, 0, 2.0]
+CUBES = [{"quantity": 2, "length": 5, "width": 5, "height": 5, "weight": 0.5}]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,20 @@ RECORDED = [1, None, 3, 0, 2.0]
             JSON,
         ),
         (table(pd.DataFrame({"image": PHOTOS, "before": PHOTOS[::-1], "counted_before": [5, 4, 3, 2, 1]})), PARQUET),
+        ({"dataframe_records": [{"image": TEXTS[1], "contents": CUBES, "recorded": 2}]}, JSON),
+        (
+            {
+                "dataframe_split": {
+                    "columns": ["image", "before", "counted_before", "contents", "recorded"],
+                    "data": [[TEXTS[1], TEXTS[2], 3, CUBES, 2], [TEXTS[0], None, None, None, 1]],
+                }
+            },
+            JSON,
+        ),
+        (
+            table(pd.DataFrame({"image": PHOTOS[:2], "contents": [json.dumps(CUBES), None], "recorded": [2, 3]})),
+            PARQUET,
+        ),
         (table(pd.DataFrame({"image": PHOTOS})), PARQUET),
         (table(pd.DataFrame({"image": PHOTOS, "id": FRAME.id.to_numpy()}, index=FRAME.index), index=True), PARQUET),
         (table(pd.DataFrame({"image": PHOTOS, "recorded": RECORDED})), PARQUET),
@@ -125,6 +140,8 @@ def test_a_form_that_mlflow_answers_gets_the_same_answer(apps, body, kind):
         {"dataframe_records": [{"image": TEXTS[0], "recorded": -1}]},
         {"dataframe_records": [{"image": TEXTS[0], "counted_before": 3}]},
         {"dataframe_records": [{"image": TEXTS[0], "before": TEXTS[1]}]},
+        {"dataframe_records": [{"image": TEXTS[0], "contents": 3}]},
+        {"dataframe_records": [{"image": TEXTS[0], "contents": [{"quantity": -1}]}]},
         {"dataframe_records": [{"image": TEXTS[0], "before": "!", "counted_before": 3}]},
         {"dataframe_records": [{"image": TEXTS[0], "before": TEXTS[1], "counted_before": 2.5}]},
         {"rows": []},

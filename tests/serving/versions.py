@@ -20,7 +20,7 @@ from bincount.mismatch.calibration import Calibration
 from bincount.tracking import model_registry, runs
 from bincount.tracking.client import mlflow_client
 from tests.processes import free_ports
-from tests.tiny import photo, write_change_head, write_model
+from tests.tiny import photo, write_change_head, write_contents_judge, write_model
 
 CODE = Path(bincount.serving.__file__).with_name("model.py")
 PHOTOS = [photo(items=items, seed=items) for items in range(1, 6)]
@@ -30,7 +30,7 @@ def register_version(settings, *, seed=0, write=write_model, golden=None, calibr
     """Registers a tiny model. Returns its version and its answers to PHOTOS.
 
     `write` writes another model, `golden` changes the answers that are kept with it, `broken` leaves its facts out;
-    without `calibrated` it has neither bounds nor a change head.
+    without `calibrated` it has no bounds and judges a photo alone.
     """
     from bincount.learn.predictor import Predictor
 
@@ -40,6 +40,7 @@ def register_version(settings, *, seed=0, write=write_model, golden=None, calibr
     if calibrated:
         Calibration.of(np.zeros((0, 5)), np.zeros(0, int), [], [], Counts.parse("1-5")).write(folder)
         write_change_head(folder)
+        write_contents_judge(folder)
     predictor = Predictor(folder)
     answers = [answer_of(predictor.predict([each])[0], predictor.counts) for each in PHOTOS]
     with tempfile.TemporaryDirectory() as place:
