@@ -219,6 +219,16 @@ _LOSS_MIX = {
 }
 
 
+_FINE_TUNE_EPOCHS = {
+    "low": 0,
+    "high": 1000,
+    "metavar": "N",
+    "title": "Fine-tuning epochs",
+    "section": _EFFORT,
+    "help": "epochs of training the whole network on photos; 0 leaves it as it is and trains a head on its features",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class BinsConfig(Schema):
     """Settings that choose the bins, and the counts to tell apart."""
@@ -365,6 +375,22 @@ class SearchConfig(Schema):
         examples=("dropout", "units,dropout", "dropout,units,loss_mix"),
         help="what to search besides learning rate, batch size and epochs, separated by commas",
     )
+    search_fine_tuning: bool = setting(
+        False,
+        title="Search fine-tuning",
+        section=_EFFORT,
+        help="search learning rate, batch size and epochs of the fine-tuning too, with at most its epochs a trial",
+    )
+    search_minutes: int = setting(
+        120,
+        low=1,
+        high=100_000,
+        metavar="N",
+        title="Minutes of that search",
+        section=_EFFORT,
+        help="no further trial of the fine-tuning begins after so many minutes",
+    )
+    fine_tune_epochs: int = setting(0, **_FINE_TUNE_EPOCHS)
     loss_mix: float | None = setting(None, **_LOSS_MIX)
     seed: int = setting(0, **_SEED)
 
@@ -373,15 +399,7 @@ class SearchConfig(Schema):
 class TrainConfig(Schema):
     """The final training."""
 
-    fine_tune_epochs: int = setting(
-        0,
-        low=0,
-        high=1000,
-        metavar="N",
-        title="Fine-tuning epochs",
-        section=_EFFORT,
-        help="epochs of training the whole network on photos; 0 leaves it as it is and trains a head on its features",
-    )
+    fine_tune_epochs: int = setting(0, **_FINE_TUNE_EPOCHS)
     loss_mix: float | None = setting(None, **_LOSS_MIX)
     seed: int = setting(0, **_SEED)
 

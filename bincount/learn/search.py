@@ -1,4 +1,4 @@
-"""The search for a head's hyperparameters, with KerasTuner."""
+"""The search for the hyperparameters of a head, or of a fine-tuning, with KerasTuner."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import math
 import shutil
 import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -104,24 +105,126 @@ def search_heads(
             raise ArithmeticError(f"trial {trial_id}: val_nll must be finite, got {fitted.val_nll}.")
         return fitted.val_nll
 
+    ended, values, score = _search(
+        folder, project, lambda: oracle_of(kind, space, trials=trials, seed=seed), run, on_trial
+    )
+    return SearchResult(ended, Hyperparameters(**fixed, **values), score)
+
+
+Fit = Callable[[Mapping[str, Any], Callable[[int, Mapping[str, float]], None]], float]
+"""A training with some hyperparameters that reports each epoch; returns its best val_nll."""
+
+_HOPELESS = 1.05
+"""A trial ends early whose val_nll is so many times that of the best one after as many epochs."""
+_FEWEST_EPOCHS = 2
+
+
+def search_fine_tuning(
+    folder: Path,
+    fit: Fit,
+    *,
+    data: str,
+    trials: int,
+    max_epochs: int,
+    minutes: float,
+    seed: int,
+    on_epoch: OnTrialEpoch = lambda trial, epoch, metrics: None,
+    on_trial: OnTrial = lambda trial, hyperparameters, status, score: None,
+) -> tuple[int, dict[str, Any], float]:
+    """Tries learning rates, batch sizes and epochs of a fine-tuning and keeps those with the best validation NLL.
+
+    A trial that falls behind the best one ends early; no trial begins after the
+    minutes are spent. A killed search continues as that of heads does.
+
+    Args:
+        folder: Where KerasTuner keeps its state.
+        fit: The fine-tuning.
+        data: Names what it learns from.
+        trials: How many sets of hyperparameters to try at most.
+        max_epochs: Most epochs of a trial.
+        minutes: After so many no trial begins.
+        seed: What the choices are drawn from.
+        on_epoch: Called after each epoch of each trial.
+        on_trial: Called for each trial that ends, and for those that ended before a kill.
+
+    Returns:
+        How many trials ended, the best hyperparameters and their val_nll.
+
+    Raises:
+        DataError: If every trial failed.
+    """
+    space = keras_tuner.HyperParameters()
+    space.Float("learning_rate", *FINE_TUNING_RATES, sampling="log")
+    space.Choice("batch_size", [16, 32, 64])
+    space.Int("epochs", max(1, max_epochs // 2), max_epochs)
+    project = digest_of([data, trials, seed, "fine_tuning", space.get_config()])
+    until = time.monotonic() + 60 * minutes
+    best_curve: list[float] = []
+
+    def run(trial_id: str, values: Mapping[str, Any]) -> float:
+        nonlocal best_curve
+        if best_curve and time.monotonic() > until:
+            raise keras_tuner.errors.FatalError("the minutes are spent") from _MinutesSpent()
+        curve: list[float] = []
+
+        def watch(epoch: int, metrics: Mapping[str, float]) -> None:
+            on_epoch(trial_id, epoch, metrics)
+            curve.append(metrics["val_nll"])
+            behind = len(best_curve) > epoch and curve[-1] > _HOPELESS * best_curve[epoch]
+            if behind and len(curve) >= _FEWEST_EPOCHS:
+                _LOG.info("trial %s ends after %d epochs: it is behind the best one", trial_id, len(curve))
+                raise _Hopeless
+
+        try:
+            score = fit(values, watch)
+        except _Hopeless:
+            score = min(curve)
+        except BincountError as error:
+            raise keras_tuner.errors.FatalError(str(error)) from error
+        if not math.isfinite(score):
+            raise ArithmeticError(f"trial {trial_id}: val_nll must be finite, got {score}.")
+        if not best_curve or score < min(best_curve):
+            best_curve = curve
+        return score
+
+    return _search(folder, project, lambda: oracle_of("random", space, trials=trials, seed=seed), run, on_trial)
+
+
+class _Hopeless(Exception):
+    pass
+
+
+class _MinutesSpent(Exception):
+    pass
+
+
+def _search(
+    folder: Path,
+    project: str,
+    oracle: Callable[[], keras_tuner.Oracle],
+    run: Callable[[str, Mapping[str, Any]], float],
+    on_trial: OnTrial,
+) -> tuple[int, dict[str, Any], float]:
+    """Runs or continues a search; returns how many trials ended, the best values and their score."""
     # KerasTuner prints to stdout, which is for the step's result.
     with contextlib.redirect_stdout(sys.stderr):
-        tuner = _open(folder, project, lambda: oracle_of(kind, space, trials=trials, seed=seed), run, on_trial)
+        tuner = _open(folder, project, oracle, run, on_trial)
         try:
             tuner.search(verbose=0)
         except keras_tuner.errors.FatalError as error:
-            raise (error.__cause__ or error) from None
-    ended = list(tuner.oracle.trials.values())
+            if not isinstance(error.__cause__, _MinutesSpent):
+                raise (error.__cause__ or error) from None
+    ended = [trial for trial in tuner.oracle.trials.values() if trial.trial_id in tuner.oracle.end_order]
     # Not get_best_trials: it fills up with failed ones.
     completed = [trial for trial in ended if trial.status == "COMPLETED"]
     if not completed:
         reason = (ended[-1].message or "no reason given").strip().splitlines()[-1] if ended else "no trial at all"
         raise DataError(
-            f"search: one trial of {trials} at least must end well, got none; the last error: {reason}. "
-            "See the log above, and run tune again."
+            f"search: one trial of {tuner.oracle.max_trials} at least must end well, got none; the last error: "
+            f"{reason}. See the log above, and run tune again."
         )
     best = min(completed, key=lambda trial: trial.score)
-    return SearchResult(len(ended), Hyperparameters(**fixed, **best.hyperparameters.values), float(best.score))
+    return len(ended), dict(best.hyperparameters.values), float(best.score)
 
 
 class _Tuner(BaseTuner):
@@ -222,6 +325,7 @@ class _Bayesian(keras_tuner.oracles.BayesianOptimizationOracle):
 
 BATCH_SIZES = (32, 64, 128, 256)
 LEARNING_RATES = (1e-4, 1e-2)
+FINE_TUNING_RATES = (1e-4, 2e-3)
 UNITS = (32, 64, 128, 256, 512)
 
 # Steps of a range in a grid: fewer miss the optimum between two of them, more take too long.

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bincount.config import SearchConfig, parse_tunable
 from bincount.files import write_json
-from bincount.learn.feature_cache import read_features
+from bincount.learn.feature_cache import CachedFeatures, read_features
 from bincount.settings import Settings
 from bincount.tracking import runs
+
+if TYPE_CHECKING:
+    from bincount.learn.search import OnTrial, OnTrialEpoch
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +28,7 @@ def tune(
     features: str,
     **search: Any,
 ) -> dict:
-    """Searches learning rate, batch size and epochs on the cached features.
+    """Searches learning rate, batch size and epochs on the cached features, and those of the fine-tuning if asked to.
 
     Args:
         settings: Where things are on this machine.
@@ -33,7 +37,8 @@ def tune(
         **search: What `SearchConfig` takes.
 
     Returns:
-        `trials` that ended, the `best` hyperparameters and their `val_nll`.
+        `trials` that ended, the `best` hyperparameters of the head and their `val_nll`; with `search_fine_tuning`
+        those of the `fine_tuning`.
 
     Raises:
         ConfigError: If there are no such features, or a choice is unknown.
@@ -44,7 +49,7 @@ def tune(
 
     config = SearchConfig(**search)
     cached = read_features(settings, features)
-    names = ("trials", "max_epochs", "search", "tune_also")
+    names = ("trials", "max_epochs", "search", "tune_also", "search_fine_tuning")
     runs.log_params(settings, run_id, {name: getattr(config, name) for name in names})
     folder = settings.run(run_id) / "search"
     opened: dict[str, str] = {}
@@ -82,11 +87,62 @@ def tune(
             on_epoch=on_epoch,
             on_trial=on_trial,
         )
+        answer = {"trials": best.trials, "best": asdict(best.best), "val_nll": best.val_nll}
+        if config.search_fine_tuning:
+            answer["fine_tuning"] = _search_fine_tuning(settings, cached, config, folder, features, on_epoch, on_trial)
     runs.log_metrics(settings, run_id, {"tune/val_nll": best.val_nll})
-    return _publish(folder, features, {"trials": best.trials, "best": asdict(best.best), "val_nll": best.val_nll})
-
-
-def _publish(folder: Path, features: str, answer: dict[str, Any]) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "best.json", {"features": features, **answer})
     return answer
+
+
+def _search_fine_tuning(
+    settings: Settings,
+    cached: CachedFeatures,
+    config: SearchConfig,
+    folder: Path,
+    features: str,
+    on_epoch: OnTrialEpoch,
+    on_trial: OnTrial,
+) -> dict[str, Any]:
+    """The best learning rate, batch size and epochs of the fine-tuning, judged on the validation part."""
+    from bincount.dataset.split import AUXILIARY
+    from bincount.learn.backbone import load_backbone
+    from bincount.learn.fine_tuning import fine_tune, recipe_of, scored_of
+    from bincount.learn.search import search_fine_tuning
+
+    manifest = cached.manifest
+    learned = cached.photos(settings, "train", AUXILIARY, counts=manifest.learned_counts)
+    held_out = cached.photos(settings, "validation", counts=manifest.counts)
+    recipe = recipe_of(cached.facts["backbone"], epochs=config.fine_tune_epochs, loss_mix=config.loss_mix)
+
+    def fit(values: Mapping[str, Any], watch: Callable[[int, Mapping[str, float]], None]) -> float:
+        tuned = fine_tune(
+            load_backbone(cached.backbone_path),
+            learned,
+            held_out,
+            len(manifest.learned_counts),
+            replace(recipe, **values),
+            scored=scored_of(manifest),
+            folder=folder / "fine_tuning",
+            seed=config.seed,
+            on_epoch=watch,
+        )
+        return tuned.val_nll
+
+    def named(trial: str) -> str:
+        return f"fine-tuning {trial}"
+
+    trials, values, val_nll = search_fine_tuning(
+        folder,
+        fit,
+        data=features,
+        trials=config.trials,
+        max_epochs=config.fine_tune_epochs,
+        minutes=config.search_minutes,
+        seed=config.seed,
+        on_epoch=lambda trial, epoch, metrics: on_epoch(named(trial), epoch, metrics),
+        on_trial=lambda trial, *told: on_trial(named(trial), *told),
+    )
+    shutil.rmtree(folder / "fine_tuning", ignore_errors=True)
+    _log.info("fine-tuning: %d trials, the best with %s, val_nll %.4f", trials, values, val_nll)
+    return values

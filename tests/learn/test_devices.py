@@ -47,12 +47,12 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
 from functools import partial
 from bincount.dataset.manifest import Manifest
-from bincount.learn import train
+from bincount.learn import fine_tuning
 from bincount.learn.backbone import build_backbone
 from bincount.learn.devices import spread
 from bincount.learn.whole_network import Recipe
 from bincount.learn.photo_batches import Photos
-train.spread = partial(spread, "CPU")
+fine_tuning.spread = partial(spread, "CPU")
 workspace, digest, folder = Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
 manifest = Manifest.read(workspace / "manifests", digest)
 paths = [workspace / "shards" / shard.name for shard in manifest.shards]
@@ -60,7 +60,7 @@ train_photos, held_out = (
     Photos(manifest, [part], paths, manifest.counts, image_px=32, fit="pad") for part in ("train", "calibration")
 )
 curve = []
-result = train.fine_tune(
+result = fine_tuning.fine_tune(
     build_backbone("EfficientNetLite0", "none", image_px=32).model, train_photos, held_out, 5, Recipe(1e-3, 16, 3),
     scored=slice(0, 5), folder=folder, seed=0, on_epoch=lambda epoch, told: curve.append(told["loss"]),
 )

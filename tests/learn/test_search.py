@@ -10,7 +10,7 @@ from bincount.errors import DataError, StoreError
 from bincount.learn import search
 from bincount.learn.features import Examples
 from bincount.learn.head_training import FittedHead
-from bincount.learn.search import search_heads
+from bincount.learn.search import search_fine_tuning, search_heads
 
 # KerasTuner 1.4.8 names its threads as Python 2 did.
 pytestmark = pytest.mark.filterwarnings("ignore:(currentThread|getName)\\(\\) is deprecated:DeprecationWarning")
@@ -215,3 +215,59 @@ def test_nothing_is_printed_where_results_belong(training, tmp_path, capsys):
     run(tmp_path)
     run(tmp_path)
     assert capsys.readouterr().out == ""
+
+
+def fine_tunings(folder, cost, **changed):
+    """Searches with a fine-tuning that costs what `cost(values, epoch)` says; gives the answer and what was tried."""
+    tried, told = [], []
+
+    def fit(values, watch):
+        tried.append(dict(values))
+        for epoch in range(values["epochs"]):
+            watch(epoch, {"val_nll": cost(values, epoch)})
+        return cost(values, values["epochs"] - 1)
+
+    settings = {"data": "data", "trials": 4, "max_epochs": 6, "minutes": 10, "seed": 0, **changed}
+    answer = search_fine_tuning(folder, fit, on_trial=lambda *what: told.append(what), **settings)
+    return answer, tried, told
+
+
+def off(values, epoch):
+    return 1.3 + abs(np.log10(values["learning_rate"] / 7e-4)) + 0.1 / (1 + epoch)
+
+
+def test_the_best_fine_tuning_is_found_and_kept_over_a_new_start(tmp_path):
+    (trials, best, val_nll), tried, told = fine_tunings(tmp_path, off)
+    assert trials == len(tried) == len(told) == 4
+    assert best in tried
+    assert val_nll == min(score for *_, score in told)
+    assert all(1e-4 <= each["learning_rate"] <= 2e-3 and 3 <= each["epochs"] <= 6 for each in tried)
+    again, tried, _ = fine_tunings(tmp_path, off)
+    assert again == (trials, best, val_nll)
+    assert not tried
+
+
+def test_a_trial_that_falls_behind_ends_early(tmp_path):
+    epochs = []
+
+    def cost(values, epoch):
+        epochs.append(epoch)
+        return 1.0 if not epochs[:-1] or len([each for each in epochs if each == 0]) == 1 else 2.0
+
+    (trials, _, val_nll), tried, _ = fine_tunings(tmp_path, cost)
+    assert (trials, val_nll) == (4, 1.0)
+    assert len(epochs) < sum(each["epochs"] for each in tried)
+
+
+def test_no_trial_begins_after_the_minutes_are_spent(tmp_path):
+    (trials, best, _), tried, _ = fine_tunings(tmp_path, off, minutes=0)
+    assert trials == len(tried) == 1
+    assert best == tried[0]
+
+
+def test_a_tracking_server_that_is_down_ends_the_search(tmp_path):
+    def broken(values, epoch):
+        raise StoreError("MLflow is away")
+
+    with pytest.raises(StoreError, match="away"):
+        fine_tunings(tmp_path, broken)

@@ -9,6 +9,7 @@ from bincount.errors import ConfigError
 from bincount.learn.predictor import Predictor
 from bincount.learn.prepare import prepare
 from bincount.learn.train import train
+from bincount.learn.tune import tune
 from bincount.mismatch.sums import SumsHead
 from bincount.tracking import runs
 from bincount.tracking.client import mlflow_client
@@ -97,3 +98,21 @@ def test_fine_tuning_trains_the_whole_network_and_learns_the_sums(tmp_path):
     assert SumsHead.read(folder).predict(counted.features).shape == (1, 5)
     with mlflow_client(settings, "test") as client:
         assert len(client.get_metric_history(run_id, "fine_tune/val_nll")) == 2
+
+
+# KerasTuner 1.4.8 names its threads as Python 2 did.
+@pytest.mark.filterwarnings("ignore:(currentThread|getName)\\(\\) is deprecated:DeprecationWarning")
+def test_a_searched_fine_tuning_is_trained_with_what_was_found(tmp_path):
+    settings = make_settings(tmp_path)
+    manifest = write_bins(settings.workspace, bins=60)
+    run_id = runs.open_run(settings)
+    network = {"backbone": "MobileNetV3Small", "weights": "none", "image_px": 32}
+    prepared = prepare(settings, run_id=run_id, manifest=manifest, **network)["features"]
+    searched = {"search_fine_tuning": True, "fine_tune_epochs": 2, "trials": 2, "max_epochs": 2}
+    found = tune(settings, run_id=run_id, features=prepared, **searched)["fine_tuning"]
+    assert set(found) == {"learning_rate", "batch_size", "epochs"}
+    train(settings, run_id=run_id, features=prepared, fine_tune_epochs=2)
+    with mlflow_client(settings, "test") as client:
+        assert len(client.get_metric_history(run_id, "fine_tune/val_nll")) == found["epochs"]
+        names = {run.info.run_name for run in client.search_runs([client.get_run(run_id).info.experiment_id])}
+    assert {"trial fine-tuning 0", "trial fine-tuning 1"} <= names

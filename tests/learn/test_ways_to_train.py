@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from bincount.learn.backbone import build_backbone
+from bincount.learn.fine_tuning import fine_tune
 from bincount.learn.photo_batches import Photos
-from bincount.learn.train import fine_tune
 from bincount.learn.whole_network import FINE_TUNING
 
 
