@@ -559,7 +559,8 @@ class ReconcileConfig(Schema):
         False,
         title="Blind",
         section=_HOW,
-        help="a report for the person who counts: it shows neither records nor predictions; the lists show both",
+        help="a count sheet in place of the report, to enter counts on a phone: it shows neither records nor "
+        "predictions; the lists show both",
     )
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -72,17 +73,24 @@ def train(
         return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
     cached = read_features(settings, features)
     search = _search_of(settings.run(run_id) / "search" / "best.json", features)
-    best, recipe = (
-        search["best"],
-        recipe_of(cached.facts["backbone"], epochs=config.fine_tune_epochs, loss_mix=config.loss_mix),
-    )
-    recipe = replace(recipe, **search.get("fine_tuning", {})) if config.fine_tune_epochs else recipe
-    runs.log_params(settings, run_id, {"fine_tune_epochs": config.fine_tune_epochs, **best})
+    best = search["best"]
+    recipe = recipe_of(cached.facts["backbone"], epochs=config.fine_tune_epochs, loss_mix=config.loss_mix)
+    if config.fine_tune_epochs:
+        recipe = replace(recipe, **search.get("fine_tuning", {}))
+    fine_tuning = asdict(recipe) if config.fine_tune_epochs else {}
+    params = {f"fine_tune_{name}": value for name, value in fine_tuning.items()}
+    runs.log_params(settings, run_id, {"fine_tune_epochs": config.fine_tune_epochs, **best, **params})
+    timed: list[float] = []
 
     def on_epoch(stage: str, epoch: int, metrics: Mapping[str, float]) -> None:
         named = {f"{stage}/{name}": value for name, value in metrics.items()}
         runs.log_metrics(settings, run_id, named, step=epoch)
-        _log.info("%s: epoch %d, %s", stage, epoch + 1, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+        told = ", ".join(f"{k} {v:.4f}" for k, v in metrics.items())
+        if stage == "fine_tune":  # the first one waits for photos to be decoded
+            timed.append(time.monotonic())
+            rate = (timed[-1] - timed[0]) / (len(timed) - 1) if len(timed) > 1 else 0.0
+            told += f", {rate * (recipe.epochs - epoch - 1) / 60:.0f} minutes left" if rate > 1 else ""
+        _log.info("%s: epoch %d, %s", stage, epoch + 1, told)
 
     whole = folder.with_name("whole") / features
     with runs.watch_machine(settings, run_id):
@@ -90,7 +98,7 @@ def train(
     facts = {
         "counts": str(cached.manifest.counts),
         **cached.facts,
-        "hyperparameters": best,
+        "hyperparameters": fine_tuning or best,
         "temperature": trained.temperature,
         "epochs": trained.epochs,
         "val_nll": trained.val_nll,

@@ -8,12 +8,14 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -27,7 +29,8 @@ from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist import WorklistContext, worklist_rows, write_worklist
 from bincount.store.interface import Store
 
-MAX_ROWS, MAX_PHOTOS = 1000, 200
+MAX_ROWS, MAX_PHOTOS, MAX_COUNTED = 1000, 200, 2000
+"""Rows of the report, photos in it or in the count sheet (about 4 MB), and bins on a count sheet."""
 
 _HERE = Path(__file__).parent
 _TEMPORARY_PREFIX = ".worklist-"
@@ -36,10 +39,6 @@ _PHOTO_SIZE_PX = 360
 _JPEG_QUALITY = 72
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 588, 14, 280  # of the plot, in the drawing's units
 _SHARES = (0.01, 0.02, 0.05, 0.10, 0.20)
-_HIDDEN_IF_BLIND = (
-    *("recorded", "predicted", "probabilities", "verdict", "mismatch_probability", "direction"),
-    *("expected_cost", "reason", "shows", "counted_before"),
-)
 
 
 def make_folder(folder: Path) -> None:
@@ -75,16 +74,24 @@ def publish(state: ReconcileState, store: Store, context: WorklistContext, summa
         write_worklist(state, context, temporary)
         with (temporary / "worklist.jsonl").open("rb") as file:  # outcomes are stored under this digest
             summary["worklist"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        to_count = summary["to_count"] if summary["blind"] else None
-        rows = list(worklist_rows(state, context, limit=MAX_ROWS if to_count is None else min(MAX_ROWS, to_count)))
-        pictured = rows[:MAX_PHOTOS]
-        ids = [row["id"] for row in pictured if row["photo"] and is_bin_id(row["id"])]
-        ids += sorted({bin_id_of(row["before"]) for row in pictured if row["before"]} - set(ids))
-        page = render_report(summary, rows, reduced_photos(store, ids), context)
+        if summary["blind"]:
+            to_count = MAX_COUNTED if summary["to_count"] is None else min(MAX_COUNTED, summary["to_count"])
+            rows = list(worklist_rows(state, context, limit=to_count))
+            page = render_count_sheet(summary, rows, reduced_photos(store, _pictured(rows)), context)
+        else:
+            rows = list(worklist_rows(state, context, limit=MAX_ROWS))
+            ids = _pictured(rows)
+            ids += sorted({bin_id_of(row["before"]) for row in rows[:MAX_PHOTOS] if row["before"]} - set(ids))
+            page = render_report(summary, rows, reduced_photos(store, ids), context)
         (temporary / "report.html").write_text(page, encoding="utf-8")
         (temporary / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
         for name in ("worklist.csv", "worklist.jsonl", "report.html", "summary.json"):
             os.replace(temporary / name, folder / name)
+
+
+def _pictured(rows: Sequence[Mapping]) -> list[str]:
+    """Ids of the bins whose photos are in the page."""
+    return [row["id"] for row in rows[:MAX_PHOTOS] if row["photo"] and is_bin_id(row["id"])]
 
 
 def reduced_photos(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
@@ -129,13 +136,11 @@ def render_report(
     """Renders the page. All text from outside is escaped, and the page's policy forbids any other script.
 
     Args:
-        summary: Content of `summary.json`. If it is `blind`, the page's source holds
-            neither records nor predictions.
+        summary: Content of `summary.json`.
         rows: The first rows of the worklist.
         photos: Reduced JPEGs of some of them, by id.
         context: What is the same for all of them.
     """
-    style, script = (_HERE / "report.css").read_text(), (_HERE / "report.js").read_text()
     names = dict(zip(context.counts.values, context.counts.names, strict=True))
 
     def thumbnail(bin_id: str) -> str:
@@ -150,8 +155,48 @@ def render_report(
         }
         for row in rows
     ]
-    if summary["blind"]:
-        shown = [{name: value for name, value in row.items() if name not in _HIDDEN_IF_BLIND} for row in shown]
+    return _render(
+        "report",
+        summary=summary,
+        rows=shown,
+        photos=len(photos),
+        about=asdict(context) | {"counts": str(context.counts)},
+        plot=_plot(summary),
+        yields=_yields(summary),
+    )
+
+
+def render_count_sheet(
+    summary: Mapping, rows: Sequence[Mapping], photos: Mapping[str, bytes], context: WorklistContext
+) -> str:
+    """Renders the page for whoever counts: bins by location, and neither records nor predictions.
+
+    Args:
+        summary: Content of `summary.json`.
+        rows: The first rows of the worklist.
+        photos: Reduced JPEGs of some of them, by id.
+        context: What is the same for all of them.
+    """
+    bins = [
+        {
+            "id": row["id"],
+            "location": row["location"],
+            "thumbnail": base64.b64encode(photos[row["id"]]).decode() if row["id"] in photos else "",
+        }
+        for row in sorted(rows, key=lambda row: (_natural(row["location"]), _natural(row["id"])))
+        if is_bin_id(row["id"])
+    ]
+    return _render("count_sheet", rows=bins, worklist=summary["worklist"], source=context.source)
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """A sort key by which A-9 comes before A-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", text or "")]
+
+
+def _render(name: str, **values: Any) -> str:
+    """Renders a template with its style and script; the page's policy forbids any other."""
+    style, script = (_HERE / f"{name}.css").read_text(), (_HERE / f"{name}.js").read_text()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -159,13 +204,8 @@ def render_report(
         trim_blocks=True,
     )
     environment.filters |= {"number": "{:,}".format, "items": _items, "percent": _percent}
-    return environment.get_template("report.html.jinja").render(
-        summary=summary,
-        rows=shown,
-        photos=len(photos),
-        about=asdict(context) | {"counts": str(context.counts)},
-        plot=_plot(summary),
-        yields=_yields(summary),
+    return environment.get_template(f"{name}.html.jinja").render(
+        **values,
         style=Markup(style),  # noqa: S704 our own file
         script=Markup(script),  # noqa: S704 our own file
         style_hash=_hash(style),
