@@ -314,8 +314,11 @@ def parser() -> argparse.ArgumentParser:
     outcomes = add("inventory", "outcomes", what, example).add_subparsers(required=True, metavar="import")
     imported = outcomes.add_parser("import", help=what, description=what, epilog=f"example: {example}")
     imported.add_argument("file", metavar="FILE", help="CSV or parquet with id, counted, when and by")
-    folder = Setting(name="worklist", default="worklist", metavar="DIR", help="folder that reconcile wrote")
-    add_settings(imported, (folder, *settings_of(CostsConfig)))
+    what = "folder that reconcile wrote; with --track, the MLflow run of a reconciliation"
+    folder = Setting(name="worklist", default=None, nullable=True, metavar="DIR", unset="worklist", help=what)
+    what = "take a file from the workspace's folder records, and log to the MLflow run of the last reconciliation"
+    track = Setting(name="track", type=bool, default=False, help=what)
+    add_settings(imported, (folder, track, *settings_of(CostsConfig)))
     imported.set_defaults(run=_run_of("outcomes.import_outcomes:import_outcomes"))
 
     example = "bincount up --once"

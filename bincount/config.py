@@ -586,6 +586,27 @@ class CostsConfig(Schema):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutcomesConfig(CostsConfig):
+    """The form of the DAG `import_outcomes`."""
+
+    file: str = setting(
+        title="Counts",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(csv|parquet)$",
+        examples=("counts.csv",),
+        help="name of a CSV or parquet file in the workspace's folder records, with the columns id, counted, when and, "
+        "optionally, by",
+    )
+    worklist: str | None = setting(
+        None,
+        pattern=r"^[0-9a-f]{32}$",
+        metavar="RUN",
+        title="Reconciliation",
+        unset="the last one",
+        help="MLflow run of the reconciliation whose worklist was counted",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ApprovalConfig(Schema):
     """True if a person decides about a promotion."""
 

@@ -13,6 +13,7 @@ from bincount.config import DriftLimits, GateLimits, read_endpoints, read_schema
 from bincount.errors import ConfigError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def _operator(env: str, help: str) -> dict[str, Any]:
@@ -129,6 +130,30 @@ class Settings:
         """The folder of the records that a DAG reconciles; a form names a file here and nowhere else."""
         return self.workspace / "records"
 
+    def records_file(self, name: str, setting: str) -> Path:
+        """The file of that name among `records`.
+
+        Args:
+            name: Its name; no path leads out of the folder.
+            setting: Which setting named it, for the message.
+
+        Raises:
+            ConfigError: If there is no such file.
+        """
+        path = self.records / name
+        if not _FILE_NAME.fullmatch(name) or not path.is_file():
+            files = sorted(each.name for each in self.records.glob("*") if each.is_file())[:10]
+            raise ConfigError(
+                f"{setting}: must name a file in the workspace's folder records, got {name!r}; available: "
+                f"{', '.join(files) or 'none'}. Copy it there."
+            )
+        return path
+
+    @property
+    def runs(self) -> Path:
+        """The folder of the runs' own folders."""
+        return self.workspace / "runs"
+
     def run(self, run_id: str) -> Path:
         """The folder of one run's search, model and evaluation.
 
@@ -137,7 +162,7 @@ class Settings:
         """
         if not (run_id.isalnum() and run_id.isascii()):
             raise ConfigError(f"run_id: must be letters and digits, got {run_id!r}. Take it from `bincount ingest`.")
-        return self.workspace / "runs" / run_id
+        return self.runs / run_id
 
 
 def without_passwords(text: str) -> str:

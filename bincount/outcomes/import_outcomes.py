@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from bincount.dataset.inventory import check_id_spelling
 from bincount.dataset.table_reader import TableReader
 from bincount.errors import ConfigError, DataError
 from bincount.files import write_atomically
+from bincount.outcomes.confirmed import FILE as CONFIRMED
 from bincount.outcomes.confirmed import write_confirmed
 from bincount.outcomes.count_yield import yield_figures
 from bincount.outcomes.estimates import estimate_from_outcomes
@@ -37,7 +39,8 @@ def import_outcomes(
     settings: Settings,
     *,
     file: str,
-    worklist: str = "worklist",
+    worklist: str | None = None,
+    track: bool = False,
     count_cost: float | None = None,
     miss_cost: float | None = None,
 ) -> dict:
@@ -50,8 +53,11 @@ def import_outcomes(
     Args:
         settings: Where outcomes are stored.
         file: CSV or parquet with the columns id, counted (one blind total per bin), when and, optionally, by.
-        worklist: The folder that `reconcile` wrote; `outcomes.json` and `confirmed.csv`, for the next reconciliation,
-            are written into it.
+        worklist: The folder that `reconcile` wrote, "worklist" where None; `outcomes.json` and `confirmed.csv`, for the
+            next reconciliation, are written into it.
+        track: Whether `file` is the name of a file in the workspace's folder `records` and no path, and `worklist` the
+            MLflow run of a tracked reconciliation, the last one where None. Its figures become metrics and artifacts
+            of that run, and `confirmed.csv` is written to the folder `records` too.
         count_cost: Cost of counting a bin, None for the one given to `reconcile`.
         miss_cost: Cost of a wrong record that is not found, None for the one given to `reconcile`.
 
@@ -67,7 +73,9 @@ def import_outcomes(
     for flag, value in {"--count-cost": count_cost, "--miss-cost": miss_cost}.items():
         if value is not None and not 0 <= value < 1e12:
             raise ConfigError(f"{flag}: must be a number >= 0, got {value!r}. Use the same currency for both costs.")
-    table, folder = TableReader(Path(file).expanduser(), OUTCOME_COLUMNS), Path(worklist).expanduser()
+    run_id, folder = _tracked(settings, worklist) if track else ("", Path(worklist or "worklist").expanduser())
+    path = settings.records_file(file, "file") if track else Path(file).expanduser()
+    table = TableReader(path, OUTCOME_COLUMNS)
     listed = Worklist(folder)
     counts = group_by_bin(itertools.islice(outcome_rows(table, now=datetime.now(UTC)), _MAX_ROWS + 1))
     if sum(map(len, counts.values())) > _MAX_ROWS:
@@ -93,7 +101,34 @@ def import_outcomes(
         write_confirmed(folder, confirmed, listed.places({outcome.id for outcome in confirmed}))
         write_atomically(folder / "outcomes.json", [json.dumps(answer, indent=1, ensure_ascii=False).encode()])
     _log.info("%s: %d counts, %d of them new, %d blank rows skipped", table.name, len(rows), new, table.blank_rows)
+    if track:
+        _log_to_run(settings, run_id, folder, answer)
+        return {"run_id": run_id, **answer}
     return answer
+
+
+def _tracked(settings: Settings, run_id: str | None) -> tuple[str, Path]:
+    """The MLflow run of a tracked reconciliation, and its worklist's folder."""
+    if run_id is not None and not re.fullmatch(r"[0-9a-f]{32}", run_id):
+        raise ConfigError(f"worklist: must be the MLflow run of a reconciliation, got {run_id[:40]!r}.")
+    found = list(settings.runs.glob(f"{run_id or '*'}/reconcile/summary.json"))
+    if not found:
+        raise ConfigError(
+            f"worklist: must be a reconciliation that was tracked in this workspace, got {run_id or 'none at all'}. "
+            "Run `bincount reconcile --track`, or the DAG reconcile_inventory, first."
+        )
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    return newest.parents[1].name, newest.parent
+
+
+def _log_to_run(settings: Settings, run_id: str, folder: Path, answer: dict) -> None:
+    from bincount.tracking import runs
+
+    settings.records.mkdir(parents=True, exist_ok=True)
+    write_atomically(settings.records / CONFIRMED, [(folder / CONFIRMED).read_bytes()])
+    counted = {name: value for name, value in answer["counted"].items() if isinstance(value, int | float)}
+    runs.log_metrics(settings, run_id, {f"outcomes/{name}": value for name, value in counted.items()})
+    runs.log_artifacts(settings, run_id, folder, "reconcile")
 
 
 def _join(counts: dict[str, list[FileRow]], listed: Worklist, table: TableReader) -> Sequence[JoinedOutcome]:

@@ -42,7 +42,7 @@ def run_step(
     all that it started.
 
     Args:
-        verb: The step, such as "ingest".
+        verb: The step, such as "ingest", or "outcomes import counts.csv" with what stands before its flags.
         params: The step's arguments by name: see `flags_of`.
         program: What takes the verb.
 
@@ -55,7 +55,7 @@ def run_step(
         StoreError: If the step ended with exit code 4.
         BincountError: If it ended in another way, got SIGTERM, or printed no JSON object.
     """
-    command = [*program, verb, *flags_of(params)]
+    command = [*program, *shlex.split(verb), *flags_of(params)]
     _log.info("$ %s", shlex.join(command))
     with tempfile.TemporaryFile("w+") as answer:
         with _passing_on_sigterm() as stop:

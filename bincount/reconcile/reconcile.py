@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,7 +46,6 @@ from bincount.tracking.client import RECONCILE_EXPERIMENT
 _log = logging.getLogger(__name__)
 
 _VERSION_TAG = "bincount.model_version"
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PARAMS = (
     *("source", "records", "records_digest", "model_version", "manifest", "counts"),
     *("error_rate", "alpha", "capacity", "count_cost", "miss_cost", "blind"),
@@ -97,7 +95,10 @@ def reconcile(
 
 def _track(settings: Settings, options: ReconcileConfig, attempt: str | None) -> dict:
     """Reconciles in `data/runs/<run_id>/reconcile` and logs the files to an MLflow run."""
-    files = [None if name is None else _records_file(settings, name) for name in _files_of(options)]
+    files = [
+        None if name is None else settings.records_file(name, setting)
+        for setting, name in zip(("records", "confirmed", "contents"), _files_of(options), strict=True)
+    ]
     version = model_registry.version_named(settings, options.model)
     run_id = runs.open_run(settings, attempt=attempt, experiment=RECONCILE_EXPERIMENT)
     version = runs.run_tags(settings, run_id).get(_VERSION_TAG, version)
@@ -259,17 +260,6 @@ def _check_compared(state: ReconcileState, store: Store, table: TableReader) -> 
     except DataError:
         state.remove()  # the photos may exist next time
         raise
-
-
-def _records_file(settings: Settings, name: str) -> Path:
-    path = settings.records / name
-    if not _FILE_NAME.fullmatch(name) or not path.is_file():
-        files = sorted(each.name for each in settings.records.glob("*") if each.is_file())[:10]
-        raise ConfigError(
-            f"records: must name a file in the workspace's folder records, got {name!r}; available: "
-            f"{', '.join(files) or 'none'}. Copy it there, or leave this empty to use the source's own metadata."
-        )
-    return path
 
 
 def _log_run(settings: Settings, run_id: str, folder: Path, summary: dict[str, Any]) -> None:

@@ -27,6 +27,8 @@ BAD = {
     "error_rate": [0, 1, "2 %"],
     "alpha": [0, 1, None],
     "blind": ["yes", 1],
+    "confirmed": ["/etc/passwd", "../a.csv"],
+    "contents": ["a/b.csv", "-x.csv"],
 }
 GOOD = {
     "source": ["s3://aft-vbi-pds"],
@@ -38,6 +40,8 @@ GOOD = {
     "error_rate": [None, 0.02],
     "alpha": [0.1],
     "blind": [True],
+    "confirmed": [None, "confirmed.csv"],
+    "contents": [None, "contents.parquet"],
 }
 # What each DAG waits for and publishes.
 SCHEDULES = """
@@ -105,11 +109,17 @@ def test_who_publishes_and_who_listens(home):
     found = read_bag(home, SCHEDULES)
     assert found["errors"] == {}
     champion = ["bincount_champion"]
-    assert found["listens"] == {"train_bin_counter": [], "rollback_bin_counter": [], "reconcile_inventory": champion}
+    assert found["listens"] == {
+        "train_bin_counter": [],
+        "rollback_bin_counter": [],
+        "reconcile_inventory": champion,
+        "import_outcomes": [],
+    }
     assert found["publishes"] == {
         "train_bin_counter": {"verify_serving": ["bincount_champion_served"]},
         "rollback_bin_counter": {"verify_serving": champion},
         "reconcile_inventory": {"report_drift": ["bincount_drift_seen"]},
+        "import_outcomes": {},
     }
     assert found["clock"] == [""]
 

@@ -8,6 +8,7 @@ import pytest
 
 from bincount.errors import ConfigError, StoreError
 from bincount.evaluate.drift_baseline import FILE
+from bincount.outcomes.import_outcomes import import_outcomes
 from bincount.reconcile.reconcile import reconcile
 from bincount.tracking import model_registry
 from bincount.tracking.client import RECONCILE_EXPERIMENT, mlflow_client
@@ -154,3 +155,21 @@ def test_without_a_champion_it_says_what_to_do(tmp_path):
     with pytest.raises(ConfigError, match=r"@champion must name a version, got none. Promote one"):
         reconcile(fresh, track=True, source=str(tmp_path))
     assert not runs_of(fresh)
+
+
+def test_counts_of_a_tracked_worklist_join_its_run(settings, model, tmp_path):
+    source = write_like_learned(tmp_path / "bins", bins=20)
+    first = reconcile(settings, track=True, source=source, model=model, attempt="first")["run_id"]
+    last = reconcile(settings, track=True, source=source, model=model, attempt="last", capacity=5)["run_id"]
+    settings.records.mkdir(parents=True, exist_ok=True)
+    write_records(settings.records / "counts.csv", [("30000", 1, "2026-11-20")], ("id", "counted", "when"))
+    assert import_outcomes(settings, file="counts.csv", track=True)["run_id"] == last
+    assert import_outcomes(settings, file="counts.csv", track=True, worklist=first)["run_id"] == first
+    with mlflow_client(settings, "tests") as client:
+        assert any(name.startswith("outcomes/") for name in client.get_run(last).data.metrics)
+        listed = {each.path for each in client.list_artifacts(last, "reconcile")}
+    assert {"reconcile/outcomes.json", "reconcile/confirmed.csv"} <= listed
+    assert (settings.records / "confirmed.csv").read_text().startswith("id,location,counted,when,photo\n30000,")
+    for wrong in ({"file": "../counts.csv"}, {"file": "none.csv"}, {"worklist": "../x"}, {"worklist": "0" * 32}):
+        with pytest.raises(ConfigError):
+            import_outcomes(settings, **{"file": "counts.csv", "track": True, **wrong})
