@@ -25,8 +25,9 @@ ERRORS = {
     "added": "a product of another bin added to the record",
 }
 """Planted errors of a record with its contents."""
-JUDGES = ("contents", "count", "blind")
-"""List and photo; the photo's count beside the recorded total; list and total without a photo."""
+JUDGES = ("contents", "informed", "count", "blind")
+"""List and photo, as the worklist ranks; the same for a judge who knows whether a quantity is wrong or a transaction
+was missed; the photo's count beside the recorded total; list and total without a photo."""
 PLANTED = 0.10
 """Share of records that are wrong in the simulation."""
 FIGURES = ("exact", "within_one", "nll", "rmse")
@@ -100,7 +101,7 @@ def evaluate_contents(
             weight = [1 - PLANTED if each is right[each.row] else PLANTED / len(wrong[each.row]) for each in variants]
             is_wrong = np.array([each is not right[each.row] for each in variants])
             answer["variance"][kind] = _detection(
-                judge, variants, is_wrong, np.array(weight), (sums, photo, prior), groups, counts
+                judge, kind, variants, is_wrong, np.array(weight), (sums, photo, prior), groups, counts
             )
     return answer
 
@@ -148,6 +149,7 @@ def _planted(
 
 def _detection(
     judge: ContentsJudge,
+    kind: str,
     variants: Sequence[_Variant],
     is_wrong: np.ndarray,
     weight: np.ndarray,
@@ -164,6 +166,7 @@ def _detection(
     missed = judge.missed_evidence(contents, classes, photo, sums, prior)
     evidence = {
         "contents": (1 - MISSED_SHARE) * quantity + MISSED_SHARE * missed,
+        "informed": quantity if kind.startswith("quantity") else missed,
         "count": posterior_of(photo, values, counts, prior).evidence,
         "blind": posterior_of(judge.list_only(contents), values, counts, flat).evidence,
     }
@@ -177,6 +180,7 @@ def _detection(
             f"lift_{percent}": figures["at"][share]["lift"] for percent, share in ((5, "0.05"), (10, "0.1"))
         }
     answer["intervals"] = {
-        f"against_{name}": auroc_intervals(scores["contents"], scores[name], errors, member) for name in JUDGES[1:]
+        f"against_{name}": auroc_intervals(scores["contents"], scores[name], errors, member)
+        for name in ("count", "blind")
     }
     return answer

@@ -301,7 +301,13 @@ def _contents_blocks(evaluation: dict) -> list[Block]:
             ),
         ),
         Table(
-            ("wrong record, AUROC (lift at 5 %)", "list and photo", "count of the photo alone", "list, no photo"),
+            (
+                "wrong record, AUROC (lift at 5 %)",
+                "list and photo",
+                "the same, knowing the kind",
+                "count of the photo alone",
+                "list, no photo",
+            ),
             tuple(
                 (_CONTENTS_ERRORS[kind], *(f"{row[each]['auroc']:.3f} ({row[each]['lift_5']:.1f})" for each in JUDGES))
                 for kind, row in contents["variance"].items()

@@ -94,14 +94,15 @@ def evaluate_pairs(
 
 
 def _weighted_errors(before: np.ndarray, after: np.ndarray, kind: str, values: np.ndarray) -> WeightedErrors | None:
-    """Each pair with its right record and with all its possible wrong ones, weighted."""
+    """Each pair with its right record and with all its possible wrong ones, weighted; None if none is possible."""
     rows: list[tuple[int, float, bool, float]] = []
     for row, (first, second) in enumerate(zip(before.tolist(), after.tolist(), strict=True)):
         wrong = _planted(kind, first, second, len(values))
-        if wrong:
-            rows.append((row, values[second], False, 1 - ERROR_RATE))
-            rows += [(row, values[record], True, ERROR_RATE / len(wrong)) for record in wrong]
-    return WeightedErrors(*(np.asarray(column) for column in zip(*rows, strict=True))) if rows else None
+        rows.append((row, values[second], False, 1 - ERROR_RATE))
+        rows += [(row, values[record], True, ERROR_RATE / len(wrong)) for record in wrong]
+    if not any(is_wrong for _, _, is_wrong, _ in rows):
+        return None
+    return WeightedErrors(*(np.asarray(column) for column in zip(*rows, strict=True)))
 
 
 def _worklist(
