@@ -94,14 +94,12 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
     stages = efficientnet_lite.stages_of(network) if is_lite else stages_of(network)
     if resolved == "none":
         stages = stages[:_RANDOM_STAGES]
-    elif is_lite:
-        stages = [*stages, network.output]  # for `with_last_activations`
     network = keras.Model(network.input, stages, name="network")
     network.trainable = False
     photos = keras.Input(shape, dtype="uint8", name="photos")
     outputs = network(normalisation_of(application)(ops.cast(photos, "float32")))
     pooled = []
-    for stage in keras.tree.flatten(outputs)[: efficientnet_lite.STAGES if is_lite else None]:
+    for stage in keras.tree.flatten(outputs):
         pooled.append(layers.GlobalAveragePooling2D(dtype="float32")(stage))
         if (
             resolved == "none"
@@ -139,8 +137,10 @@ def load_backbone(path: Path) -> keras.Model:
 
 
 def with_last_activations(backbone: keras.Model) -> keras.Model:
-    """A backbone, sharing its weights, whose features hold the network's last activations too."""
+    """A backbone with the same weights whose features hold the network's last activations too."""
     network = backbone.get_layer("network")
+    if efficientnet_lite.has_every_stage(network):
+        network = efficientnet_lite.with_head(network)
     photos = keras.Input(backbone.input.shape[1:], dtype="uint8", name="photos")
     outputs = network(backbone.get_layer("normalisation")(ops.cast(photos, "float32")))
     pooled = [layers.GlobalAveragePooling2D(dtype="float32")(stage) for stage in keras.tree.flatten(outputs)]

@@ -53,7 +53,6 @@ _STAGES = (
     _Stage(4, 5, 2, 6, 192),
     _Stage(1, 3, 1, 6, 320),
 )
-STAGES = len(_STAGES)
 
 
 def preprocess_input(pixels: np.ndarray) -> np.ndarray:
@@ -99,6 +98,23 @@ def stages_of(network: keras.Model) -> list[keras.KerasTensor]:
     lasts = np.cumsum([stage.blocks for stage in _STAGES]) - 1
     names = [f"blocks.{n}.{'add' if s.blocks > 1 else 'bn2'}" for n, s in zip(lasts, _STAGES, strict=True)]
     return [network.get_layer(name).output for name in names]
+
+
+def has_every_stage(network: keras.Model) -> bool:
+    """True if a network's outputs are those of `stages_of`."""
+    return len(network.outputs) == len(_STAGES) and network.layers[1].name == "conv_stem"
+
+
+def with_head(network: keras.Model) -> keras.Model:
+    """A network of all stages with the convolution that follows them, whose weights are ImageNet's.
+
+    Returns:
+        The same weights in another network, whose last output is that convolution's.
+    """
+    whole = EfficientNetLite0(include_top=False, input_shape=network.input.shape[1:])
+    for layer in network.layers:
+        whole.get_layer(layer.name).set_weights(layer.get_weights())
+    return keras.Model(whole.input, [*stages_of(whole), whole.output], name="network")
 
 
 def read_weights() -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 4  # of what is computed; raise it when the same settings would give other features
+_VERSION = 3  # of what is computed; raise it when the same settings would give other features
 
 
 def prepare(

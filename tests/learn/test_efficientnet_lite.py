@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from bincount.learn.backbone import build_backbone
-from bincount.learn.efficientnet_lite import EfficientNetLite0, _tensors_of, _TensorUnpickler, preprocess_input
-from bincount.learn.engine import FLOAT32, checked_precisions, save_network
+from bincount.learn.backbone import build_backbone, with_last_activations
+from bincount.learn.efficientnet_lite import NAME, EfficientNetLite0, _tensors_of, _TensorUnpickler, preprocess_input
+from bincount.learn.engine import FLOAT32, checked_precisions, open_network, save_network
 
 PALACE, DAISY = 698, 985  # of ImageNet's 1,000 classes
 
@@ -56,3 +56,18 @@ def test_a_tensor_is_a_strided_view_of_its_storage():
 def test_nothing_but_tensors_is_constructed(call):
     with pytest.raises(pickle.UnpicklingError, match="is no tensor"):
         _TensorUnpickler(io.BytesIO(b"\x80\x02" + call + b"X\x04\x00\x00\x00true\x85R.")).load()
+
+
+def test_the_last_activations_join_the_stages_and_the_frozen_network_computes_nothing_else(tmp_path):
+    photos = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    backbone = build_backbone(NAME, "imagenet", image_px=64).model
+    save_network(backbone, tmp_path / "backbone.keras", photos)
+    (features,) = open_network(tmp_path / "backbone.keras", precision="float32")(photos)
+    assert features.shape == (2, 784)
+    whole = with_last_activations(backbone)
+    more = np.asarray(whole(photos, training=False))
+    assert more.shape == (2, 784 + 1280)
+    np.testing.assert_allclose(more[:, :784], np.asarray(backbone(photos, training=False)), atol=1e-5)
+    pixels = preprocess_input(photos.astype(np.float32))
+    last = np.asarray(EfficientNetLite0(include_top=False, input_shape=(64, 64, 3))(pixels)).mean(axis=(1, 2))
+    np.testing.assert_allclose(more[:, 784:], last, atol=1e-4)
