@@ -113,7 +113,8 @@ def with_head(network: keras.Model) -> keras.Model:
     """
     whole = EfficientNetLite0(include_top=False, input_shape=network.input.shape[1:])
     for layer in network.layers:
-        whole.get_layer(layer.name).set_weights(layer.get_weights())
+        if layer.weights:  # others may have other names
+            whole.get_layer(layer.name).set_weights(layer.get_weights())
     return keras.Model(whole.input, [*stages_of(whole), whole.output], name="network")
 
 

@@ -379,8 +379,7 @@ def test_blind_shows_neither_records_nor_predictions(settings, model, out, tmp_p
     page = (out / "report.html").read_text()
     assert "30000" in page
     for word in ("777", "mismatch", "unsure", "fewer", "prediction interval", "data-verdict", "recorded</button>"):
-        assert word not in page.split("<tbody class")[1].split("</tbody>")[0], word
-    assert "777" not in page
+        assert word not in page, word
     assert "recorded" in (out / "worklist.csv").read_text()
 
 
