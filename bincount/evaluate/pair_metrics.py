@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -78,7 +78,7 @@ def evaluate_pairs(
             continue
         answer["variance"][kind] = {
             name or "pair": _detection_auroc(judges[name][0], before, after, kind) for name in judges
-        } | {"worklist": _worklist(errors, {"with": (joint, flat), "without": (photo, prior)}, groups, counts)}
+        } | {"worklist": _worklist(errors, values[before], (joint, flat), (photo, prior), groups, counts)}
     for name, (distribution, score) in judges.items():
         figures = _figures(distribution, score, before, after, groups, counts)
         if name:
@@ -107,15 +107,28 @@ def _weighted_errors(before: np.ndarray, after: np.ndarray, kind: str, values: n
 
 def _worklist(
     errors: WeightedErrors,
-    judges: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    before: np.ndarray,
+    joint: tuple[np.ndarray, np.ndarray],
+    photo: tuple[np.ndarray, np.ndarray],
     groups: Sequence[str],
     counts: Counts,
 ) -> dict:
-    """Lift at 5 % and 10 % of the bins by the worklist's ranking, with intervals over groups."""
-    scores = {
-        name: posterior_of(distribution[errors.row], errors.recorded, counts, prior).probability
-        for name, (distribution, prior) in judges.items()
-    }
+    """Lift at 5 % and 10 % of the bins by the worklist's ranking, with intervals over groups.
+
+    Args:
+        errors: The right and the wrong records.
+        before: (P,) the count before.
+        joint: (P, C) distributions from both photos, and their prior.
+        photo: (P, C) those from the later photo alone, and theirs. By it alone is judged, as in the worklist, a record
+            that says that nothing moved.
+        groups: (P,) group of each pair.
+        counts: The C classes.
+    """
+    both, alone = (
+        posterior_of(distribution[errors.row], errors.recorded, counts, prior).probability
+        for distribution, prior in (joint, photo)
+    )
+    scores = {"with": np.where(errors.recorded == before[errors.row], alone, both), "without": alone}
     member = np.unique(np.asarray(groups)[errors.row], return_inverse=True)[1]
     rng, count = np.random.default_rng(0), int(member.max()) + 1
     times = [np.bincount(rng.integers(0, count, count), minlength=count)[member] for _ in range(_DRAWS)]
