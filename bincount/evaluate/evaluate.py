@@ -183,7 +183,7 @@ def _publish(
 ) -> None:
     """Writes everything to a temporary folder, logs it, then renames the folder: an existing one is complete."""
     from bincount.evaluate.figures import draw
-    from bincount.evaluate.model_card import card_of, to_html, to_markdown
+    from bincount.evaluate.model_card import card_of, summary_of, to_html, to_markdown
 
     beside = evaluation_folder.with_name("evaluation.beside")
     shutil.rmtree(beside, ignore_errors=True)  # of a killed attempt
@@ -201,5 +201,9 @@ def _publish(
     (beside / "card.html").write_text(to_html(card, beside))
     runs.log_metrics(settings, run_id, {f"test_{name}": value for name, value in evaluation["metrics"].items()})
     runs.log_artifacts(settings, run_id, beside, "evaluation")
+    facts = evaluation["facts"]
+    how = "fine-tuned" if facts["config"]["fine_tune_epochs"] else "frozen"
+    name = f"{facts['backbone']} {how}, {evaluation['metrics']['exact']:.1%} exact of {len(records)} bins"
+    runs.describe_run(settings, run_id, name=name, description=to_markdown(summary_of(evaluation, settings.gate)))
     shutil.rmtree(evaluation_folder, ignore_errors=True)
     beside.replace(evaluation_folder)

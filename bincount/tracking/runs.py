@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ def open_run(
 ) -> str:
     """Opens a run of an experiment, or reopens the attempt's run.
 
-    It has the commit of this checkout as a tag, if there is one.
+    It has the commit of this checkout, if there is one, and the user as tags.
 
     Args:
         settings: Names the tracking server.
@@ -45,7 +46,7 @@ def open_run(
         ConfigError: If MLflow refuses the request, or `attempt` holds quotes.
         StoreError: If the tracking server does not answer.
     """
-    written = {**_commit_tag(), **({_ATTEMPT: attempt} if attempt else {})}
+    written = {**_source_tags(), **({_ATTEMPT: attempt} if attempt else {})}
     with mlflow_client(settings, "open run") as client:
         experiment_id = experiment_id_of(settings, client, experiment)
         existing = _find(client, experiment_id, {_ATTEMPT: attempt}) if attempt else None
@@ -127,9 +128,18 @@ def _reopen(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> str:
     return run_id
 
 
-def _commit_tag() -> dict[str, str]:
-    revision = commit()
-    return {"mlflow.source.git.commit": revision} if revision else {}
+def _source_tags() -> dict[str, str]:
+    tags = {"mlflow.source.name": "bincount"}
+    if revision := commit():
+        tags["mlflow.source.git.commit"] = revision
+    with contextlib.suppress(OSError, KeyError):  # a container's user may have no name
+        tags["mlflow.user"] = getpass.getuser()
+    return tags
+
+
+def describe_run(settings: Settings, run_id: str, *, name: str, description: str) -> None:
+    """Gives a run the name and the description, in Markdown, that MLflow's UI shows."""
+    log_tags(settings, run_id, {"mlflow.runName": name, "mlflow.note.content": description})
 
 
 # MLflow's limits for one request.

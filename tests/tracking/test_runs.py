@@ -40,6 +40,10 @@ def test_an_attempt_has_one_run_however_often_it_is_opened(settings):
     assert run.info.status == "RUNNING"
     assert run.data.tags["dag"] == "train_bin_counter"
     assert run.data.tags["mlflow.source.git.commit"]
+    assert run.data.tags["mlflow.source.name"] == "bincount"
+    assert run.data.tags["mlflow.user"]
+    with mlflow_client(settings, "test") as client:
+        assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
     assert runs.open_run(settings, attempt=attempt + "x") != first
 
 
