@@ -15,20 +15,8 @@ from bincount.reconcile.worklist import WorklistContext
 from tests.reconcile.reconciled import read_lists, registered, write_records, write_source
 from tests.stores import make_settings
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ABOUT = WorklistContext("s3://<b>", "7", "0" * 16, Counts.parse("1-5"), 0.05)
 HOSTILE = '<script>document.title = "run"</script>'
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (Debian: apt install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

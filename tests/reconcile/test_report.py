@@ -1,7 +1,5 @@
 """The report in a real browser: opened from disk, without a network, at two widths, light and dark."""
 
-import shutil
-
 import pytest
 
 from bincount.counts import Counts
@@ -10,7 +8,6 @@ from bincount.reconcile.worklist import WorklistContext, yield_curve
 from tests.bins import write_bin
 from tests.tiny import photo
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ABOUT = WorklistContext("s3://<b>", "7", "0" * 16, Counts.parse("0-5+"), 0.05)
 TOLD = {"by": "--error-rate", "outcomes": 0}
 VERDICTS = ("mismatch", "unsure", "match", "not_countable")
@@ -80,17 +77,6 @@ def page_of(folder, *, rows=24, **said):
     path = folder / "report.html"
     path.write_text(render_report(summary, listed, photos, ABOUT), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (Debian: apt install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
