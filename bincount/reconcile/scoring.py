@@ -214,7 +214,8 @@ def judge_contents(work: ReconcileState, judge: ContentsJudge | None, prior: np.
         work.exclude_contents("contents IS NOT NULL", NO_JUDGE)
         return
     columns = "recorded, contents, probabilities, sums, joint, evidence"
-    for page in work.pages(columns, "contents IS NOT NULL AND probabilities IS NOT NULL AND recorded IS NOT NULL"):
+    where = "contents IS NOT NULL AND probabilities IS NOT NULL AND recorded IS NOT NULL AND missed IS NULL"
+    for page in work.pages(columns, where):
         listed = [(row, decode_contents(row[2])) for row in page]
         problems = [problem_of(products, row[1], judge.counts) for row, products in listed]
         work.update(("contents_problem",), [(why, row[0]) for why, (row, _) in zip(problems, listed, strict=True)])

@@ -6,6 +6,7 @@ import pytest
 
 from bincount.errors import ConfigError, DataError
 from bincount.reconcile.reconcile import reconcile
+from bincount.reconcile.scoring import judge_contents
 from tests.bins import metadata, write_bin
 from tests.reconcile.reconciled import read_lists, registered, write_records
 from tests.stores import make_settings
@@ -106,6 +107,17 @@ def test_both_photos_and_products_are_one_probability(settings, model, source, t
     line = lines_of(settings, model, source, tmp_path / "out", records=records, contents=contents)["20000"]
     assert line["evidence"] in ("photos and contents", "photo and contents")
     assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_killed_run_joins_no_evidence_twice(settings, model, source, tmp_path, monkeypatch):
+    once = lines_of(settings, model, source, tmp_path / "once")
+
+    def twice(*arguments):
+        judge_contents(*arguments)
+        judge_contents(*arguments)
+
+    monkeypatch.setattr("bincount.reconcile.reconcile.judge_contents", twice)
+    assert lines_of(settings, model, source, tmp_path / "twice") == once
 
 
 def test_names_of_products_reach_no_file(settings, model, source, tmp_path, caplog):
