@@ -24,6 +24,7 @@ FEWEST_PAIRS = 100
 
 SAME_COUNT = "the record says what was counted before, and the model knows no bin in which nothing moved"
 OTHER_BIN = "the earlier photo differs so much that it probably shows another bin"
+SAME_PHOTO = "the earlier photo is the same as this one"
 NO_HEAD = "the model was not trained on enough pairs of photos to use the earlier one"
 """Why an earlier photo is not used."""
 
@@ -55,7 +56,8 @@ class ChangeHead:
         pairs: How many it was learned from.
         centre: (D,) mean of the features of the pairs' photos.
         spread: (D,) their standard deviation.
-        farthest: Largest distance of two photos of one bin: 1 minus the correlation of their standardised features.
+        nearest: Smallest distance of two photos: 1 minus the correlation of their standardised features.
+        farthest: Largest distance of two photos of one bin.
         photo_share: Weight of the photo's own distribution beside that of the pair, 0 to 1.
         scores: Conformal scores of the calibration pairs; empty lists where there were none.
     """
@@ -68,6 +70,7 @@ class ChangeHead:
     pairs: int
     centre: np.ndarray
     spread: np.ndarray
+    nearest: float
     farthest: float
     photo_share: float
     scores: ConformalScores
@@ -126,6 +129,7 @@ class ChangeHead:
         both = np.concatenate([earlier, later])
         centre, deviation = both.mean(axis=0), both.std(axis=0)
         deviation = np.where(deviation > 1e-8, deviation, np.inf)
+        distance = _distance((earlier - centre) / deviation, (later - centre) / deviation)
         return cls(
             weights=np.column_stack(weights),
             changes=logistic.classes_,
@@ -135,9 +139,8 @@ class ChangeHead:
             pairs=len(before),
             centre=centre,
             spread=deviation,
-            farthest=float(
-                np.quantile(_distance((earlier - centre) / deviation, (later - centre) / deviation), _SAME_BIN)
-            ),
+            nearest=float(distance.min()) / 10,
+            farthest=float(np.quantile(distance, _SAME_BIN)),
             photo_share=_PHOTO_SHARE,
             scores=[[] for _ in counts.values],
         )
@@ -184,9 +187,13 @@ class ChangeHead:
         """P(count after | both photos, count before, what the model predicts from the later photo), (N, C)."""
         return joint_distribution(self.counts_after(later - earlier, before), photo, prior, self.photo_share)
 
-    def far_apart(self, earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
-        """(N,) whether two photos differ more than 99 of 100 pairs of one bin do: probably they show two bins."""
-        return _distance((earlier - self.centre) / self.spread, (later - self.centre) / self.spread) > self.farthest
+    def problems_of(self, earlier: np.ndarray, later: np.ndarray) -> list[str]:
+        """Why each of N pairs of photos (N, D) is none of one bin before and after a transaction, "" where it may be.
+
+        Photos that differ more than 99 of 100 pairs of one bin do probably show two bins; some of two bins differ less.
+        """
+        distance = _distance((earlier - self.centre) / self.spread, (later - self.centre) / self.spread)
+        return [SAME_PHOTO if each < self.nearest else OTHER_BIN if each > self.farthest else "" for each in distance]
 
     def score(self, difference: np.ndarray) -> np.ndarray:
         """(N,) scores of the change for differences of features (N, D), positive where items were added."""
@@ -239,7 +246,7 @@ class ChangeHead:
             raise DataError(f"{FILE}: must be the change head of a model, got a damaged file.") from None
 
 
-_PLAIN = ("pairs", "farthest", "photo_share", "scores")
+_PLAIN = ("pairs", "nearest", "farthest", "photo_share", "scores")
 """Fields that are no arrays."""
 
 

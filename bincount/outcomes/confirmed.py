@@ -20,7 +20,7 @@ from bincount.outcomes.outcome_store import Outcome
 FILE = "confirmed.csv"
 _TITLES = ("id", "location", "counted", "when", "photo")
 CONFIRMED_COLUMNS = Columns(
-    titles={name: (name,) for name in _TITLES}, required=("id", "counted", "when"), numeric=("counted",)
+    titles={name: (name,) for name in _TITLES}, required=("id", "counted", "when", "photo"), numeric=("counted",)
 )
 
 

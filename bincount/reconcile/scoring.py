@@ -22,7 +22,7 @@ from bincount.errors import RowError
 from bincount.evaluate.batch_inference import rounded
 from bincount.evaluate.drift import drift_of, sentence_of
 from bincount.evaluate.drift_baseline import DriftBaseline
-from bincount.mismatch.change import NO_HEAD, OTHER_BIN, SAME_COUNT, ChangeHead
+from bincount.mismatch.change import NO_HEAD, SAME_COUNT, ChangeHead
 from bincount.mismatch.contents import NO_JUDGE, ContentsJudge, problem_of
 from bincount.mismatch.sums import SumsHead
 from bincount.progress import ProgressLog
@@ -172,32 +172,32 @@ def score_pairs(
                 _compare(work, predictor, head, prior, chunk)
                 chunk = []
         _compare(work, predictor, head, prior, chunk)
+    used = work.count("joint IS NOT NULL")
+    _log.info("earlier photos: used for %d of %d records that name one", used, work.count("before <> ''"))
 
 
 def _compare(
     work: ReconcileState, predictor: Predictor, head: ChangeHead, prior: np.ndarray, chunk: list[tuple]
 ) -> None:
     rows: list[tuple[bytes | None, str, str, int]] = [
-        (None, "photo", f"the earlier photo: {photo.reason}", at)
-        for at, photo, *_ in chunk
-        if isinstance(photo, Rejection)
+        (None, "photo", f"the earlier {photo.reason}", at) for at, photo, *_ in chunk if isinstance(photo, Rejection)
     ]
     left = [row for row in chunk if not isinstance(row[1], Rejection)]
     while left:
         try:
             seen = predictor.observe([photo.data for _, photo, *_ in left])
         except RowError as error:
-            rows.append((None, "photo", f"the earlier photo: {DAMAGED}", left.pop(error.row)[0]))
+            rows.append((None, "photo", f"the earlier {DAMAGED}", left.pop(error.row)[0]))
             continue
         positions, _, counted, features, blobs = zip(*left, strict=True)
         later = np.stack([np.frombuffer(blob, np.float32) for blob in features])
         earlier = np.asarray(seen.features)
         photo = np.stack([np.frombuffer(blob) for blob in blobs])
         before = np.array([predictor.counts.index_of(value) for value in counted])
-        joint, apart = head.joint(earlier, later, before, photo, prior), head.far_apart(earlier, later)
+        joint, problems = head.joint(earlier, later, before, photo, prior), head.problems_of(earlier, later)
         rows += [
-            (None, "photo", OTHER_BIN, position) if far else (row.tobytes(), "photos", "", position)
-            for position, far, row in zip(positions, apart, rounded(joint), strict=True)
+            (None, "photo", problem, position) if problem else (row.tobytes(), "photos", "", position)
+            for position, problem, row in zip(positions, problems, rounded(joint), strict=True)
         ]
         break
     work.update(("joint", "evidence", "before_problem", "features"), [(*row[:3], None, row[3]) for row in rows])
@@ -237,6 +237,9 @@ def judge_contents(work: ReconcileState, judge: ContentsJudge | None, prior: np.
             distribution = rounded(both / both.sum()).tobytes()
             updates.append((distribution, evidence, float(missed[row]), litres, positions[row]))
         work.update(("joint", "evidence", "missed", "litres"), updates)
+    used, named = work.count("missed IS NOT NULL"), work.count("contents IS NOT NULL")
+    log = _log.info if used else _log.warning
+    log("contents: used for %d of %d records that name products", used, named)
 
 
 def check_drift(

@@ -274,7 +274,8 @@ def worklist_figures(state: ReconcileState, *, capacity: int | None, count_cost:
         count_cost: Cost of counting one, None if unknown.
 
     Returns:
-        `bins`, `judged`, `verdicts`, `not_judged` (by reason), `expected_wrong`
+        `bins`, `judged`, `verdicts`, `not_judged` (by reason), `evidence` (judged bins by what they were judged by),
+        `expected_wrong`
         records among those judged, `to_count` (the first so many of the
         worklist, None where neither limit is given), `expected_found` among them, as against
         `expected_found_at_random`, `learned_from` and the yield `curve`.
@@ -293,6 +294,7 @@ def worklist_figures(state: ReconcileState, *, capacity: int | None, count_cost:
         "judged": len(ranked),
         "verdicts": {name: verdicts.get(name, 0) for name in (MISMATCH, MATCH, UNSURE, NOT_COUNTABLE)},
         "not_judged": not_judged(state),
+        "evidence": state.tally("CASE WHEN probability IS NOT NULL THEN evidence END"),
         "expected_wrong": round(expected, 3),
         "to_count": to_count,
         "expected_found": None if to_count is None else round(float(ranked[:to_count].sum()), 3),

@@ -14,7 +14,7 @@ from bincount.errors import BincountError, RowError
 from bincount.learn.predictor import Predictor
 from bincount.mismatch.answer import Evidence, answers_of
 from bincount.mismatch.calibration import Calibration
-from bincount.mismatch.change import NO_HEAD, OTHER_BIN, SAME_COUNT, ChangeHead
+from bincount.mismatch.change import NO_HEAD, SAME_COUNT, ChangeHead
 from bincount.mismatch.contents import NO_JUDGE, ContentsJudge, problem_of
 from bincount.mismatch.sums import SumsHead
 from bincount.serving.batcher import Batcher
@@ -106,9 +106,7 @@ class BinCounter:
             problem = f"counted_before is none of the model's counts, {self._counts}"
         elif same:
             problem = SAME_COUNT
-        elif self._change.far_apart(earlier, later)[0]:
-            problem = OTHER_BIN
-        else:
+        elif not (problem := self._change.problems_of(earlier, later)[0]):
             joint = self._change.joint(earlier, later, np.array([before]), photo, self._calibration.prior)[0]
             return Evidence(joint, self._change.calibration(self._counts), counted, None, {})
         return _NOTHING._replace(problems={"before_problem": problem})

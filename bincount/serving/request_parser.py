@@ -74,7 +74,7 @@ def parse_request(body: bytes, content_type: str, limits: RequestLimits) -> Pars
     for row, (photo, recorded, before, counted_before, contents) in enumerate(rows):
         _check_rows(row + 1, limits)
         size += len(photo) + len(before or b"")
-        pixels += _pixels_of(row, photo, "image") + (_pixels_of(row, before, "before") if before else 0)
+        pixels += _pixels_of(row, photo, "image") + (0 if before is None else _pixels_of(row, before, "before"))
         if size > limits.body_bytes:
             raise RequestRefused(
                 413, f"request: its photos must have at most {limits.body_mb} MB, got more. Send fewer."

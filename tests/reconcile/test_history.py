@@ -2,10 +2,10 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from bincount.errors import ConfigError, DataError
+from bincount.mismatch.change import OTHER_BIN
 from bincount.outcomes.import_outcomes import import_outcomes
 from bincount.reconcile.reconcile import reconcile
 from tests.bins import undecodable, write_bin
@@ -34,6 +34,7 @@ def source(tmp_path_factory):
         items = 3 if number < 10 else 2
         write_bin(folder, f"{20_000 + number}", recorded=items, image=photo(items=items, seed=number % 10))
     write_bin(folder, "20020", recorded=1, image=undecodable(photo()))
+    write_bin(folder, "20021", recorded=2, image=photo(items=2, seed=0))  # a copy of 20010
     return str(folder)
 
 
@@ -69,8 +70,9 @@ def test_both_photos_judge_a_record_whose_bin_changed(settings, model, source, t
         (2, "20000", 1_000_000, "counted_before is no whole number from 0 to 100000"),
         (2, "20000", 17, "counted_before is none of the model's counts, 1-5"),
         (3, "20000", 3, "the record says what was counted before"),
-        (2, "29999", 3, "the earlier photo: photo is missing"),
-        (2, "20020", 3, "the earlier photo: "),
+        (2, "29999", 3, "the earlier photo is missing"),
+        (2, "20020", 3, "the earlier photo "),
+        (2, "20021", 3, "the earlier photo is the same as this one"),
         (2, "", "", ""),
     ],
 )
@@ -109,7 +111,7 @@ def test_a_model_without_a_change_head_says_so(settings, source, tmp_path):
 
 def test_a_photo_of_another_bin_is_noticed(settings, model, source, tmp_path, monkeypatch):
     # Four average colours cannot tell bins apart; a real network's features can (docs/log/learn.md).
-    monkeypatch.setattr("bincount.mismatch.change.ChangeHead.far_apart", lambda *_: np.array([True]))
+    monkeypatch.setattr("bincount.mismatch.change.ChangeHead.problems_of", lambda *_: [OTHER_BIN])
     file = write_records(tmp_path / "a.csv", [("20010", 2, "20000", 3)], TITLES)
     line = lines_of(settings, source, model, tmp_path / "out", file)["20010"]
     assert "probably shows another bin" in line["reason"]
@@ -141,7 +143,11 @@ def test_confirmed_counts_need_records_and_must_be_counts(settings, model, sourc
     with pytest.raises(ConfigError, match="confirmed: must stand with records"):
         reconcile(settings, source=source, model=model, confirmed="x.csv", out=str(tmp_path / "out"))
     file = write_records(tmp_path / "a.csv", [("20010", 2)])
-    wrong = write_records(tmp_path / "w.csv", [("20000", "many", "2026-11-20")], ("id", "counted", "when"))
+    raw = write_records(tmp_path / "r.csv", [("20000", 3, "2026-11-20")], ("id", "counted", "when"))
+    with pytest.raises(DataError, match="must have one column 'photo'"):
+        reconcile(settings, source=source, records=file, model=model, confirmed=raw, out=str(tmp_path / "out"))
+    titles = ("id", "counted", "when", "photo")
+    wrong = write_records(tmp_path / "w.csv", [("20000", "many", "2026-11-20", "")], titles)
     with pytest.raises(DataError, match=r"w\.csv, line 2: must hold a photo's id and a count"):
         reconcile(settings, source=source, records=file, model=model, confirmed=wrong, out=str(tmp_path / "out"))
 

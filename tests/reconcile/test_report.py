@@ -65,6 +65,7 @@ def page_of(folder, *, rows=24, **said):
         "error_rate_from": TOLD,
         "pooled": ["1", "6+"],
         "drift": None,
+        "evidence": {"photo": 20, "photos": 4},
         "blind": False,
     } | said
     for place in range(3):

@@ -130,6 +130,7 @@ def test_earlier_photos_are_read_with_their_counts(as_table):
         (followed(counted_before=None), JSON, 400, "row 0: before must come with counted_before, got it alone"),
         (followed(counted_before="SECRET"), JSON, 400, "row 0: counted_before must be a whole number"),
         (followed(before="!SECRET!"), JSON, 400, "row 0: before must be a photo in base64|before must be a whole"),
+        (followed(before="@@@"), JSON, 400, "row 0: before must be a whole JPEG or PNG file"),
         (followed(contents="SECRET"), JSON, 400, "row 0: contents must be a list of at most 1000 products"),
         (followed(contents=[{"quantity": 1}] * 1001), JSON, 400, "row 0: contents must be a list of at most 1000"),
         (followed(contents=[{"quantity": 1.5}]), JSON, 400, "row 0: contents must be a list"),
