@@ -77,8 +77,8 @@ def test_a_head_is_read_as_it_was_written(head, tmp_path):
     head.write(tmp_path)
     earlier, later, before, *_ = pairs(50, seed=5)
     same, photo = ChangeHead.read(tmp_path), np.full((50, 5), 0.2)
-    assert np.array_equal(
-        same.joint(earlier, later, before, photo, PRIOR), head.joint(earlier, later, before, photo, PRIOR)
+    np.testing.assert_allclose(
+        same.joint(earlier, later, before, photo, PRIOR), head.joint(earlier, later, before, photo, PRIOR), rtol=1e-9
     )
     assert same.problems_of(earlier, later) == head.problems_of(earlier, later)
     (tmp_path / FILE).write_text('{"weights": [1]}')

@@ -109,7 +109,9 @@ def test_a_judge_is_read_as_it_was_written(judge, tmp_path):
     judge.write(tmp_path)
     contents, _, photo, sums = bins(50, seed=4)
     same = ContentsJudge.read(tmp_path)
-    assert np.array_equal(same.totals(contents, photo, sums, PRIOR), judge.totals(contents, photo, sums, PRIOR))
+    np.testing.assert_allclose(
+        same.totals(contents, photo, sums, PRIOR), judge.totals(contents, photo, sums, PRIOR), rtol=1e-9
+    )
     assert same.counts == FIVE
     (tmp_path / FILE).write_text('{"counts": "1-5"}')
     with pytest.raises(DataError, match=r"contents.json: must be the judge"):
