@@ -79,8 +79,8 @@ def mlflow_client(settings: Settings, where: str, *, upload: bool = False) -> It
         ) from error
 
 
-_LAYOUT = {"mlflow.experimentKind": "custom_model_development"}
-"""With it MLflow's UI opens an experiment with its runs and models; otherwise it asks what it is for."""
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""What an experiment is for; without it MLflow's UI asks."""
 
 
 def experiment_id_of(settings: Settings, client: MlflowClient, name: str = EXPERIMENT) -> str:
@@ -94,7 +94,7 @@ def experiment_id_of(settings: Settings, client: MlflowClient, name: str = EXPER
     if experiment is None:
         location = None if settings.tracking_uri.startswith(_SERVERS) else settings.artifacts.absolute().as_uri()
         try:
-            return client.create_experiment(name, artifact_location=location, tags=_LAYOUT)
+            return client.create_experiment(name, artifact_location=location, tags=_KIND)
         except MlflowException as error:
             experiment = client.get_experiment_by_name(name)
             if experiment is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
