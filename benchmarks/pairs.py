@@ -17,7 +17,7 @@ from sklearn.model_selection import GroupKFold
 
 from bincount.dataset.split import LEARNED_PARTS
 from bincount.learn.feature_cache import read_features
-from bincount.learn.pair_examples import PairExamples, join_pairs, read_pairs
+from bincount.learn.judges import PairExamples, join_pairs, read_pairs
 from bincount.mismatch.change import ChangeHead
 from bincount.settings import Settings
 

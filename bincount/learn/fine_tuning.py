@@ -54,7 +54,7 @@ def recipe_of(backbone: str, *, epochs: int, loss_mix: float | None) -> Recipe:
 
 
 def scored_of(manifest: Manifest) -> slice:
-    """Which of the classes that a whole network tells apart are the model's."""
+    """The model's classes among those that a whole network tells apart."""
     low = manifest.learned_counts.values.index(manifest.counts.low)
     return slice(low, low + len(manifest.counts))
 
@@ -74,7 +74,7 @@ def fine_tune(
     """Trains a pretrained network on photos, with new heads for the counts and for the sums of the records' products.
 
     Args:
-        backbone: The network, changed in place; its last activations join the features.
+        backbone: The pretrained network, whose last activations join the features; it may be changed in place.
         learned: What to learn from; with bins of other counts too, these are classes of their own.
         held_out: What decides which epoch was best, and the temperature.
         classes: How many counts to tell apart in training.

@@ -1,9 +1,9 @@
-"""What a model learns beside counting single photos: from pairs of them, and from the products on records."""
+"""Judges of records beside the count of one photo: learned from pairs of photos and from the products on records."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +17,6 @@ from bincount.dataset.pairs import pairs_of
 from bincount.dataset.shards import read_contents, shard_paths
 from bincount.dataset.split import LEARNED_PARTS
 from bincount.learn.feature_cache import CachedFeatures
-from bincount.learn.pair_examples import PairExamples, join_pairs, read_pairs
 from bincount.mismatch.calibration import prior_of
 from bincount.mismatch.change import ChangeHead
 from bincount.mismatch.contents import ContentsJudge
@@ -34,7 +33,7 @@ _MOST_BINS = 20_000
 
 
 class Judges(NamedTuple):
-    """What joins a photo's counts in a model's version; None for what too few bins teach."""
+    """The judges of a model's version; None for what too few bins teach."""
 
     change: ChangeHead | None
     sums: SumsHead | None
@@ -107,7 +106,7 @@ def _learn_change(
     prior: np.ndarray,
     counts: Counts,
 ) -> ChangeHead | None:
-    pairs: PairExamples = join_pairs(*(read_pairs(part.every, part.features_of, counts) for part in learned))
+    pairs = join_pairs(*(read_pairs(part.every, part.features_of, counts) for part in learned))
     head = ChangeHead.fit(*pairs[:5], counts)
     if head is None:
         _log.info("two photos: %d pairs are too few to learn from", len(pairs.blocks))
@@ -140,3 +139,68 @@ def _learn_contents(
         )
     _log.info("contents: %s", "learned" if judge else "too few records name products with sizes to learn from")
     return judge
+
+
+_MOST_PAIRS = 4000
+"""Of a part: features of all pairs of the whole bucket would take gigabytes, and the regressions minutes."""
+
+
+class PairExamples(NamedTuple):
+    """N pairs of photos of one bin.
+
+    Attributes:
+        earlier: (N, D) float32 features of the earlier photos, both views averaged.
+        later: (N, D) float32 features of the later ones.
+        before: (N,) class of the count before.
+        after: (N,) class of the count after.
+        blocks: (N,) name of each pair's block of ids.
+        groups: (N,) the group of each.
+    """
+
+    earlier: np.ndarray
+    later: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    blocks: list[str]
+    groups: list[str]
+
+
+def read_pairs(
+    records: Sequence[Record], features_of: Callable[[np.ndarray], np.ndarray], counts: Counts
+) -> PairExamples:
+    """Finds the pairs of a part and reads their features; evenly spaced ones where there are very many.
+
+    Args:
+        records: The bins of the part, in the order of the manifest.
+        features_of: Features (n, D) of n of these bins, given by row.
+        counts: The classes.
+    """
+    pairs = pairs_of(records)
+    pairs = pairs[:: -(-len(pairs) // _MOST_PAIRS) or 1]
+    rows, place = np.unique(np.array(pairs, int).reshape(-1, 2), return_inverse=True)
+    features = features_of(rows).astype(np.float32) if len(rows) else np.empty((0, 0), np.float32)
+    ends = place.reshape(-1, 2)
+    classes = np.array([counts.index_of(records[row].recorded) for row in rows], int)
+    later = [records[pair.after] for pair in pairs]
+    return PairExamples(
+        features[ends[:, 0]],
+        features[ends[:, 1]],
+        classes[ends[:, 0]],
+        classes[ends[:, 1]],
+        [block_of(record.id) for record in later],
+        [record.group for record in later],
+    )
+
+
+def join_pairs(first: PairExamples, second: PairExamples) -> PairExamples:
+    """The pairs of two parts, one after the other."""
+    if not first.blocks or not second.blocks:
+        return first if first.blocks else second
+    return PairExamples(
+        np.concatenate([first.earlier, second.earlier]),
+        np.concatenate([first.later, second.later]),
+        np.concatenate([first.before, second.before]),
+        np.concatenate([first.after, second.after]),
+        first.blocks + second.blocks,
+        first.groups + second.groups,
+    )

@@ -94,16 +94,8 @@ def search_heads(
     project = digest_of([data, trials, seed, WEIGHT_DECAY, kind, fixed, space.get_config()])
 
     def run(trial_id: str, values: Mapping[str, Any]) -> float:
-        on_own_epoch = partial(on_epoch, trial_id)
-        try:
-            fitted = fit_head(
-                train, validation, classes, Hyperparameters(**fixed, **values), seed=seed, on_epoch=on_own_epoch
-            )
-        except BincountError as error:  # the tracking server is down; the trial has not failed
-            raise keras_tuner.errors.FatalError(str(error)) from error
-        if not math.isfinite(fitted.val_nll):
-            raise ArithmeticError(f"trial {trial_id}: val_nll must be finite, got {fitted.val_nll}.")
-        return fitted.val_nll
+        own = Hyperparameters(**fixed, **values)
+        return fit_head(train, validation, classes, own, seed=seed, on_epoch=partial(on_epoch, trial_id)).val_nll
 
     ended, values, score = _search(
         folder, project, lambda: oracle_of(kind, space, trials=trials, seed=seed), run, on_trial
@@ -134,7 +126,8 @@ def search_fine_tuning(
     """Tries learning rates, batch sizes and epochs of a fine-tuning and keeps those with the best validation NLL.
 
     A trial that falls behind the best one ends early; no trial begins after the
-    minutes are spent. A killed search continues as that of heads does.
+    minutes are spent. A killed search continues as that of heads does, and its
+    minutes begin again.
 
     Args:
         folder: Where KerasTuner keeps its state.
@@ -179,11 +172,7 @@ def search_fine_tuning(
             score = fit(values, watch)
         except _Hopeless:
             score = min(curve)
-        except BincountError as error:
-            raise keras_tuner.errors.FatalError(str(error)) from error
-        if not math.isfinite(score):
-            raise ArithmeticError(f"trial {trial_id}: val_nll must be finite, got {score}.")
-        if not best_curve or score < min(best_curve):
+        if math.isfinite(score) and (not best_curve or score < min(best_curve)):
             best_curve = curve
         return score
 
@@ -235,7 +224,13 @@ class _Tuner(BaseTuner):
         super().__init__(**kwargs)
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
-        return {"val_nll": self.run(trial.trial_id, trial.hyperparameters.values)}
+        try:
+            val_nll = self.run(trial.trial_id, trial.hyperparameters.values)
+        except BincountError as error:  # the tracking server is down; the trial has not failed
+            raise keras_tuner.errors.FatalError(str(error)) from error
+        if not math.isfinite(val_nll):
+            raise ArithmeticError(f"trial {trial.trial_id}: val_nll must be finite, got {val_nll}.")
+        return {"val_nll": val_nll}
 
     def on_search_begin(self) -> None:
         for trial_id in self.oracle.end_order:

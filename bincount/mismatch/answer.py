@@ -42,7 +42,7 @@ def answer_of(probabilities: np.ndarray, counts: Counts) -> dict:
 
 
 class Evidence(NamedTuple):
-    """What an earlier photo of a bin, or the products on its record, add to its answer.
+    """Evidence of an earlier photo of a bin, or of the products on its record, for its answer.
 
     Attributes:
         distribution: (C,) distribution over counts from all evidence that is used; None for the photo alone.

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bincount.counts import Counts
-from bincount.errors import DataError
-from bincount.files import read_json
 from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.conformal import ConformalScores, conformal_scores
+from bincount.mismatch.model_file import read_part, write_part
 
 FILE = "change.json"
 """A model's change head, beside the model. It is absent where too few pairs were there to learn from."""
@@ -29,9 +26,9 @@ NO_HEAD = "the model was not trained on enough pairs of photos to use the earlie
 """Why an earlier photo is not used."""
 
 _PHOTO_SHARE = 0.3
-"""What `photo_share` is expected to be: a handful of calibration pairs moves it little, hundreds freely."""
+"""The `photo_share` that is expected: a handful of calibration pairs moves it little, hundreds freely."""
 _SAME_BIN = 0.99
-"""Share of training pairs that `far_apart` takes for photos of one bin."""
+"""Share of training pairs that `problems_of` takes for photos of one bin."""
 
 _PENALTIES = 10.0 ** np.arange(2, 6.5, 0.5)
 _FOLDS = 5
@@ -223,8 +220,7 @@ class ChangeHead:
 
     def write(self, folder: Path) -> None:
         """Writes the head to a model's folder."""
-        facts = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
-        (folder / FILE).write_text(json.dumps(facts))
+        write_part(folder / FILE, vars(self))
 
     @classmethod
     def read(cls, folder: Path) -> ChangeHead | None:
@@ -233,21 +229,8 @@ class ChangeHead:
         Raises:
             DataError: If the file is damaged.
         """
-        if not (folder / FILE).exists():
-            return None
-        facts = read_json(folder / FILE)
-        try:
-            fields: dict[str, Any] = {
-                name: value if name in _PLAIN else np.asarray(value)
-                for name, value in facts.items()  # type: ignore[union-attr]
-            }
-            return cls(**fields)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise DataError(f"{FILE}: must be the change head of a model, got a damaged file.") from None
-
-
-_PLAIN = ("pairs", "nearest", "farthest", "photo_share", "scores")
-"""Fields that are no arrays."""
+        plain = ("pairs", "nearest", "farthest", "photo_share", "scores")
+        return read_part(folder / FILE, lambda fields: cls(**fields), plain=plain)
 
 
 def joint_distribution(pair: np.ndarray, photo: np.ndarray, prior: np.ndarray, share: float) -> np.ndarray:

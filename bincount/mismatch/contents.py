@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +11,10 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.dataset.contents import SUMS, Product, sums_of
-from bincount.errors import ConfigError, DataError
-from bincount.files import read_json
 from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.conformal import ConformalScores, conformal_scores
+from bincount.mismatch.model_file import read_part, write_part
+from bincount.mismatch.posterior import posterior_of
 
 FILE = "contents.json"
 """A model's judge of contents, beside the model. It is absent where too few records name products with sizes."""
@@ -32,7 +31,7 @@ MISSED_SHARE = 0.5
 _MOST_PRODUCTS = 5  # lists of more are one kind
 _LOG_VOLUME = SUMS.index("log_volume")
 _WEIGHTS = np.array([0.85, 0.6, 0.9])
-"""What the exponents are expected to be; a handful of calibration bins moves them little."""
+"""The exponents that are expected: a handful of calibration bins moves them little."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class ContentsJudge:
         intercepts: (C,).
         weights: (3,) the exponents a, b and c.
         missed: (3 + len(SUMS),) logistic regression of a missed transaction: intercept, log likelihood of the recorded
-            count, its distance from the expected one, and the distances of the sums.
+            count, its distance from the expected one, and the distances of the sums; all 0 if it was not learned.
         scores: Conformal scores of the calibration bins.
     """
 
@@ -181,6 +180,8 @@ class ContentsJudge:
     ) -> np.ndarray:
         """(N,) Bayes factor of a missed transaction: the photo is that much likelier beside the neighbour's record.
 
+        It is that of the photo's counts alone where the calibration part had too few pairs to learn more from.
+
         Args:
             contents: (N,) the products of each record, all of known sizes.
             recorded: (N,) class of each record's total.
@@ -188,6 +189,8 @@ class ContentsJudge:
             sums: (N, len(SUMS)) what it predicts of the sums.
             prior: (C,) class frequencies among training bins.
         """
+        if not self.missed.any():
+            return posterior_of(photo, np.array(self.counts.values)[recorded], self.counts, prior).evidence
         inputs = self._inputs(contents, recorded, photo, sums, prior)
         return np.exp(np.clip(self.missed[0] + inputs @ self.missed[1:], -5, 5))
 
@@ -221,8 +224,7 @@ class ContentsJudge:
 
     def write(self, folder: Path) -> None:
         """Writes the judge to a model's folder."""
-        facts = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
-        (folder / FILE).write_text(json.dumps(facts | {"counts": str(self.counts)}))
+        write_part(folder / FILE, {**vars(self), "counts": str(self.counts)})
 
     @classmethod
     def read(cls, folder: Path) -> ContentsJudge | None:
@@ -231,17 +233,11 @@ class ContentsJudge:
         Raises:
             DataError: If the file is damaged.
         """
-        if not (folder / FILE).exists():
-            return None
-        facts = read_json(folder / FILE)
-        try:
-            fields: dict[str, Any] = {
-                name: value if name in ("scores", "counts") else np.asarray(value)
-                for name, value in facts.items()  # type: ignore[union-attr]
-            }
-            return cls(**fields | {"counts": Counts.parse(fields["counts"])})
-        except (AttributeError, ConfigError, KeyError, TypeError, ValueError):
-            raise DataError(f"{FILE}: must be the judge of contents of a model, got a damaged file.") from None
+
+        def make(fields: dict[str, Any]) -> ContentsJudge:
+            return cls(**{**fields, "counts": Counts.parse(fields["counts"])})
+
+        return read_part(folder / FILE, make, plain=("counts", "scores"))
 
 
 def problem_of(products: Sequence[Product], recorded: int, counts: Counts) -> str:

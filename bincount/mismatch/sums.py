@@ -1,17 +1,14 @@
-"""What a photo tells of the sums of its record's products: volume, faces, weight, number of products."""
+"""The sums head: volume, faces, weight and number of a record's products, as far as a photo tells them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bincount.dataset.contents import SUMS
-from bincount.errors import DataError
-from bincount.files import read_json
+from bincount.mismatch.model_file import read_part, write_part
 
 FILE = "sums.json"
 """A model's sums head, beside the model. It is absent where the records it learned from have no sizes."""
@@ -72,7 +69,7 @@ class SumsHead:
 
     def write(self, folder: Path) -> None:
         """Writes the head to a model's folder."""
-        (folder / FILE).write_text(json.dumps({name: value.tolist() for name, value in vars(self).items()}))
+        write_part(folder / FILE, vars(self))
 
     @classmethod
     def read(cls, folder: Path) -> SumsHead | None:
@@ -81,13 +78,4 @@ class SumsHead:
         Raises:
             DataError: If the file is damaged.
         """
-        if not (folder / FILE).exists():
-            return None
-        facts = read_json(folder / FILE) or {}
-        try:
-            head = cls(np.array(facts["weights"], float), np.array(facts["intercepts"], float))
-            if head.weights.ndim == 2 and head.weights.shape[1:] == head.intercepts.shape == (len(SUMS),):
-                return head
-        except (KeyError, TypeError, ValueError):
-            pass
-        raise DataError(f"{FILE}: must be the sums head of a model, got a damaged file.")
+        return read_part(folder / FILE, lambda fields: cls(**fields))

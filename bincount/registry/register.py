@@ -37,7 +37,7 @@ MODULES = (
     *(f"dataset/{name}.py" for name in ("__init__", "contents", "keys", "metadata", "photo_check", "rejection")),
     *(f"learn/{name}.py" for name in ("__init__", "engine", "images", "predictor")),
     *(f"mismatch/{name}.py" for name in ("__init__", "answer", "calibration", "change", "conformal", "contents")),
-    *(f"mismatch/{name}.py" for name in ("likelihood", "posterior", "sums", "verdicts")),
+    *(f"mismatch/{name}.py" for name in ("likelihood", "model_file", "posterior", "sums", "verdicts")),
     *("serving/__init__.py", "serving/batcher.py", "serving/bin_counter.py", "serving/example.jpg"),
 )
 """The files of this package that a version carries: all that `serving/model.py` imports."""

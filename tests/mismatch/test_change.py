@@ -82,7 +82,7 @@ def test_a_head_is_read_as_it_was_written(head, tmp_path):
     )
     assert same.problems_of(earlier, later) == head.problems_of(earlier, later)
     (tmp_path / FILE).write_text('{"weights": [1]}')
-    with pytest.raises(DataError, match=r"change.json: must be the change head"):
+    with pytest.raises(DataError, match=r"change.json: must be what training wrote"):
         ChangeHead.read(tmp_path)
 
 

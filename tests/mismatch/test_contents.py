@@ -114,5 +114,18 @@ def test_a_judge_is_read_as_it_was_written(judge, tmp_path):
     )
     assert same.counts == FIVE
     (tmp_path / FILE).write_text('{"counts": "1-5"}')
-    with pytest.raises(DataError, match=r"contents.json: must be the judge"):
+    with pytest.raises(DataError, match=r"contents.json: must be what training wrote"):
         ContentsJudge.read(tmp_path)
+
+
+def test_without_pairs_a_missed_transaction_is_judged_by_the_count():
+    contents, truth, *_ = bins(600)
+    held, its_truth, photo, sums = bins(300, seed=1)
+    groups, nothing = [str(row) for row in range(300)], np.empty((0, 2), int)
+    judge = ContentsJudge.fit(contents, truth, FIVE).calibrated(held, its_truth, groups, photo, sums, PRIOR, nothing)
+    sure = np.array([[0.01, 0.96, 0.01, 0.01, 0.01]])
+    products = [(product(2),)]
+    right, wrong = (
+        judge.missed_evidence(products, np.array([recorded]), sure, sums[:1], PRIOR)[0] for recorded in (1, 3)
+    )
+    assert right < 1 / 3 < 3 < wrong

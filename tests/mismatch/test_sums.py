@@ -45,5 +45,5 @@ def test_a_head_is_read_as_it_was_written(tmp_path):
     head.write(tmp_path)
     np.testing.assert_allclose(SumsHead.read(tmp_path).predict(features), head.predict(features), rtol=1e-9)
     (tmp_path / FILE).write_text('{"weights": [[1]]}')
-    with pytest.raises(DataError, match=r"sums.json: must be the sums head"):
+    with pytest.raises(DataError, match=r"sums.json: must be what training wrote"):
         SumsHead.read(tmp_path)
