@@ -11,9 +11,8 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.dataset.contents import Product
 from bincount.dataset.manifest import Record
-from bincount.evaluate.bootstrap import bootstrap, interval
 from bincount.evaluate.detection_metrics import WeightedErrors, auroc_intervals, ranking_figures
-from bincount.evaluate.metrics import values_per_bin
+from bincount.evaluate.metrics import MAIN_FIGURES, main_figures
 from bincount.mismatch.contents import MISSED_SHARE, ContentsJudge, has_sizes
 from bincount.mismatch.posterior import posterior_of
 
@@ -30,7 +29,6 @@ JUDGES = ("contents", "informed", "count", "blind")
 was missed; the photo's count beside the recorded total; list and total without a photo."""
 PLANTED = 0.10
 """Share of records that are wrong in the simulation."""
-FIGURES = ("exact", "within_one", "nll", "rmse")
 _MOST_BINS = 5000  # judged: each stands beside some ten planted errors
 
 
@@ -83,12 +81,7 @@ def evaluate_contents(
     }
     answer: dict = {"bins": len(rows), "error_rate": PLANTED, "variance": {}}
     for name, distribution in judged.items():
-        values = values_per_bin(distribution, truth, counts)
-        columns = np.column_stack([values["exact"], values["within_one"], values["nll"], values["squared"]])
-        means, drawn = columns.mean(axis=0), bootstrap(groups, columns)
-        means[3], drawn[:, 3] = np.sqrt(means[3]), np.sqrt(drawn[:, 3])
-        figures: dict = {each: float(mean) for each, mean in zip(FIGURES, means, strict=True)}
-        figures["intervals"] = {each: interval(drawn[:, column]) for column, each in enumerate(FIGURES)}
+        figures = main_figures(distribution, truth, groups, counts)
         if name:
             answer[name] = figures
         else:
@@ -108,8 +101,8 @@ def evaluate_contents(
 
 def contents_summary(figures: dict) -> dict[str, float]:
     """The main figures of `evaluate_contents`, flat, as metrics of a run."""
-    own = {f"contents_{name}": figures[name] for name in FIGURES}
-    alone = {f"contents_{name}_list_only": figures["list_only"][name] for name in FIGURES}
+    own = {f"contents_{name}": figures[name] for name in MAIN_FIGURES}
+    alone = {f"contents_{name}_list_only": figures["list_only"][name] for name in MAIN_FIGURES}
     found = {
         f"contents_auroc_{kind}_{judge}": row[judge]["auroc"]
         for kind, row in figures["variance"].items()

@@ -12,6 +12,7 @@ import numpy as np
 
 from bincount.counts import Counts
 from bincount.errors import DataError
+from bincount.evaluate.bootstrap import bootstrap, interval
 
 FIGURES = ("exact", "within_one", "mae", "rmse", "nll", "rps", "ece")
 """The metrics of a model."""
@@ -21,6 +22,30 @@ MEANS = ("exact", "within_one", "mae", "nll", "rps", "largest_class", "prior_nll
 
 _INTERVALS, _DRAWS = 10, 200
 _LEAST = 1e-7  # keeps the NLL finite; about the resolution of float32
+
+
+MAIN_FIGURES = ("exact", "within_one", "nll", "rmse")
+"""The figures of `main_figures`."""
+
+
+def main_figures(probabilities: np.ndarray, truth: np.ndarray, groups: Sequence[str], counts: Counts) -> dict:
+    """The main figures of a judge of counts.
+
+    Args:
+        probabilities: (N, C) distributions over the classes.
+        truth: (N,) class of each true count.
+        groups: (N,) group of each bin.
+        counts: The C classes.
+
+    Returns:
+        Those of `MAIN_FIGURES` (shares, nats and items), and their 95 % `intervals` over groups.
+    """
+    values = values_per_bin(probabilities, truth, counts)
+    columns = np.column_stack([values["exact"], values["within_one"], values["nll"], values["squared"]])
+    means, drawn = columns.mean(axis=0), bootstrap(groups, columns)
+    means[3], drawn[:, 3] = np.sqrt(means[3]), np.sqrt(drawn[:, 3])
+    figures: dict = {name: float(mean) for name, mean in zip(MAIN_FIGURES, means, strict=True)}
+    return figures | {"intervals": {name: interval(drawn[:, column]) for column, name in enumerate(MAIN_FIGURES)}}
 
 
 def values_per_bin(probabilities: np.ndarray, truth: np.ndarray, counts: Counts) -> dict[str, np.ndarray]:

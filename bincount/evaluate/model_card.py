@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bincount.config import GateLimits
-from bincount.evaluate.contents_metrics import ERRORS as _CONTENTS_ERRORS
-from bincount.evaluate.contents_metrics import JUDGES
+from bincount.evaluate import contents_metrics, pair_metrics
 from bincount.evaluate.detection_metrics import KINDS
-from bincount.evaluate.pair_metrics import ERRORS
 from bincount.evaluate.quality_checks import gate_scores, quality_checks
 
 LICENCE = (
@@ -243,12 +241,6 @@ def _pair_blocks(evaluation: dict) -> list[Block]:
         "the later photo alone": pairs["photo"],
     }
 
-    def shown(judge: dict, name: str) -> str:
-        if name not in judge:
-            return ""
-        low, high = judge["intervals"][name]
-        return f"{judge[name]:.3f} ({low:.3f} to {high:.3f})"
-
     return [
         Heading(2, "Two photos of one bin"),
         f"{pairs['pairs']} pairs of test photos, one transaction apart; learned from {pairs['learned_from']} pairs. "
@@ -256,19 +248,33 @@ def _pair_blocks(evaluation: dict) -> list[Block]:
         Table(
             ("judge", "direction AUROC", "count after exact", "within one", "RMSE", "NLL"),
             tuple(
-                (name, *(shown(judge, each) for each in ("direction_auroc", "exact", "within_one", "rmse", "nll")))
+                (
+                    name,
+                    *(
+                        _with_interval(judge, each)
+                        for each in ("direction_auroc", "exact", "within_one", "rmse", "nll")
+                    ),
+                )
                 for name, judge in judges.items()
             ),
         ),
         Table(
             ("wrong record after, AUROC", *judges),
             tuple(
-                (ERRORS[kind], *(f"{row[judge]:.3f}" for judge in ("pair", "blind", "photo")))
+                (pair_metrics.ERRORS[kind], *(f"{row[judge]:.3f}" for judge in ("pair", "blind", "photo")))
                 for kind, row in pairs["variance"].items()
                 if row["pair"] is not None
             ),
         ),
     ]
+
+
+def _with_interval(figures: dict, name: str) -> str:
+    """A figure with its interval, "" where it is not there."""
+    if name not in figures:
+        return ""
+    low, high = figures["intervals"][name]
+    return f"{figures[name]:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _contents_blocks(evaluation: dict) -> list[Block]:
@@ -285,10 +291,6 @@ def _contents_blocks(evaluation: dict) -> list[Block]:
         "photo alone": contents["photo"],
     }
 
-    def shown(judge: dict, name: str) -> str:
-        low, high = judge["intervals"][name]
-        return f"{judge[name]:.3f} ({low:.3f} to {high:.3f})"
-
     return [
         Heading(2, "The products on the record"),
         f"{contents['bins']} test bins whose products all have a size. The list is evidence about the total as long as "
@@ -296,7 +298,7 @@ def _contents_blocks(evaluation: dict) -> list[Block]:
         Table(
             ("judge of the total", "exact", "within one", "RMSE", "NLL"),
             tuple(
-                (name, *(shown(judge, each) for each in ("exact", "within_one", "rmse", "nll")))
+                (name, *(_with_interval(judge, each) for each in ("exact", "within_one", "rmse", "nll")))
                 for name, judge in judges.items()
             ),
         ),
@@ -309,7 +311,10 @@ def _contents_blocks(evaluation: dict) -> list[Block]:
                 "list, no photo",
             ),
             tuple(
-                (_CONTENTS_ERRORS[kind], *(f"{row[each]['auroc']:.3f} ({row[each]['lift_5']:.1f})" for each in JUDGES))
+                (
+                    contents_metrics.ERRORS[kind],
+                    *(f"{row[each]['auroc']:.3f} ({row[each]['lift_5']:.1f})" for each in contents_metrics.JUDGES),
+                )
                 for kind, row in contents["variance"].items()
             ),
         ),

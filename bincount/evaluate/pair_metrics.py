@@ -13,7 +13,7 @@ from bincount.dataset.pairs import Pair
 from bincount.evaluate.bootstrap import bootstrap, interval
 from bincount.evaluate.detection_metrics import WeightedErrors, ranking_figures
 from bincount.evaluate.evaluation import truth_of
-from bincount.evaluate.metrics import values_per_bin
+from bincount.evaluate.metrics import MAIN_FIGURES, main_figures
 from bincount.mismatch.change import ChangeHead
 from bincount.mismatch.posterior import ERROR_RATE, posterior_of
 
@@ -24,7 +24,6 @@ ERRORS = {
     "missed": "of two or more items that moved, one is not recorded",
 }
 """Planted errors of the record after a transaction."""
-FIGURES = ("exact", "within_one", "nll", "rmse")
 
 
 def evaluate_pairs(
@@ -149,9 +148,9 @@ def _lifts(score: np.ndarray, errors: WeightedErrors, weight: np.ndarray) -> tup
 
 def pairs_summary(figures: dict) -> dict[str, float]:
     """The main figures of `evaluate_pairs`, flat, as metrics of a run."""
-    names = ("direction_auroc", *FIGURES)
+    names = ("direction_auroc", *MAIN_FIGURES)
     own = {f"pairs_{name}": figures[name] for name in names if name in figures}
-    blind = {f"pairs_{name}_blind": figures["blind"][name] for name in FIGURES}
+    blind = {f"pairs_{name}_blind": figures["blind"][name] for name in MAIN_FIGURES}
     return {"pairs": figures["pairs"], **own, **blind}
 
 
@@ -163,18 +162,13 @@ def _figures(
     groups: Sequence[str],
     counts: Counts,
 ) -> dict:
-    values = values_per_bin(distribution, after, counts)
-    columns = np.column_stack([values["exact"], values["within_one"], values["nll"], values["squared"]])
-    means, drawn = columns.mean(axis=0), bootstrap(groups, columns)
-    means[3], drawn[:, 3] = np.sqrt(means[3]), np.sqrt(drawn[:, 3])
-    answer = {name: float(mean) for name, mean in zip(FIGURES, means, strict=True)}
-    intervals = {name: interval(drawn[:, column]) for column, name in enumerate(FIGURES)}
+    answer = main_figures(distribution, after, groups, counts)
     moved = after != before
     added, member = (after > before)[moved], np.unique(np.asarray(groups)[moved], return_inverse=True)[1]
     if len(set(added)) == 2:
         answer["direction_auroc"] = float(roc_auc_score(added, score[moved]))
-        intervals["direction_auroc"] = _auroc_interval(added, score[moved], member)
-    return answer | {"intervals": intervals}
+        answer["intervals"]["direction_auroc"] = _auroc_interval(added, score[moved], member)
+    return answer
 
 
 def _detection_auroc(

@@ -154,6 +154,9 @@ def save_network(
     try:
         _openvino()
         exported.export(str(path.with_suffix(".xml")), format="openvino", verbose=False)
+        found, wanted = len(OpenVinoNetwork(path.with_suffix(".xml"), FLOAT32)(photos)), len(exported.outputs)
+        if found != wanted:  # Keras exports the outputs of a nested network that nothing uses too
+            raise ValueError(f"exported it has {found} outputs, where the network has {wanted}")
     except Exception as error:  # for an operation without a counterpart Keras and OpenVINO raise many types
         problem = f"{type(error).__name__}: {str(error)[:200]}"
         note: dict[str, Any] = {"problem": problem, "differences": {}, "files": {}}

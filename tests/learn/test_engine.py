@@ -98,6 +98,19 @@ def test_a_network_that_cannot_be_exported_falls_back_to_tensorflow(tmp_path, pi
     assert [file.name for file in files_of(path)] == ["model.keras", "model.engine.json"]
 
 
+def test_an_export_with_outputs_that_nothing_uses_is_noticed(tmp_path, pixels):
+    import keras
+
+    inner = keras.Input((32, 32, 3))
+    hidden = keras.layers.Conv2D(3, 3, padding="same")(inner)
+    network = keras.Model(inner, [hidden, keras.layers.Conv2D(2, 3)(hidden)])
+    photos = keras.Input((32, 32, 3), dtype="uint8")
+    used, _ = network(keras.ops.cast(photos, "float32"))
+    model = keras.Model(photos, keras.layers.GlobalAveragePooling2D()(used))
+    note = save_network(model, tmp_path / "model.keras", pixels)
+    assert "exported it has 2 outputs, where the network has 1" in note["problem"]
+
+
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_damaged_export_is_named(folder, tmp_path, damage):
     for file in files_of(folder / "model.keras"):
