@@ -73,7 +73,7 @@ def test_prepare(settings, moment, tmp_path):
 def test_tune_after_the_last_trial(settings):
     run_id, prepared = open_prepared_run(settings)
     words = ("tune", f"--run-id={run_id}", f"--features={prepared}", "--trials=2", "--max-epochs=5")
-    killed(settings, "bincount.learn.tune:_publish", *words)
+    killed(settings, "bincount.learn.tune:write_json", *words)
     assert not (settings.run(run_id) / "search" / "best.json").exists()
     answer = tune(settings, run_id=run_id, features=prepared, trials=2, max_epochs=5)
     assert answer["trials"] == 2
@@ -91,7 +91,7 @@ def test_train_while_the_model_is_written(settings):
         assert not (folder / "model").exists()
     answer = train(settings, run_id=run_id, features=prepared)
     assert {path.name for path in (folder / "model").iterdir()} == {
-        *("model.keras", "model.xml", "model.bin", "model.engine.json", "model.json"),
+        *("model.keras", "model.xml", "model.bin", "model.engine.json", "model.json", "sums.json"),
     }
     assert not (folder / "model.beside").exists()
     assert train(settings, run_id=run_id, features=prepared) == answer
