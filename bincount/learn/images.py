@@ -60,9 +60,22 @@ def decode(data: bytes, *, image_px: int, fit: str) -> np.ndarray:
     if header.orientation in _TURNS:
         image = image.transpose(_TURNS[header.orientation])
     square = np.full((image_px, image_px, 3), PAD_VALUE, np.uint8)
-    top, left = (image_px - height) // 2, (image_px - width) // 2
-    square[top : top + height, left : left + width] = np.asarray(image)
+    square[_box(width, height, image_px)] = np.asarray(image)
     return square
+
+
+def box_of(data: bytes, *, image_px: int, fit: str) -> tuple[slice, slice]:
+    """Rows and columns that the photo takes in the square of `decode`; the rest is padding.
+
+    Raises:
+        InvalidObject: If the file is no photo that `check_photo` accepts.
+    """
+    return _box(*_fitted(check_photo(data, "photo").shown_px, image_px, fit), image_px)
+
+
+def _box(width: int, height: int, image_px: int) -> tuple[slice, slice]:
+    top, left = (image_px - height) // 2, (image_px - width) // 2
+    return slice(top, top + height), slice(left, left + width)
 
 
 def _decode_jpeg(data: bytes, header: PhotoHeader, size: tuple[int, int]) -> Image.Image:

@@ -13,7 +13,7 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.errors import DataError, RowError
 from bincount.learn.engine import open_network
-from bincount.learn.images import PAD_VALUE, decode, looks_of
+from bincount.learn.images import PAD_VALUE, box_of, decode, looks_of
 
 FEATURES = "features"
 """Name of the layer whose output the head gets."""
@@ -118,6 +118,20 @@ class Predictor:
             np.concatenate(brightness),
             np.concatenate(sharpness),
         )
+
+    def decode(self, image: bytes) -> tuple[np.ndarray, tuple[slice, slice]]:
+        """A photo as the network gets it, (px, px, 3) uint8, and the rows and columns that are not padding.
+
+        Raises:
+            RowError: If it cannot be decoded.
+        """
+        return self._decode(0, image), box_of(image, image_px=self._image_px, fit=self._fit)
+
+    def predict_decoded(self, photos: Sequence[np.ndarray]) -> np.ndarray:
+        """Predicts as `predict` does, for photos (px, px, 3) uint8 of `decode`."""
+        size = self.batches[-1]
+        starts = range(0, len(photos), size)
+        return np.concatenate([self._outputs(list(photos[start : start + size]))[0] for start in starts])
 
     def _batches(self, images: Sequence[bytes]) -> Iterator[list[np.ndarray]]:
         """Decoded photos; the next batch is decoded while the network computes."""

@@ -79,6 +79,10 @@ class ConfirmedCounts:
                     place[key] = confirmed
         self.used = 0
 
+    def latest(self) -> list[Confirmed]:
+        """The confirmed counts, one a photo, the latest first."""
+        return sorted(self._of_photo.values(), key=lambda each: (each.when, each.photo), reverse=True)
+
     def join(self, rows: Iterable[InventoryRow]) -> Iterator[InventoryRow]:
         """The records, with an earlier photo and its count where these are confirmed and the record has none."""
         for row in rows:

@@ -195,7 +195,8 @@ def _write_worklist(
                 "drift": check_drift(state, baseline, context.counts, settings.drift),
                 **worklist_figures(state, capacity=options.capacity, count_cost=options.count_cost),
             }
-            publish(state, store, context, summary, folder)
+            counted = confirmed.latest() if confirmed else []
+            publish(state, store, predictor, context, summary, folder, confirmed=counted)
             state.remove()
     _log.info("%s: %d bins, %.1f records expected to be wrong", folder, summary["bins"], summary["expected_wrong"])
     return summary

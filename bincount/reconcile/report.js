@@ -48,12 +48,35 @@ function flip() {
   else dialog.classList.toggle("earlier");
 }
 
+// Where the network saw items: drawn over the photo, each of a few cells blurred into the next.
+async function heat() {
+  const [photo, canvas] = dialog.querySelectorAll(".both figure:last-child > :is(img, canvas)");
+  if (!photo.dataset.heat) return;
+  if (canvas.hidden) {
+    const cells = Object.assign(new Image(), { src: photo.dataset.heat }), pen = canvas.getContext("2d");
+    await cells.decode();
+    Object.assign(canvas, { width: photo.naturalWidth, height: photo.naturalHeight });
+    Object.assign(pen, { imageSmoothingEnabled: true, imageSmoothingQuality: "high" });
+    pen.drawImage(photo, 0, 0);
+    pen.drawImage(cells, 0, 0, canvas.width, canvas.height);
+  }
+  canvas.hidden = !(photo.hidden = canvas.hidden);
+}
+
+const keys = { " ": flip, h: heat };
+
 function enlarge(row) {
   const photo = row && row.querySelector("img:not(.before)"), earlier = row && row.querySelector("img.before");
   if (!photo) return;
-  const [left, right] = dialog.querySelectorAll("figure");
-  const fill = (figure, from) => { figure.querySelector("img").src = from.src; figure.querySelector("img").alt = from.alt; };
-  fill(right, photo);
+  const [left, right] = dialog.querySelectorAll(".both figure");
+  const fill = (figure, from) => Object.assign(figure.querySelector("img"), { src: from.src, alt: from.alt, hidden: false });
+  fill(right, photo).dataset.heat = photo.dataset.heat ?? "";
+  right.querySelector("canvas").hidden = true;
+  dialog.querySelector("[data-does=flip]").hidden = !earlier;
+  dialog.querySelector("[data-does=heat]").hidden = !photo.dataset.heat;
+  const alike = row.querySelector("template"), similar = dialog.querySelector("section");
+  similar.hidden = !alike;
+  similar.querySelector("div").replaceChildren(...(alike ? alike.content.cloneNode(true).childNodes : []));
   left.hidden = right.querySelector("figcaption").hidden = !earlier;
   if (earlier) fill(left, earlier);
   lay(false);
@@ -66,12 +89,16 @@ search.addEventListener("input", filter);
 boxes.forEach(box => box.addEventListener("change", filter));
 document.querySelectorAll(".list th[aria-sort]").forEach(head => head.querySelector("button").addEventListener("click", () => sort(head)));
 body.addEventListener("click", event => { if (event.target.tagName === "IMG") enlarge(event.target.closest("tr")); });
-dialog.addEventListener("click", () => dialog.close());
+dialog.addEventListener("click", event => {
+  const button = event.target.closest("[data-does]");
+  if (button) ({ flip, heat })[button.dataset.does]();
+  else dialog.close();
+});
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (dialog.open) {
     if (event.key === "Enter") { event.preventDefault(); dialog.close(); }
-    if (event.key === " ") { event.preventDefault(); flip(); }
+    if (event.key in keys) { event.preventDefault(); keys[event.key](); }
     return;
   }
   if (event.target === search) { if (event.key === "Escape") { search.value = ""; filter(); search.blur(); } return; }

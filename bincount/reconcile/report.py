@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
@@ -25,17 +25,23 @@ from bincount.dataset.keys import bin_id_of, photo_key
 from bincount.dataset.metadata import is_bin_id
 from bincount.dataset.reader import Photo, photo_of
 from bincount.errors import ConfigError
+from bincount.outcomes.confirmed import Confirmed
+from bincount.reconcile.evidence import Evidence, evidence_of, heat_of
 from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist import WorklistContext, worklist_rows, write_worklist
 from bincount.store.interface import Store
 
-MAX_ROWS, MAX_PHOTOS, MAX_COUNTED = 1000, 200, 2000
-"""Rows of the report, photos in it or in the count sheet (about 4 MB), and bins on a count sheet."""
+if TYPE_CHECKING:
+    from bincount.learn.predictor import Predictor
+
+MAX_ROWS, MAX_PHOTOS, MAX_COUNTED, MAX_EXPLAINED = 1000, 200, 2000, 50
+"""Rows of the report, photos in it or in the count sheet (about 4 MB), bins on a count sheet, and bins whose
+evidence is in the report (about 1 MB, and 50 forward passes each)."""
 
 _HERE = Path(__file__).parent
 _TEMPORARY_PREFIX = ".worklist-"
 _WORKERS = 16
-_PHOTO_SIZE_PX = 360
+_PHOTO_SIZE_PX, _SIMILAR_SIZE_PX = 360, 160
 _JPEG_QUALITY = 72
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 588, 14, 280  # of the plot, in the drawing's units
 _SHARES = (0.01, 0.02, 0.05, 0.10, 0.20)
@@ -57,15 +63,26 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def publish(state: ReconcileState, store: Store, context: WorklistContext, summary: dict, folder: Path) -> None:
+def publish(
+    state: ReconcileState,
+    store: Store,
+    predictor: Predictor,
+    context: WorklistContext,
+    summary: dict,
+    folder: Path,
+    *,
+    confirmed: Sequence[Confirmed] = (),
+) -> None:
     """Writes every file under a temporary name, then renames it; the summary comes last.
 
     Args:
         state: The bins, with their verdicts.
         store: Where the photos are.
+        predictor: The model.
         context: What is the same for all bins.
         summary: Content of `summary.json`; gets `worklist`, the digest of `worklist.jsonl`.
         folder: Gets `worklist.csv`, `worklist.jsonl`, `report.html` and `summary.json`.
+        confirmed: Counted bins, the latest first, for the report to show similar ones.
     """
     for left in folder.glob(f"{_TEMPORARY_PREFIX}*"):  # of a killed attempt
         shutil.rmtree(left, ignore_errors=True)
@@ -81,8 +98,12 @@ def publish(state: ReconcileState, store: Store, context: WorklistContext, summa
         else:
             rows = list(worklist_rows(state, context, limit=MAX_ROWS))
             ids = _pictured(rows)
+            explained = _pictured(rows[: summary["to_count"]])[:MAX_EXPLAINED]
+            evidence = evidence_of(store, predictor, explained, confirmed)
             ids += sorted({bin_id_of(row["before"]) for row in rows[:MAX_PHOTOS] if row["before"]} - set(ids))
-            page = render_report(summary, rows, reduced_photos(store, ids), context)
+            page = render_report(
+                summary, rows, reduced_photos(store, ids), context, evidence, _similar_photos(store, evidence)
+            )
         (temporary / "report.html").write_text(page, encoding="utf-8")
         (temporary / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
         for name in ("worklist.csv", "worklist.jsonl", "report.html", "summary.json"):
@@ -94,15 +115,21 @@ def _pictured(rows: Sequence[Mapping]) -> list[str]:
     return [row["id"] for row in rows[:MAX_PHOTOS] if row["photo"] and is_bin_id(row["id"])]
 
 
-def reduced_photos(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
-    """Fetches photos and reduces them to 360 px; unusable ones are left out.
+def _similar_photos(store: Store, evidence: Evidence) -> dict[str, bytes]:
+    ids = sorted({each.photo for similar in evidence.similar.values() for each in similar})
+    return reduced_photos(store, ids, size_px=_SIMILAR_SIZE_PX)
+
+
+def reduced_photos(store: Store, ids: Sequence[str], *, size_px: int = _PHOTO_SIZE_PX) -> dict[str, bytes]:
+    """Fetches photos and reduces them; unusable ones are left out.
 
     Args:
         store: Where they are.
         ids: Bins' ids.
+        size_px: Longest side afterwards.
 
     Returns:
-        A JPEG of about 12 kB by id.
+        A JPEG by id, of about 12 kB at 360 px.
 
     Raises:
         StoreError: If the source does not answer.
@@ -112,26 +139,31 @@ def reduced_photos(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     with closing(store.fetch(keys, workers=_WORKERS)) as answers:
         for bin_id, answer in zip(ids, answers, strict=True):
             photo = photo_of(bin_id, answer)
-            if isinstance(photo, Photo) and (small := _reduced(photo.data)):
+            if isinstance(photo, Photo) and (small := _reduced(photo.data, size_px)):
                 thumbnails[bin_id] = small
     return thumbnails
 
 
-def _reduced(photo: bytes) -> bytes | None:
+def _reduced(photo: bytes, size_px: int) -> bytes | None:
     try:
         with Image.open(io.BytesIO(photo), formats=["JPEG", "PNG"]) as image:
-            image.draft("RGB", (_PHOTO_SIZE_PX, _PHOTO_SIZE_PX))
+            image.draft("RGB", (size_px, size_px))
             small = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    small.thumbnail((_PHOTO_SIZE_PX, _PHOTO_SIZE_PX))
+    small.thumbnail((size_px, size_px))
     file = io.BytesIO()
     small.save(file, "JPEG", quality=_JPEG_QUALITY)
     return file.getvalue()
 
 
 def render_report(
-    summary: Mapping, rows: Sequence[Mapping], photos: Mapping[str, bytes], context: WorklistContext
+    summary: Mapping,
+    rows: Sequence[Mapping],
+    photos: Mapping[str, bytes],
+    context: WorklistContext,
+    evidence: Evidence,
+    similar_photos: Mapping[str, bytes],
 ) -> str:
     """Renders the page. All text from outside is escaped, and the page's policy forbids any other script.
 
@@ -140,11 +172,18 @@ def render_report(
         rows: The first rows of the worklist.
         photos: Reduced JPEGs of some of them, by id.
         context: What is the same for all of them.
+        evidence: For some of them.
+        similar_photos: Smaller JPEGs of the counted bins in the evidence, by id.
     """
     names = dict(zip(context.counts.values, context.counts.names, strict=True))
 
     def thumbnail(bin_id: str) -> str:
-        return base64.b64encode(photos[bin_id]).decode() if bin_id in photos else ""
+        return _base64(photos.get(bin_id, b""))
+
+    def similar(bin_id: str) -> list[dict]:
+        counted = evidence.similar.get(bin_id, [])
+        there = [each for each in counted if each.photo in similar_photos]
+        return [{**each._asdict(), "thumbnail": _base64(similar_photos[each.photo])} for each in there]
 
     shown = [
         {
@@ -152,6 +191,8 @@ def render_report(
             "shows": names.get(row["predicted"], ""),
             "thumbnail": thumbnail(row["id"]),
             "thumbnail_before": thumbnail(bin_id_of(row["before"])) if row["before"] else "",
+            "heat": _base64(heat_of(evidence.falls[row["id"]])) if row["id"] in evidence.falls else "",
+            "similar": similar(row["id"]),
         }
         for row in rows
     ]
@@ -181,7 +222,7 @@ def render_count_sheet(
         {
             "id": row["id"],
             "location": row["location"],
-            "thumbnail": base64.b64encode(photos[row["id"]]).decode() if row["id"] in photos else "",
+            "thumbnail": _base64(photos.get(row["id"], b"")),
         }
         for row in sorted(rows, key=lambda row: (_natural(row["location"]), _natural(row["id"])))
         if is_bin_id(row["id"])
@@ -213,8 +254,12 @@ def _render(name: str, **values: Any) -> str:
     )
 
 
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
 def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return f"sha256-{_base64(hashlib.sha256(text.encode()).digest())}"
 
 
 def _items(value: float) -> str:

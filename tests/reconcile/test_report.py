@@ -1,8 +1,11 @@
 """The report in a real browser: opened from disk, without a network, at two widths, light and dark."""
 
+import numpy as np
 import pytest
 
 from bincount.counts import Counts
+from bincount.outcomes.confirmed import Confirmed
+from bincount.reconcile.evidence import Evidence
 from bincount.reconcile.report import reduced_photos, render_report
 from bincount.reconcile.worklist import WorklistContext, yield_curve
 from tests.bins import write_bin
@@ -75,8 +78,12 @@ def page_of(folder, *, rows=24, **said):
     ids = [each["id"] for each in listed[:4]]
     photos = reduced_photos(FolderStore(str(folder)), ids)
     assert len(photos) == min(3, rows)
+    falls = np.zeros((8, 8), np.float32)
+    falls[0, 7] = 0.9
+    similar = [Confirmed("10001", 4, "2026-11-20"), Confirmed("10002", 2, ""), Confirmed("99999", 1, "")]
+    evidence = Evidence({"10000": falls}, {"10000": similar}) if rows else Evidence({}, {})
     path = folder / "report.html"
-    path.write_text(render_report(summary, listed, photos, ABOUT), encoding="utf-8")
+    path.write_text(render_report(summary, listed, photos, ABOUT, evidence, photos), encoding="utf-8")
     return path
 
 
@@ -243,3 +250,36 @@ def test_no_drift_is_folded(opened):
 )
 def test_it_says_where_the_error_rate_is_from(tmp_path, error_rate_from, says):
     assert f"The error rate of 2 % {says}" in page_of(tmp_path, error_rate_from=error_rate_from).read_text()
+
+
+def test_the_evidence_is_laid_over_the_photo_on_a_key_and_beside_it(opened):
+    page = opened()
+    page.locator(".list img").first.click()
+    canvas = page.locator("dialog canvas")
+    assert canvas.is_hidden()
+    assert page.locator("dialog .similar figcaption").all_inner_texts() == ["4 counted on 2026-11-20", "2 counted"]
+    page.keyboard.press("h")
+    canvas.wait_for(state="visible")
+    (red, blank), (was_red, was_blank) = page.evaluate("""() => {
+        const shown = [...document.querySelectorAll("dialog .both figure:last-child > :is(canvas, img)")];
+        const of = source => {
+            const copy = document.createElement("canvas"), pen = copy.getContext("2d", { willReadFrequently: true });
+            [copy.width, copy.height] = [source.naturalWidth ?? source.width, source.naturalHeight ?? source.height];
+            pen.drawImage(source, 0, 0);
+            return [[0.98, 0.02], [0.1, 0.9]].map(([x, y]) =>
+                [...pen.getImageData(x * copy.width, y * copy.height, 1, 1).data]);
+        };
+        return ["CANVAS", "IMG"].map(name => of(shown.find(each => each.tagName === name)));
+    }""")
+    assert red != was_red
+    assert red[2] <= was_red[2]  # less blue
+    assert blank == was_blank
+    page.keyboard.press("h")
+    assert canvas.is_hidden()
+    page.locator("dialog [data-does=heat]").click()
+    canvas.wait_for(state="visible")
+    page.keyboard.press("Enter")
+    page.locator(".list img").nth(1).click()
+    assert page.locator("dialog [data-does]:visible").count() == 0
+    assert canvas.is_hidden()
+    assert page.locator("dialog section").is_hidden()

@@ -1,0 +1,136 @@
+"""Evidence for the reviewer of a record: where the network saw items, and bins that were counted and look alike."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from bincount.dataset.keys import photo_key
+from bincount.dataset.reader import Photo, photo_of
+from bincount.errors import RowError
+from bincount.outcomes.confirmed import Confirmed
+from bincount.progress import ProgressLog
+from bincount.store.interface import Store
+
+if TYPE_CHECKING:
+    from bincount.learn.predictor import Predictor
+
+SIMILAR = 3
+"""Counted bins shown beside a photo."""
+
+MOST_CONFIRMED = 1000
+"""Counted bins that are compared, the latest: each must be fetched and go through the network."""
+
+_FEWEST_CONFIRMED = 20
+"""With fewer, features cannot be standardised, and hardly one looks alike."""
+
+_CHUNK = 64
+_WORKERS = 16
+_HEAT_RGB = (255, 48, 0)
+_MOST_OPAQUE = 170  # of 255
+_FULL_HEAT_ITEMS = 0.3  # a photo in which nothing lowers the count by as much stays pale
+
+
+class Evidence(NamedTuple):
+    """What is shown beside the photos of some bins.
+
+    Attributes:
+        falls: `occlusion.occlusion_map` of each bin's photo, by id.
+        similar: Up to `SIMILAR` counted bins whose photos look most like a bin's, the most alike first, by id.
+    """
+
+    falls: Mapping[str, np.ndarray]
+    similar: Mapping[str, list[Confirmed]]
+
+
+def evidence_of(
+    store: Store, predictor: Predictor, ids: Sequence[str], confirmed: Sequence[Confirmed] = ()
+) -> Evidence:
+    """Computes the evidence for some bins; about 50 forward passes each.
+
+    Args:
+        store: Where the photos are.
+        predictor: The model.
+        ids: The bins.
+        confirmed: Counted bins to look for similar ones among, the latest first; their photos are in the store too.
+
+    Raises:
+        StoreError: If the source does not answer.
+    """
+    from bincount.learn.occlusion import occlusion_map
+
+    falls, features = {}, {}
+    with ProgressLog("evidence", len(ids)) as progress:
+        for bin_id, photo in _photos(store, ids):
+            try:
+                falls[bin_id] = occlusion_map(predictor, photo)
+                features[bin_id] = predictor.outputs([photo])[1:]
+            except RowError:
+                continue
+            progress.step(len(photo))
+    if len(confirmed) < _FEWEST_CONFIRMED or not all(features.values()) or not features:
+        return Evidence(falls, {})
+    known: list[Confirmed] = []
+    rows = []
+    by_photo = {each.photo: each for each in confirmed[:MOST_CONFIRMED]}
+    photos = _photos(store, list(by_photo))
+    while chunk := list(islice(photos, _CHUNK)):
+        while chunk:
+            try:
+                rows.append(predictor.outputs([photo for _, photo in chunk])[1])
+            except RowError as error:
+                chunk.pop(error.row)
+                continue
+            known += [by_photo[photo_id] for photo_id, _ in chunk]
+            break
+    if len(known) < _FEWEST_CONFIRMED:
+        return Evidence(falls, {})
+    order = similarity_order(np.concatenate(rows), np.concatenate([row for (row,) in features.values()]))
+    similar = {}
+    for bin_id, nearest in zip(features, order, strict=True):
+        similar[bin_id] = [known[at] for at in nearest if known[at].photo != bin_id][:SIMILAR]
+    return Evidence(falls, similar)
+
+
+def similarity_order(pool: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Rows of a pool by falling correlation with each of some photos' features, standardised by the pool's.
+
+    Args:
+        pool: (P, D) features of photos to choose from.
+        features: (N, D) features of others.
+
+    Returns:
+        (N, P) row numbers of the pool.
+    """
+    centre, spread = pool.mean(axis=0), np.maximum(pool.std(axis=0), 1e-6)
+    known, asked = (_unit((each - centre) / spread) for each in (pool, features))
+    return np.argsort(-asked @ known.T, axis=1, kind="stable")
+
+
+def heat_of(falls: np.ndarray) -> bytes:
+    """A PNG of an occlusion map to lay over the photo: the more opaque, the further hiding lowers the count."""
+    share = np.clip(falls / max(float(falls.max()), _FULL_HEAT_ITEMS), 0, 1)
+    pixels = np.empty((*falls.shape, 4), np.uint8)
+    pixels[..., :3], pixels[..., 3] = _HEAT_RGB, np.round(_MOST_OPAQUE * share)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _photos(store: Store, ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The usable photos among those of some bins."""
+    with closing(store.fetch(map(photo_key, ids), workers=_WORKERS)) as answers:
+        for bin_id, answer in zip(ids, answers, strict=True):
+            photo = photo_of(bin_id, answer)
+            if isinstance(photo, Photo):
+                yield bin_id, photo.data
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
