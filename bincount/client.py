@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bincount.errors import ConfigError, DataError, StoreError
 from bincount.settings import without_passwords
@@ -71,6 +71,7 @@ class Client:
         photos: Sequence[bytes],
         recorded: Sequence[int | None] | None = None,
         before: Sequence[tuple[bytes, int] | None] | None = None,
+        contents: Sequence[Sequence[Mapping] | None] | None = None,
     ) -> list[dict]:
         """Counts the items on any number of photos, and says what they make of the records.
 
@@ -78,6 +79,8 @@ class Client:
             photos: Bytes of JPEG or PNG files.
             recorded: Recorded count of each bin, None for a bin without; left out if there are no records.
             before: An earlier photo of each bin and the count that was confirmed then, None for a bin without.
+            contents: The products on each record, None for one without: objects with `quantity` and, in inches and
+                pounds, `length`, `width`, `height` and `weight`.
 
         Returns:
             An answer a photo, in their order: `count`, `confidence`, `probabilities`,
@@ -92,23 +95,17 @@ class Client:
         """
         answers: list[dict] = []
         for at in range(0, len(photos), _MOST_ROWS):
-            asked = None if recorded is None else recorded[at : at + _MOST_ROWS]
-            earlier = None if before is None else before[at : at + _MOST_ROWS]
-            answers += self._count_some(photos[at : at + _MOST_ROWS], asked, earlier)
+            some = slice(at, at + _MOST_ROWS)
+            told = [None if each is None else each[some] for each in (recorded, before, contents)]
+            answers += self._ask_about(len(photos[some]), *request_of(photos[some], *told))
         return answers
 
-    def _count_some(
-        self,
-        photos: Sequence[bytes],
-        recorded: Sequence[int | None] | None,
-        before: Sequence[tuple[bytes, int] | None] | None,
-    ) -> list[dict]:
-        body, content_type = request_of(photos, recorded, before)
+    def _ask_about(self, photos: int, body: bytes, content_type: str) -> list[dict]:
         until, pause_s = time.monotonic() + self._timeout_s, _FIRST_PAUSE_S
         for retries_left in range(self._retries, -1, -1):
             status, said, wait_s = self._ask(body, content_type, until)
             if status == 200:
-                return self._predictions(said, len(photos))
+                return self._predictions(said, photos)
             if status in {401, 403}:
                 raise _denied(self._address, status)
             if status in {400, 413, 415}:
@@ -191,8 +188,10 @@ def request_of(
     photos: Sequence[bytes],
     recorded: Sequence[int | None] | None = None,
     before: Sequence[tuple[bytes, int] | None] | None = None,
+    contents: Sequence[Sequence[Mapping] | None] | None = None,
 ) -> tuple[bytes, str]:
-    """Body and content type of what asks for photos, with their records and earlier photos, to be counted."""
+    """Body and content type of what asks for photos, with what `Client.count` takes of their records, to be counted."""
+    listed = None if contents is None else [None if each is None else json.dumps(list(each)) for each in contents]
     earlier = [row and row[0] for row in before or ()]
     counted = [row and row[1] for row in before or ()]
     if len(photos) < _PARQUET_FROM:
@@ -201,6 +200,7 @@ def request_of(
         if before is not None:
             texts = [None if photo is None else base64.b64encode(photo).decode() for photo in earlier]
             columns |= {"before": texts, "counted_before": counted}
+        columns |= {} if listed is None else {"contents": listed}
         split = {"columns": list(columns), "data": [list(row) for row in zip(*columns.values(), strict=True)]}
         return json.dumps({"dataframe_split": split}).encode(), "application/json"
     import pyarrow
@@ -210,6 +210,7 @@ def request_of(
     arrays |= {} if recorded is None else {"recorded": pyarrow.array(recorded, pyarrow.int64())}
     if before is not None:
         arrays |= {"before": pyarrow.array(earlier, pyarrow.binary()), "counted_before": pyarrow.array(counted)}
+    arrays |= {} if listed is None else {"contents": pyarrow.array(listed, pyarrow.string())}
     table = pyarrow.table(arrays)
     buffer = io.BytesIO()
     # Photos are compressed already and hardly ever repeat.

@@ -7,8 +7,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from bincount.client import Client, count_bins, invocations_url
+from bincount.client import Client, count_bins, invocations_url, request_of
+from bincount.dataset.contents import products_of
 from bincount.errors import ConfigError, DataError, StoreError
+from bincount.serving.admission import RequestLimits
+from bincount.serving.request_parser import parse_request
+from tests.tiny import photo
 
 
 @pytest.fixture
@@ -122,3 +126,12 @@ def test_one_photo_is_json_and_many_are_parquet_on_one_connection(answering):
 def test_an_address_must_be_one():
     with pytest.raises(ConfigError, match="must be http://HOST:PORT, got 'file:///etc/passwd'"):
         invocations_url("file:///etc/passwd")
+
+
+@pytest.mark.parametrize("photos", [1, 4])
+def test_records_and_what_is_known_of_them_arrive(photos):
+    image, cubes = photo(), [{"quantity": 2, "length": 3, "width": 2.5, "height": 1, "weight": 0.5}]
+    rest = [None] * (photos - 1)
+    body, kind = request_of([image] * photos, [2, *rest], [(image, 3), *rest], [cubes, *rest])
+    arrived = parse_request(body, kind, RequestLimits())
+    assert arrived == ([image] * photos, [2, *rest], [(image, 3), *rest], [products_of(cubes), *rest])

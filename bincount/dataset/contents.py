@@ -139,7 +139,7 @@ MOST_PRODUCTS = 1000
 
 
 def products_of(value: object) -> tuple[Product, ...] | None:
-    """Reads the contents of a request; a size or weight that is none is not known.
+    """Reads the contents of a request; a size or weight that is left out is not known.
 
     Args:
         value: A list of objects with `quantity` and, in inches and pounds, `length`, `width`, `height` and `weight`, or
@@ -155,23 +155,42 @@ def products_of(value: object) -> tuple[Product, ...] | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     try:
-        listed = json.loads(value) if isinstance(value, str) else list(value)  # type: ignore[call-overload]
-        if not isinstance(listed, list) or len(listed) > MOST_PRODUCTS:
-            raise ValueError
-        return tuple(_product_sent(dict(facts)) for facts in listed)
-    except (TypeError, ValueError, KeyError, RecursionError):
-        raise DataError(
-            f"contents must be a list of at most {MOST_PRODUCTS} products with quantity and, in inches and pounds, "
-            "length, width, height and weight, got something else."
-        ) from None
+        listed = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        listed = None
+    if not isinstance(listed, list | tuple) or len(listed) > MOST_PRODUCTS:
+        raise DataError(f"contents must be a list of at most {MOST_PRODUCTS} products, got {_shown(listed)}.")
+    return tuple(_product_sent(f"contents: product {number}", facts) for number, facts in enumerate(listed, 1))
 
 
-def _product_sent(facts: Mapping[str, Any]) -> Product:
-    quantity = float(facts["quantity"])
-    if not 0 <= quantity <= LARGEST_COUNT or quantity != int(quantity) or isinstance(facts["quantity"], bool):
-        raise ValueError
-    inches = [inches_of(name, _with_unit(facts.get(name), "in"), []) for name in SIDES]
-    return product_of(int(quantity), inches, pounds_of("weight", _with_unit(facts.get("weight"), "lb"), []))
+def _product_sent(name: str, facts: object) -> Product:
+    if not isinstance(facts, Mapping):
+        raise DataError(f"{name} must be an object with quantity, {', '.join(SIDES)} and weight, got {_shown(facts)}.")
+    for field in (*SIDES, "weight"):
+        if facts.get(field) is not None and _number_of(facts[field]) is None:
+            raise DataError(
+                f"{name}: {field} must be a number, got {_shown(facts[field])}. Leave out what is not known."
+            )
+    quantity = _number_of(facts.get("quantity"))
+    if quantity is None or not 0 <= quantity <= LARGEST_COUNT or quantity != int(quantity):
+        shown = _shown(facts.get("quantity"))
+        raise DataError(f"{name}: quantity must be a whole number from 0 to {LARGEST_COUNT}, got {shown}.")
+    problems: list[str] = []
+    inches = [inches_of(f"{name}: {side}", _with_unit(facts.get(side), "in"), problems) for side in SIDES]
+    pounds = pounds_of(f"{name}: weight", _with_unit(facts.get("weight"), "lb"), problems)
+    if problems:
+        raise DataError(f"{problems[0]}. Leave out what is not known.")
+    return product_of(int(quantity), inches, pounds)
+
+
+def _number_of(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _shown(value: object) -> str:
+    """A value of a request in an error: a number as it is, of anything else the type; a text may be secret."""
+    number = _number_of(value)
+    return type(value).__name__ if number is None else f"{number:g}"
 
 
 def _with_unit(value: object, unit: str) -> dict[str, object] | None:

@@ -103,6 +103,7 @@ def _track(settings: Settings, options: ReconcileConfig, attempt: str | None) ->
     run_id = runs.open_run(settings, attempt=attempt, experiment=RECONCILE_EXPERIMENT)
     version = runs.run_tags(settings, run_id).get(_VERSION_TAG, version)
     runs.log_tags(settings, run_id, {_VERSION_TAG: version})
+    runs.link_version(settings, run_id, version)
     _log.info("run %s of experiment %s, version %s", run_id, RECONCILE_EXPERIMENT, version)
     folder = settings.run(run_id) / "reconcile"
     with runs.marking_failed(settings, run_id):

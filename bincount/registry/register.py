@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _REFERENCE = "bincount.reference"  # tag of a version whose photos are known
 _SERVING = Path(__file__).resolve().parents[1] / "serving"
 _TAGGED = ("manifest", "counts", "backbone", "backbone_choice", "weights", "fit")
+_COMPARED = ("backbone", "weights", "fit", "image_px", "counts")
 _DISTRIBUTIONS = ("mlflow", "openvino", "numpy", "pandas", "pillow", "simplejpeg")
 """Distributions that a version needs to answer, pinned as installed here."""
 MODULES = (
@@ -87,6 +88,9 @@ def register(settings: Settings, *, run_id: str) -> dict:
         requirements=requirements_of(folder),
         example=(_SERVING / "example.jpg").read_bytes(),
         metadata={"bincount": bincount_version(), **facts},
+        params={name: facts[name] for name in _COMPARED if name in facts} | facts.get("hyperparameters", {}),
+        metrics={f"test_{name}": value for name, value in evaluation["metrics"].items()},
+        dataset=facts["manifest"],
     )
     description = to_markdown(summary_of(evaluation, settings.gate))[:DESCRIPTION_CHARACTERS]
     tags = _tags(settings, run_id, model, evaluation)

@@ -6,6 +6,7 @@ import base64
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ MODEL = "bincount"
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 
 ARTIFACT = "model"
+DATASET = "bins"
+"""The dataset of every run, by name; its digest is the manifest's."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -153,6 +156,9 @@ class Package:
         config: What its code finds as `context.model_config`.
         modules: Files of this package that the version carries, such as "learn/engine.py", so that it loads where
             bincount is not installed. Where bincount is imported already, that copy is used.
+        params: How it was made, by name, for MLflow to compare versions by.
+        metrics: What it reached on test bins, by name.
+        dataset: Digest of the manifest, which `runs.log_dataset` logged: the metrics are of its bins.
     """
 
     code: Path
@@ -162,6 +168,9 @@ class Package:
     metadata: Mapping[str, object]
     config: Mapping[str, object] = field(default_factory=dict)
     modules: Sequence[str] = ()
+    params: Mapping[str, object] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    dataset: str | None = None
 
 
 def register(settings: Settings, run_id: str, package: Package, tags: Mapping[str, str], description: str) -> str:
@@ -184,10 +193,11 @@ def register(settings: Settings, run_id: str, package: Package, tags: Mapping[st
         StoreError: If the tracking server does not answer.
     """
     with mlflow_client(settings, f"register run {run_id}", upload=True) as client:
-        from mlflow.entities import LoggedModelOutput
+        from mlflow.entities import LoggedModelOutput, Metric
 
         experiment_id = client.get_run(run_id).info.experiment_id
-        logged = client.create_logged_model(experiment_id, name=MODEL, source_run_id=run_id)
+        params = {name: str(value) for name, value in package.params.items()}
+        logged = client.create_logged_model(experiment_id, name=MODEL, source_run_id=run_id, params=params)
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         with tempfile.TemporaryDirectory() as folder:
             packed, carried = Path(folder) / ARTIFACT, Path(folder) / "bincount"
@@ -198,6 +208,11 @@ def register(settings: Settings, run_id: str, package: Package, tags: Mapping[st
             _pack(packed, package, code_paths, run_id, logged.model_id, logged.artifact_location)
             client.log_model_artifacts(logged.model_id, str(packed))
         client.finalize_logged_model(logged.model_id, "READY")
+        of_model = {"model_id": logged.model_id, "dataset_name": DATASET, "dataset_digest": package.dataset}
+        now_ms = int(time.time() * 1000)
+        client.log_batch(
+            run_id, [Metric(name, value, now_ms, 0, **of_model) for name, value in package.metrics.items()]
+        )
         _create_model(client)
         made = client.create_model_version(
             MODEL,

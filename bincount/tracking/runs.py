@@ -245,8 +245,18 @@ def log_dataset(settings: Settings, run_id: str, *, digest: str, source: str, pr
     with mlflow_client(settings, f"dataset of run {run_id}") as client:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        bins = Dataset("bins", digest, source_type="s3", source=source, profile=profile)
+        bins = Dataset(model_registry.DATASET, digest, source_type="s3", source=source, profile=profile)
         client.log_inputs(run_id, [DatasetInput(bins, [InputTag("mlflow.data.context", "training")])])
+
+
+def link_version(settings: Settings, run_id: str, version: str) -> None:
+    """Links a run to the model version that it uses; MLflow shows it among the run's inputs."""
+    with mlflow_client(settings, f"version {version} in run {run_id}") as client:
+        from mlflow.entities import LoggedModelInput
+
+        model_id = client.get_model_version(model_registry.MODEL, version).model_id
+        if model_id:
+            client.log_inputs(run_id, models=[LoggedModelInput(model_id)])
 
 
 @contextlib.contextmanager

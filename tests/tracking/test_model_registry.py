@@ -14,6 +14,7 @@ import pytest
 import bincount.serving
 from bincount.settings import Settings
 from bincount.tracking import champion, model_registry, runs
+from bincount.tracking.client import mlflow_client
 from tests.processes import free_ports
 from tests.stores import make_settings
 from tests.tiny import photo, write_model
@@ -64,8 +65,19 @@ def test_a_server_does_what_a_database_does(settings, tmp_path):
         requirements=["mlflow==3.17.2"],
         example=photo(),
         metadata={},
+        params={"image_px": 32},
+        metrics={"test_exact": 0.4},
+        dataset="0" * 16,
     )
+    runs.log_dataset(settings, run_id, digest="0" * 16, source="s3://bins")
     version = model_registry.register(settings, run_id, package, {"bincount.model": "0"}, "Counts.")
+    with mlflow_client(settings, "the model") as client:
+        logged = client.get_logged_model(client.get_model_version("bincount", version).model_id)
+        assert logged.params == {"image_px": "32"}
+        assert [(one.key, one.value, one.dataset_digest) for one in logged.metrics] == [("test_exact", 0.4, "0" * 16)]
+        later = runs.open_run(settings)
+        runs.link_version(settings, later, version)
+        assert [one.model_id for one in client.get_run(later).inputs.model_inputs] == [logged.model_id]
     assert model_registry.alias(settings, "champion") is None
     champion.move_champion(settings, version, instead_of=None, actor="ada", reason="it is the first")
     assert model_registry.alias(settings, "champion") == version
