@@ -25,12 +25,15 @@ from bincount.dataset.keys import bin_id_of, photo_key
 from bincount.dataset.metadata import is_bin_id
 from bincount.dataset.reader import Photo, photo_of
 from bincount.errors import ConfigError
+from bincount.outcomes.decay import RATE_FACTOR
 from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist import WorklistContext, worklist_rows, write_worklist
 from bincount.store.interface import Store
 
 MAX_ROWS, MAX_PHOTOS, MAX_COUNTED = 1000, 200, 2000
 """Rows of the report, photos in it or in the count sheet (about 4 MB), and bins on a count sheet."""
+MAX_COUNTED_WORKLISTS = 20
+"""Earlier worklists of which the report shows what counting found."""
 
 _HERE = Path(__file__).parent
 _TEMPORARY_PREFIX = ".worklist-"
@@ -163,6 +166,8 @@ def render_report(
         about=asdict(context) | {"counts": str(context.counts)},
         plot=_plot(summary),
         yields=_yields(summary),
+        decay=summary["decay"][-MAX_COUNTED_WORKLISTS:],
+        rate_factor=RATE_FACTOR,
     )
 
 
