@@ -26,6 +26,9 @@ have 1 to 5 % of wrong records (`mismatch.posterior.ERROR_RATE`), and the rate o
 MISTAKES = 0.01
 """Share of counts that may be mistaken, so that a single surprising count is no decay."""
 
+MIN_BINS = 20
+"""A fact of fewer counted bins is no decay: a person who misunderstands the task may count a few wrong in a row."""
+
 _SHIFTS = np.linspace(-np.log(RATE_FACTOR), np.log(RATE_FACTOR), 5)
 _LARGEST_SLOPE = 200.0
 
@@ -177,7 +180,8 @@ def decay_of(origin: Origin, stored: Sequence[JoinedOutcome], limits: DecayLimit
 
     Returns:
         `worklist`, `model_version`, when its bins were counted (`first`, `last`), how many of these there are (`bins`,
-        `wrong`), `facts` and `beyond`, the names of those beyond their limit; None where no bin can be compared.
+        `wrong`), `facts` and `beyond`, the names of those of `MIN_BINS` and beyond their limit; None where no bin can
+        be compared.
     """
     rows = [row for row in settled_rows(stored)[0] if row.listed.stated is not None and not row.listed.in_training]
     if not rows:
@@ -192,7 +196,9 @@ def decay_of(origin: Origin, stored: Sequence[JoinedOutcome], limits: DecayLimit
         "bins": len(rows),
         "wrong": int(found.wrong.sum()),
         "facts": facts,
-        "beyond": [name for name, fact in facts.items() if fact["p_value"] < fact["limit"]],
+        "beyond": [
+            name for name, fact in facts.items() if fact["bins"] >= MIN_BINS and fact["p_value"] < fact["limit"]
+        ],
     }
 
 

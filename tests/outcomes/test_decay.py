@@ -12,6 +12,7 @@ from bincount.config import DecayLimits
 from bincount.counts import Counts
 from bincount.mismatch.posterior import posterior_of
 from bincount.outcomes.decay import (
+    MIN_BINS,
     MISTAKES,
     decay_of,
     decay_over_time,
@@ -156,6 +157,14 @@ def test_the_figures_of_a_list():
     assert next(sentences_of(decay)).startswith("coverage is 0.025 in 40 counted bins, 0.")
     never = decay_of(ORIGIN, rows, DecayLimits(coverage=0, brier=0, found=0))
     assert never["beyond"] == []
+
+
+def test_a_few_bins_are_no_decay():
+    rows = [row_of(number, 5, 5, wrong=0.99) for number in range(MIN_BINS)]
+    few = decay_of(ORIGIN, rows[1:], LIMITS)
+    assert few["facts"]["found"]["p_value"] < 1e-6
+    assert few["beyond"] == []
+    assert decay_of(ORIGIN, rows, LIMITS)["beyond"] == ["coverage", "brier", "found"]
 
 
 def test_bins_without_an_interval_are_judged_by_the_rest():
