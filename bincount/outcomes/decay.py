@@ -29,7 +29,7 @@ MISTAKES = 0.01
 MIN_BINS = 20
 """A fact of fewer counted bins is no decay: a person who misunderstands the task may count a few wrong in a row."""
 
-_SHIFTS = np.linspace(-np.log(RATE_FACTOR), np.log(RATE_FACTOR), 5)
+_SHIFTS = np.linspace(-np.log(RATE_FACTOR), np.log(RATE_FACTOR), 9)
 _LARGEST_SLOPE = 200.0
 
 
