@@ -688,6 +688,22 @@ class DriftLimits(Schema):
     features: float = setting(0.25, help="of the distance of the network's features from their mean", **_PSI)
 
 
+_P_VALUE = {"low": 0, "high": 1}
+
+
+@dataclass(frozen=True)
+class DecayLimits(Schema):
+    """The largest p-value of each fact of the outcomes of a worklist that is a decay of the model.
+
+    Their sum bounds the share of imports with a false alarm: see `outcomes.decay.facts_of`. With 0 a fact is never
+    a decay.
+    """
+
+    coverage: float = setting(0.003, help="of the share of prediction intervals that include the count", **_P_VALUE)
+    brier: float = setting(0.003, help="of the Brier score of the probabilities that records are wrong", **_P_VALUE)
+    found: float = setting(0.003, help="of the share of counted records that were wrong", **_P_VALUE)
+
+
 _S = TypeVar("_S")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bincount.config import DriftLimits, GateLimits, read_endpoints, read_schema
+from bincount.config import DecayLimits, DriftLimits, GateLimits, read_endpoints, read_schema
 from bincount.errors import ConfigError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -61,6 +61,10 @@ class Settings:
         default_factory=DriftLimits,
         metadata=_operator("BINCOUNT_DRIFT", 'the drift limits, see below: `{"recorded": 1}`'),
     )
+    decay: DecayLimits = field(
+        default_factory=DecayLimits,
+        metadata=_operator("BINCOUNT_DECAY", 'the limits of outcomes, see below: `{"brier": 0.001}`'),
+    )
     mlflow_url: str | None = field(
         default=None,
         metadata=_operator("BINCOUNT_MLFLOW_URL", "MLflow's address for people, where programs use another"),
@@ -71,7 +75,8 @@ class Settings:
         """Reads the environment variables; each has a default inside the checkout or may be unset.
 
         Raises:
-            ConfigError: If BINCOUNT_BUCKETS, BINCOUNT_GATE or BINCOUNT_DRIFT is not the JSON object that it should be.
+            ConfigError: If BINCOUNT_BUCKETS, BINCOUNT_GATE, BINCOUNT_DRIFT or BINCOUNT_DECAY is not the JSON object
+                that it should be.
         """
         mlruns = CHECKOUT / "mlruns"
         return cls(
@@ -83,6 +88,7 @@ class Settings:
             serving_token=environ.get("BINCOUNT_SERVING_TOKEN") or None,
             gate=read_schema(environ.get("BINCOUNT_GATE", ""), GateLimits, "BINCOUNT_GATE"),
             drift=read_schema(environ.get("BINCOUNT_DRIFT", ""), DriftLimits, "BINCOUNT_DRIFT"),
+            decay=read_schema(environ.get("BINCOUNT_DECAY", ""), DecayLimits, "BINCOUNT_DECAY"),
             mlflow_url=environ.get("BINCOUNT_MLFLOW_URL") or None,
         )
 

@@ -25,7 +25,7 @@ CHAMPION_SERVED = AssetAlias("bincount_champion_served")
 """With this alias a task publishes `CHAMPION` in a run that promoted a version, and nothing in a run that did not."""
 
 DRIFT = Asset("bincount_drift")
-"""Photos, answers or records have drifted from those that the champion was evaluated on."""
+"""Photos, answers or records have drifted from those that the champion was evaluated on, or counts show it worse."""
 
 DRIFT_SEEN = AssetAlias("bincount_drift_seen")
 """With this alias a task publishes `DRIFT` in a run that saw one, and nothing in a run that did not."""

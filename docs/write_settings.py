@@ -13,6 +13,7 @@ from bincount.config import (
     AirflowConfig,
     ApprovalConfig,
     BinsConfig,
+    DecayLimits,
     DriftLimits,
     FetchConfig,
     FormConfig,
@@ -45,6 +46,11 @@ SECTIONS = (
         DriftLimits,
         "`BINCOUNT_DRIFT`, a JSON object with some of these: the largest population stability index.",
     ),
+    (
+        "Decay",
+        DecayLimits,
+        "`BINCOUNT_DECAY`, a JSON object with some of these: the p-value below which outcomes are a decay.",
+    ),
 )
 
 
@@ -67,7 +73,7 @@ def page() -> str:
     ]
     listed: set[str] = set()
     for title, schema, where in SECTIONS:
-        fresh = [each for each in settings_of(schema) if each.name not in listed or title in ("Gate", "Drift")]
+        fresh = [each for each in settings_of(schema) if each.name not in listed or title in ("Gate", "Drift", "Decay")]
         listed |= {each.name for each in fresh}
         rows = [(f"`{each.name}`", _default(each), each.rule, _meaning(each)) for each in fresh]
         parts += [f"## {title}", where, _table(("setting", "default", "value", "meaning"), rows)]

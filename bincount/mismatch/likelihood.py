@@ -89,6 +89,19 @@ class CountedBins:
         share = likelihood[np.arange(len(self)), self._counted_class] / np.maximum(likelihood.sum(axis=1), _LEAST)
         return np.where(self.wrong & (self._counted_class >= 0), np.log(np.maximum(share, _LEAST)), 0)
 
+    def coverage_given_error(self, low: np.ndarray, high: np.ndarray, temperature: float) -> np.ndarray:
+        """(N,) probability that the count is in a range of classes, given that the record is wrong.
+
+        Args:
+            low: (N,) lowest class index of the range.
+            high: (N,) highest class index of it.
+            temperature: Applied to the predicted distributions.
+        """
+        likelihood = self._error_distribution * apply_temperature(self.probabilities, temperature) / self.prior
+        classes = np.arange(len(self.counts))
+        inside = (low[:, None] <= classes) & (classes <= high[:, None])
+        return (likelihood * inside).sum(axis=1) / np.maximum(likelihood.sum(axis=1), _LEAST)
+
     def log_likelihood(self, temperature: float, log_odds: float) -> np.ndarray:
         """(N,) log probability of the counting result, given photo and record.
 

@@ -12,10 +12,9 @@ from bincount.dataset.groups import block_of
 from bincount.mismatch.likelihood import CountedBins
 from bincount.mismatch.posterior import ERROR_RATE
 from bincount.outcomes.error_rate import MIN_BINS_FOR_RATE, RateInterval, estimate_error_rate
-from bincount.outcomes.outcome_store import JoinedOutcome, OutcomeStore, latest_counts
+from bincount.outcomes.outcome_store import JoinedOutcome, latest_counts
 from bincount.outcomes.recalibration import MIN_BINS_TO_RECALIBRATE, fit_temperature
 from bincount.outcomes.worklist_reader import Origin
-from bincount.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -55,21 +54,22 @@ class JudgingParameters:
 
 
 def choose_parameters(
-    settings: Settings, *, source: str, version: str, manifest: str, error_rate: float | None
+    stored: Mapping[Origin, Sequence[JoinedOutcome]],
+    *,
+    source: str,
+    version: str,
+    manifest: str,
+    error_rate: float | None,
 ) -> JudgingParameters:
     """Chooses error rate and temperature: a given rate first, then the estimate from outcomes, then the default.
 
     Args:
-        settings: Where the outcomes are.
+        stored: All outcomes, by worklist.
         source: Where the photos are; error rates differ between sources.
         version: The model's version.
         manifest: Digest of the manifest that it was trained on.
         error_rate: The rate given by the caller, if any.
-
-    Raises:
-        DataError: If a stored outcome is damaged.
     """
-    stored = OutcomeStore(settings.outcomes).read()
     estimates = estimate_from_outcomes(stored, source=source, version=version, manifest=manifest)
     if error_rate is not None:
         origin, rate = {"by": "--error-rate", "outcomes": 0}, error_rate

@@ -17,6 +17,7 @@ from bincount.files import write_atomically
 from bincount.outcomes.confirmed import FILE as CONFIRMED
 from bincount.outcomes.confirmed import write_confirmed
 from bincount.outcomes.count_yield import yield_figures
+from bincount.outcomes.decay import decay_of, sentences_of
 from bincount.outcomes.estimates import estimate_from_outcomes
 from bincount.outcomes.outcome_store import (
     OUTCOME_COLUMNS,
@@ -64,7 +65,7 @@ def import_outcomes(
     Returns:
         Content of `outcomes.json`: `outcomes` (rows read and stored), `counted` (precision, overs and shorts),
         `yield` and `cost` against other orders, the `error_rate` for the next
-        run, `recalibration`, and explanations of these figures (`says`).
+        run, `recalibration`, explanations of these figures (`says`), and `decay`, the figures of `decay.decay_of`.
 
     Raises:
         ConfigError: If a setting is wrong, or the workspace cannot be written.
@@ -96,11 +97,13 @@ def import_outcomes(
             "model_version": origin.model_version,
             "outcomes": {"read": len(rows), "new": new, "kept": len(stored.get(origin, []))},
             **yield_figures(listed, stored.get(origin, []), estimates, **costs),
+            "decay": decay_of(origin, stored.get(origin, []), settings.decay),
         }
         confirmed, _ = latest_counts(row.outcome for row in stored.get(origin, []))
         write_confirmed(folder, confirmed, listed.places({outcome.id for outcome in confirmed}))
         write_atomically(folder / "outcomes.json", [json.dumps(answer, indent=1, ensure_ascii=False).encode()])
     _log.info("%s: %d counts, %d of them new, %d blank rows skipped", table.name, len(rows), new, table.blank_rows)
+    _log_decay(answer["decay"])
     if track:
         _log_to_run(settings, run_id, folder, answer)
         return {"run_id": run_id, **answer}
@@ -127,8 +130,23 @@ def _log_to_run(settings: Settings, run_id: str, folder: Path, answer: dict) -> 
     settings.records.mkdir(parents=True, exist_ok=True)
     write_atomically(settings.records / CONFIRMED, [(folder / CONFIRMED).read_bytes()])
     counted = {name: value for name, value in answer["counted"].items() if isinstance(value, int | float)}
-    runs.log_metrics(settings, run_id, {f"outcomes/{name}": value for name, value in counted.items()})
+    metrics = {f"outcomes/{name}": value for name, value in counted.items()}
+    for name, fact in (answer["decay"] or {"facts": {}})["facts"].items():
+        metrics |= {f"decay/{name}": fact["value"], f"decay/{name}_expected": fact["expected"]}
+        metrics[f"decay/{name}_p_value"] = fact["p_value"]
+    runs.log_metrics(settings, run_id, metrics)
     runs.log_artifacts(settings, run_id, folder, "reconcile")
+
+
+def _log_decay(decay: dict | None) -> None:
+    if decay is None:
+        _log.info("decay: unknown, none of the counted bins has a probability that can be compared")
+        return
+    says = dict(zip(decay["facts"], sentences_of(decay), strict=True))
+    for name in decay["beyond"]:
+        _log.warning("decay: %s", says[name])
+    if not decay["beyond"]:
+        _log.info("decay: none in %d counted bins", decay["bins"])
 
 
 def _join(counts: dict[str, list[FileRow]], listed: Worklist, table: TableReader) -> Sequence[JoinedOutcome]:

@@ -17,7 +17,7 @@ from bincount.dataset.metadata import LARGEST_COUNT, is_bin_id
 from bincount.dataset.table_reader import Columns, TableReader, text_of
 from bincount.errors import ConfigError, DataError
 from bincount.files import write_atomically
-from bincount.outcomes.worklist_reader import Origin, WorklistRow
+from bincount.outcomes.worklist_reader import Origin, Stated, WorklistRow
 
 OUTCOME_COLUMNS = Columns(
     titles={"id": ("id", "bin_id", "bin"), "counted": ("counted",), "when": ("when",), "by": ("by",)},
@@ -279,7 +279,8 @@ def _line_of(row: JoinedOutcome) -> dict:
 
 def _row_of_line(line: dict) -> JoinedOutcome:
     probabilities = None if line["probabilities"] is None else tuple(line["probabilities"])
-    listed = WorklistRow(line["id"], line["place"], line["recorded"], probabilities, line["learned"])
+    stated = Stated(**line["stated"]) if line.get("stated") else None
+    listed = WorklistRow(line["id"], line["place"], line["recorded"], probabilities, line["learned"], stated)
     return JoinedOutcome(listed, Outcome(line["id"], line["when"], line["counted"], line["by"]))
 
 

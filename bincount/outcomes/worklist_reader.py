@@ -39,6 +39,24 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Stated:
+    """What a worklist stated of a bin, for outcomes to be compared with.
+
+    Attributes:
+        wrong: Probability that the record is wrong.
+        low: Lowest count of the prediction interval; None where the products on the record were judged too, or an
+            earlier release wrote the worklist: then no probability of the interval is known.
+        high: Highest count of it, of an open class its lowest count; None likewise.
+        temperature: That was applied to the model's probabilities.
+    """
+
+    wrong: float
+    low: int | None
+    high: int | None
+    temperature: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorklistRow:
     """A bin of a worklist.
 
@@ -48,6 +66,8 @@ class WorklistRow:
         recorded: The recorded count, None where the record had none.
         probabilities: Predicted for its photo, None where the record was not compared with it.
         in_training: Whether the bin may have been in the model's training data.
+        stated: What was stated of it, None where the record was not compared with its photo, or where an earlier
+            release imported the count.
     """
 
     id: str
@@ -55,6 +75,7 @@ class WorklistRow:
     recorded: int | None
     probabilities: tuple[float, ...] | None
     in_training: bool
+    stated: Stated | None = None
 
 
 class Worklist:
@@ -118,10 +139,18 @@ class Worklist:
             return {line["id"]: (line.get("location") or "", line.get("photo") or "") for line in listed}
 
     def _row_of(self, place: int, line: dict) -> WorklistRow:
-        probabilities = None
+        probabilities = stated = None
         if line["mismatch_probability"] is not None:
             probabilities = tuple(line["probabilities"].values())
-            if line.get("evidence", "photo") != "photo":
+            evidence = line.get("evidence", "photo")
+            of_photos = not evidence.endswith("contents")
+            stated = Stated(
+                wrong=line["mismatch_probability"],
+                low=line.get("low") if of_photos else None,
+                high=line.get("high") if of_photos else None,
+                temperature=self.summary.get("temperature", 1.0),
+            )
+            if evidence != "photo":
                 # From more than one photo it holds a prior of its own; divided by the model's it must be what it is.
                 weighted = [share * prior for share, prior in zip(probabilities, self.origin.prior, strict=True)]
                 probabilities = tuple(share / sum(weighted) for share in weighted)
@@ -131,4 +160,5 @@ class Worklist:
             recorded=line["recorded"],
             probabilities=probabilities,
             in_training=self.origin.is_source and part_of(line["id"]) != "test",
+            stated=stated,
         )

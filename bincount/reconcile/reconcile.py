@@ -23,7 +23,9 @@ from bincount.mismatch.change import ChangeHead
 from bincount.mismatch.contents import ContentsJudge
 from bincount.mismatch.sums import SumsHead
 from bincount.outcomes.confirmed import ConfirmedCounts
+from bincount.outcomes.decay import decay_over_time
 from bincount.outcomes.estimates import choose_parameters
+from bincount.outcomes.outcome_store import OutcomeStore
 from bincount.reconcile.records import check_ids, load_bucket, load_contents, load_table, read_metadata
 from bincount.reconcile.report import make_folder, publish
 from bincount.reconcile.scoring import check_drift, judge_contents, score_pairs, score_photos
@@ -228,9 +230,10 @@ def _judge(
     calibrations: Mapping[str, Calibration],
     context: WorklistContext,
 ) -> dict:
-    """Gives every bin its verdict; returns the error rate and temperature used and where they are from."""
+    """Gives every bin its verdict; returns error rate and temperature, where they are from, and earlier outcomes."""
+    stored = OutcomeStore(settings.outcomes).read()
     parameters = choose_parameters(
-        settings,
+        stored,
         source=context.source,
         version=context.model_version,
         manifest=context.manifest,
@@ -247,7 +250,7 @@ def _judge(
         miss_cost=default_miss_cost if options.miss_cost is None else options.miss_cost,
         is_source=tags.get("bincount.source") == context.source,
     )
-    return parameters.facts
+    return parameters.facts | {"decay": decay_over_time(stored, source=context.source, limits=settings.decay)}
 
 
 def _check_compared(state: ReconcileState, store: Store, table: TableReader) -> None:

@@ -26,6 +26,7 @@ from bincount.dataset.metadata import is_bin_id
 from bincount.dataset.reader import Photo, photo_of
 from bincount.errors import ConfigError
 from bincount.outcomes.confirmed import Confirmed
+from bincount.outcomes.decay import RATE_FACTOR
 from bincount.reconcile.evidence import Evidence, evidence_of, heat_of
 from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist import WorklistContext, worklist_rows, write_worklist
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 MAX_ROWS, MAX_PHOTOS, MAX_COUNTED, MAX_EXPLAINED = 1000, 200, 2000, 50
 """Rows of the report, photos in it or in the count sheet (about 4 MB), bins on a count sheet, and bins whose
 evidence is in the report (about 1 MB, and 50 forward passes each)."""
+MAX_COUNTED_WORKLISTS = 20
+"""Earlier worklists of which the report shows what counting found."""
 
 _HERE = Path(__file__).parent
 _TEMPORARY_PREFIX = ".worklist-"
@@ -204,6 +207,8 @@ def render_report(
         about=asdict(context) | {"counts": str(context.counts)},
         plot=_plot(summary),
         yields=_yields(summary),
+        decay=summary["decay"][-MAX_COUNTED_WORKLISTS:],
+        rate_factor=RATE_FACTOR,
     )
 
 

@@ -22,8 +22,9 @@ PHOTO, PHOTOS, CONTENTS = "photo", "photos", "contents"
 """What a record is judged by: its photo alone, an earlier one too, and the products on it."""
 
 COLUMNS = (
-    *("id", "location", "recorded", "predicted", "probabilities", "verdict", "mismatch_probability", "direction"),
-    *("expected_cost", "reason", "evidence", "photo", "before", "counted_before", "model_version", "manifest"),
+    *("id", "location", "recorded", "predicted", "probabilities", "low", "high", "verdict", "mismatch_probability"),
+    *("direction", "expected_cost", "reason", "evidence", "photo", "before", "counted_before", "model_version"),
+    "manifest",
 )
 """Of the worklist, in order."""
 
@@ -150,6 +151,8 @@ def worklist_rows(state: ReconcileState, context: WorklistContext, *, limit: int
             "recorded": recorded,
             "predicted": None if scores is None else values[int(scores.argmax())],
             "probabilities": None if scores is None else dict(zip(names, scores.tolist(), strict=True)),
+            "low": low,
+            "high": high,
             "verdict": verdict,
             "mismatch_probability": probability,
             "direction": direction or None,

@@ -26,10 +26,10 @@ def dag(tmp_path_factory):
     )
 
 
-def test_it_is_one_task_with_a_link_to_its_run(dag):
+def test_it_imports_then_reports_a_decay(dag):
     assert dag["errors"] == {}
-    assert dag["edges"] == []
-    assert dag["links"] == {"import_counts": ["MLflow run"]}
+    assert dag["edges"] == [["import_counts", "report_decay"]]
+    assert dag["links"] == {"import_counts": ["MLflow run"], "report_decay": ["MLflow run"]}
     assert "No record is changed" in dag["docs"]
     assert not {"tensorflow", "mlflow", "boto3", "numpy"} & set(dag["loaded"])
 

@@ -119,7 +119,7 @@ def test_who_publishes_and_who_listens(home):
         "train_bin_counter": {"verify_serving": ["bincount_champion_served"]},
         "rollback_bin_counter": {"verify_serving": champion},
         "reconcile_inventory": {"report_drift": ["bincount_drift_seen"]},
-        "import_outcomes": {},
+        "import_outcomes": {"report_decay": ["bincount_drift_seen"]},
     }
     assert found["clock"] == [""]
 

@@ -1,5 +1,6 @@
 """Counts come back to their worklist: nothing lost, nothing twice, and said honestly what they are worth."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from bincount.config import DecayLimits
 from bincount.errors import ConfigError, DataError
 from bincount.outcomes.estimates import estimate_from_outcomes
 from bincount.outcomes.import_outcomes import import_outcomes
@@ -137,6 +139,42 @@ def test_the_same_again_changes_nothing(fresh, tmp_path):
     more = bring(settings, worklist, tmp_path / "counts.csv", counts_of(there, list(there)[:12]))
     assert more["outcomes"] == {"read": 12, "new": 3, "kept": 12}
     assert {name: files_of(settings)[name] for name in files} == files  # added to, never changed
+
+
+def test_counts_that_are_worse_than_the_list_stated_are_a_decay(fresh, tmp_path, caplog):
+    """Half of the records were stated to be wrong, and none is."""
+    settings, worklist, there = fresh
+    lines = [{**line, "recorded": there[line["id"]], "mismatch_probability": 0.5} for line in lines_of(worklist)]
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    (worklist / "worklist.jsonl").write_bytes(content)
+    summary = json.loads((worklist / "summary.json").read_text())
+    summary["worklist"] = hashlib.sha256(content).hexdigest()[:16]
+    (worklist / "summary.json").write_text(json.dumps(summary))
+    few = bring(settings, worklist, tmp_path / "few.csv", counts_of(there, list(there)[:5]))
+    assert few["decay"]["beyond"] == []
+    assert "coverage" not in few["decay"]["facts"]  # an earlier release's list has no intervals
+    answer = bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
+    assert answer["decay"]["beyond"] == ["found"]
+    assert "decay: found is 0 in 60 counted bins, 0.5 was expected" in caplog.text
+    assert bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))["decay"] == answer["decay"]
+    deaf = dataclasses.replace(settings, decay=DecayLimits(found=0))
+    assert bring(deaf, worklist, tmp_path / "counts.csv", counts_of(there))["decay"]["beyond"] == []
+
+
+def test_outcomes_of_an_earlier_release_are_read_and_not_compared(fresh, tmp_path):
+    settings, worklist, there = fresh
+    answer = bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
+    assert answer["decay"]["bins"] == 60
+    (path,) = settings.outcomes.glob("*.jsonl")
+    head, *lines = path.read_text().splitlines()
+    old = [json.dumps({name: value for name, value in json.loads(line).items() if name != "stated"}) for line in lines]
+    content = "".join(f"{line}\n" for line in (head, *old)).encode()
+    path.unlink()
+    (settings.outcomes / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl").write_bytes(content)
+    again = bring(settings, worklist, tmp_path / "counts.csv", counts_of(there))
+    assert again["outcomes"] == {"read": 60, "new": 0, "kept": 60}
+    assert again["decay"] is None
+    assert again["counted"] == answer["counted"]
 
 
 def test_a_later_count_supersedes_in_whatever_order_they_come(fresh, tmp_path):

@@ -48,9 +48,16 @@ def test_counts_come_back_and_the_next_run_uses_their_rate(reconciled, tmp_path)
     rate = answer["error_rate"]
     assert rate["outcomes"] == 60
 
+    assert before["decay"] == []
+    assert answer["decay"]["facts"]["coverage"]["bins"] == 60
+    assert answer["decay"]["facts"]["found"]["expected"] == pytest.approx(before["expected_wrong"] / 60, abs=1e-5)
+
     out = tmp_path / "again"
     reconcile(settings, out=str(out), **asked)
     after = read_lists(out)[2]
+    assert after["decay"] == [answer["decay"]]
+    assert "What counting found" not in (worklist / "report.html").read_text()
+    assert "<td>2026-11-20</td>" in (out / "report.html").read_text()
     assert after["error_rate"] == rate["estimate"]
     assert after["error_rate_from"] == {"by": "outcomes", "outcomes": 60, "low": rate["low"], "high": rate["high"]}
     assert after["expected_wrong"] > before["expected_wrong"]
@@ -95,3 +102,8 @@ def test_a_list_is_read_as_it_was_written(reconciled):
     assert [row.id for row in rows] == [line["id"] for line in lines]
     assert np.sum(summary["prior"]) == pytest.approx(1)
     assert rows[0].probabilities == tuple(lines[0]["probabilities"].values())
+    for row, line in zip(rows, lines, strict=True):
+        stated = (line["mismatch_probability"], line["low"], line["high"], 1.0)
+        assert (row.stated.wrong, row.stated.low, row.stated.high, row.stated.temperature) == stated
+        assert 1 <= line["low"] <= line["high"] <= 5
+        assert (line["verdict"] == "mismatch") == (not line["low"] <= line["recorded"] <= line["high"])

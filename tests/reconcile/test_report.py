@@ -68,6 +68,7 @@ def page_of(folder, *, rows=24, **said):
         "error_rate_from": TOLD,
         "pooled": ["1", "6+"],
         "drift": None,
+        "decay": [],
         "evidence": {"photo": 20, "photos": 4},
         "blind": False,
     } | said
@@ -228,6 +229,29 @@ def test_a_drift_is_said_before_the_list(opened, width):
 
 def test_no_drift_is_folded(opened):
     assert opened(drift={**DRIFT, "beyond": []}).locator("details[open]").count() == 0
+
+
+def counted_worklist(day, *, found=0.1, beyond=()):
+    """What counting the bins of a worklist found, as `decay_of` says it."""
+    fact = {"bins": 50, "value": found, "expected": 0.25, "p_value": 0.0001, "limit": 0.003}
+    facts = {"found": fact, "brier": {**fact, "value": 0.2}}
+    return {"first": day, "last": day, "model_version": "7", "bins": 50, "facts": facts, "beyond": list(beyond)}
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_it_shows_what_counting_found_over_time(opened, width):
+    days = [f"2026-11-{day:02d}" for day in range(1, 25)]
+    worklists = [counted_worklist(day) for day in days[:-1]] + [counted_worklist(days[-1], found=0, beyond=["found"])]
+    page = opened(decay=worklists, width=width)
+    assert page.get_by_text("What people counted last is worse than the worklist stated: found.").is_visible()
+    rows = page.locator("details[open] tbody tr").all_inner_texts()
+    assert len(rows) == 20
+    model = "7\t50\t" if width > 1000 else ""
+    assert rows[0] == f"2026-11-05\t{model}10 % (25 %)\t\t0.200 (0.250)"
+    assert rows[-1].startswith(f"2026-11-24\t{model}0 % (25 %)")
+    assert page.locator("details[open] strong").all_inner_texts() == ["0 %"]
+    assert "the last 20 of 24 counted worklists" in page.locator("details[open] summary").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,10 @@ def test_counts_of_a_tracked_worklist_join_its_run(settings, model, tmp_path):
     assert import_outcomes(settings, file="counts.csv", track=True)["run_id"] == last
     assert import_outcomes(settings, file="counts.csv", track=True, worklist=first)["run_id"] == first
     with mlflow_client(settings, "tests") as client:
-        assert any(name.startswith("outcomes/") for name in client.get_run(last).data.metrics)
+        metrics = client.get_run(last).data.metrics
+        assert metrics["outcomes/bins"] == 1
+        facts = {"coverage", "brier", "found"}
+        assert metrics.keys() >= {f"decay/{name}{end}" for name in facts for end in ("", "_expected", "_p_value")}
         listed = {each.path for each in client.list_artifacts(last, "reconcile")}
     assert {"reconcile/outcomes.json", "reconcile/confirmed.csv"} <= listed
     assert (settings.records / "confirmed.csv").read_text().startswith("id,location,counted,when,photo\n30000,")

@@ -10,11 +10,14 @@ from bincount.server.secrets import write_secrets
 
 pytestmark = pytest.mark.skipif(not has_compose(), reason="Compose 2 is not installed: its files were not read")
 CELERY = "docker-compose.yml:docker-compose.celery.yml"
+MONITORING = "docker-compose.yml:docker-compose.monitoring.yml"
 OVERLAYS = [
     "docker-compose.yml",
     CELERY,
     "docker-compose.yml:docker-compose.gpu.yml",
     f"{CELERY}:docker-compose.gpu.yml:docker-compose.celery-gpu.yml",
+    MONITORING,
+    f"{CELERY}:docker-compose.monitoring.yml",
 ]
 
 
@@ -73,6 +76,15 @@ def test_listening_for_others_is_seen(tmp_path):
     (result,) = [result for result in check_config(services) if not result.ok]
     assert (result.check, result.needed) == ("loopback", False)
     assert "10.0.0.1" in result.found
+
+
+def test_prometheus_asks_for_no_login_and_stays_on_this_machine(tmp_path):
+    services = services_of(tmp_path, MONITORING, BINCOUNT_BIND="10.0.0.1")
+    assert [port["host_ip"] for port in services["prometheus"]["ports"]] == ["127.0.0.1"]
+    assert [port["host_ip"] for port in services["grafana"]["ports"]] == ["10.0.0.1"]
+    grafana = services["grafana"]["environment"]
+    assert len(grafana["GF_SECURITY_ADMIN_PASSWORD"]) >= 44
+    assert (grafana["GF_AUTH_ANONYMOUS_ENABLED"], grafana["GF_USERS_ALLOW_SIGN_UP"]) == ("false", "false")
 
 
 @pytest.mark.parametrize(
