@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from bincount.config import (
@@ -346,6 +347,16 @@ def parser() -> argparse.ArgumentParser:
     add_serve_arguments(serving)
     serving.set_defaults(run=serve)
 
+    compared = add(
+        "serving",
+        "compare-served",
+        "Compare the versions that answered the same requests, from the log of `bincount serve`.",
+        "bincount compare-served served",
+    )
+    compared.add_argument("folder", metavar="DIR", help="folder of `bincount serve --log`")
+    compared.add_argument("--json", action="store_true", help="print JSON in place of tables")
+    compared.set_defaults(run=_compare_served)
+
     doctor = add(
         "whole", "doctor", "Check what is missing on this machine, and say what to do about it.", "bincount doctor"
     )
@@ -431,6 +442,15 @@ def _predict(args: argparse.Namespace) -> int:
     settings = Settings.from_env()
     answer = _print_answer(lambda: predict(settings, **_options(args, settings)))
     return _exit_code_of(DataError) if any("error" in entry for entry in answer["predictions"]) else 0
+
+
+def _compare_served(args: argparse.Namespace) -> None:
+    from bincount.evaluate.served_comparison import compare_served, to_text
+
+    if args.json:
+        _print_answer(lambda: compare_served(Path(args.folder)))
+    else:
+        print(to_text(compare_served(Path(args.folder))))
 
 
 def _doctor(args: argparse.Namespace) -> int:

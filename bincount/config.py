@@ -663,6 +663,22 @@ class GateLimits(Schema):
     recall_fall: float = setting(
         0.10, low=0, high=1, help="fall of any count's recall below the champion's that is refused once it is shown"
     )
+    shadow_photos: int = setting(
+        0,
+        low=0,
+        help="fewest different photos that a version must have answered as shadow before it takes the champion's "
+        "place; with shadow_log",
+    )
+    shadow_log: str | None = setting(
+        None, unset="none", help="folder of `bincount serve --log --shadow` in which these photos are counted"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shadow_photos and self.shadow_log is None:
+            raise ConfigError(
+                f"shadow_photos: must stand with shadow_log, got {self.shadow_photos} alone. Name the log's folder."
+            )
 
 
 _PSI = {"low": 0, "exclusive": True}
@@ -734,7 +750,7 @@ def read_schema(text: str, schema: type[_S], where: str) -> _S:
 
     Example:
         >>> read_schema('{"ece": 0.03, "groups": 50}', GateLimits, "BINCOUNT_GATE")
-        GateLimits(groups=50, ece=0.03, rps_worse=0.02, recall_fall=0.1)
+        GateLimits(groups=50, ece=0.03, rps_worse=0.02, recall_fall=0.1, shadow_photos=0, shadow_log=None)
     """
     given, names = read_object(text, where), [each.name for each in settings_of(schema)]
     if unknown := sorted(set(given) - set(names)):

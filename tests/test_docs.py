@@ -82,6 +82,13 @@ CHECKED = {
     ".venv/bin/bincount serve --port 5001": (
         "tests/serving/test_follower.py::test_the_first_champion_is_waited_for_and_sigterm_drains"
     ),
+    ".venv/bin/bincount serve --log served": (
+        "tests/serving/test_shadow.py::test_a_challenger_answers_in_the_background_and_can_be_killed"
+    ),
+    ".venv/bin/bincount serve --log served --shadow challenger": (
+        "tests/serving/test_shadow.py::test_a_challenger_answers_in_the_background_and_can_be_killed"
+    ),
+    ".venv/bin/bincount compare-served served": ("tests/evaluate/test_served_comparison.py::test_people_get_tables"),
     ".venv/bin/bincount promote 3": f"{PROMOTION}::test_a_version_is_promoted_with_who_and_why",
     '.venv/bin/bincount promote 3 --force --reason "its test bins were recorded wrong"': (
         f"{PROMOTION}::test_force_overrules_the_gate_and_says_why"

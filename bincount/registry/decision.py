@@ -13,6 +13,9 @@ from bincount.tracking.model_registry import Version
 NO_CHAMPION = "none"
 """Stands for the champion's version where there is no champion."""
 
+GATE = "gate"
+"""Who decided where no person did."""
+
 DESCRIPTION_CHARACTERS = 5000
 """MLflow's database cuts longer descriptions of a version."""
 
@@ -34,8 +37,8 @@ class StoredDecision:
     outcome: str
     reason: str
     against: str
-    limits: dict[str, float]
-    by: str = "gate"
+    limits: dict[str, float | str | None]
+    by: str = GATE
 
     @property
     def agreed(self) -> bool:
@@ -44,7 +47,7 @@ class StoredDecision:
 
 
 def new_decision(
-    settings: Settings, champion: str | None, *, outcome: str, reason: str, by: str = "gate"
+    settings: Settings, champion: str | None, *, outcome: str, reason: str, by: str = GATE
 ) -> StoredDecision:
     """A decision for the current champion and limits."""
     return StoredDecision(outcome, reason, champion or NO_CHAMPION, dataclasses.asdict(settings.gate), by)

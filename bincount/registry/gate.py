@@ -16,9 +16,10 @@ from bincount.errors import DataError
 from bincount.evaluate.batch_inference import predict_records
 from bincount.evaluate.evaluate import read_evaluation
 from bincount.evaluate.quality_checks import gate_scores
+from bincount.evaluate.served_log import shadowed_photos
 from bincount.registry.comparison import compare, exclude_siblings
-from bincount.registry.decision import NO_CHAMPION, StoredDecision, new_decision, stored_decision, write_decision
-from bincount.registry.gate_rules import Comparison, decide
+from bincount.registry.decision import GATE, NO_CHAMPION, StoredDecision, new_decision, stored_decision, write_decision
+from bincount.registry.gate_rules import SHADOW, Comparison, decide
 from bincount.settings import Settings
 from bincount.tracking import model_registry, runs
 from bincount.tracking.model_registry import CHAMPION, Version
@@ -32,7 +33,8 @@ def gate(settings: Settings, *, model_version: str) -> dict:
     """Decides whether a version may become the champion, and stores the decision on it; no alias moves.
 
     A stored decision is returned as long as the champion and the limits are
-    those it was made with; otherwise the version is compared again.
+    those it was made with; otherwise the version is compared again, and so is
+    one that had answered too few photos as shadow.
 
     Args:
         settings: Where things are on this machine, and the gate's limits.
@@ -44,13 +46,13 @@ def gate(settings: Settings, *, model_version: str) -> dict:
         (the champion's version or "none") and `comparison` (the figures in Markdown).
 
     Raises:
-        ConfigError: If there is no such version.
+        ConfigError: If there is no such version, or no log of the shadow where one is set.
         StoreError: If the tracking server does not answer.
     """
     version = model_registry.version_of(settings, model_version)
     champion = model_registry.alias(settings, CHAMPION)
     decision = stored_decision(settings, version, champion)
-    if decision is None:
+    if decision is None or _waits_for_shadow(version, decision):
         decision = _decide(settings, version, champion)
         version = model_registry.version_of(settings, model_version)
     _log.info("version %s: %s", model_version, decision.reason)
@@ -64,12 +66,20 @@ def gate(settings: Settings, *, model_version: str) -> dict:
     }
 
 
+def _waits_for_shadow(version: Version, decision: StoredDecision) -> bool:
+    """True if the gate refused a version that had answered too few photos as shadow; it may have answered more."""
+    checks = json.loads(version.tags.get(_CHECKS, "[]"))
+    return decision.by == GATE and any(check["rule"] == SHADOW and not check["met"] for check in checks)
+
+
 def _decide(settings: Settings, version: Version, champion: str | None) -> StoredDecision:
     evaluation, ids, probabilities = read_evaluation(settings, version.run_id)
-    comparison = None
+    comparison, shadowed = None, 0
     if champion not in {None, version.version}:
+        if settings.gate.shadow_photos and settings.gate.shadow_log is not None:
+            shadowed = shadowed_photos(Path(settings.gate.shadow_log), version.version)
         comparison = _compare(settings, evaluation, ids, probabilities, model_registry.version_of(settings, champion))
-    decision = decide(gate_scores(evaluation), comparison, settings.gate)
+    decision = decide(gate_scores(evaluation), comparison, settings.gate, shadowed)
     stored = new_decision(settings, champion, outcome=decision.outcome, reason=decision.reason)
     checks = [{"rule": check.rule, "met": check.met, "figures": check.figures} for check in decision.checks]
     tags = {_CHECKS: json.dumps(checks)}

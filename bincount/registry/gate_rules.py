@@ -17,6 +17,9 @@ from bincount.evaluate.quality_checks import Check, Scores, quality_checks
 
 ACCEPTED, REFUSED, UNDECIDED = "accepted", "refused", "undecided"
 
+SHADOW = "shadow"
+"""Name of the rule that changes its answer while champion and limits stay the same."""
+
 ERROR = 0.05
 """Largest probability of accepting a model that is worse by the margin, and of a false alarm about any recall."""
 
@@ -118,10 +121,15 @@ class Decision:
     checks: tuple[Check, ...]
 
 
-def decide(scores: Scores, comparison: Comparison | None = None, limits: GateLimits | None = None) -> Decision:
+def decide(
+    scores: Scores,
+    comparison: Comparison | None = None,
+    limits: GateLimits | None = None,
+    shadowed: int = 0,
+) -> Decision:
     """Decides whether a challenger may become the champion.
 
-    | quality checks, recalls | RPS difference                          | outcome   |
+    | other checks            | RPS difference                          | outcome   |
     |-------------------------|-----------------------------------------|-----------|
     | one fails               | any                                     | refused   |
     | all pass                | no champion                             | accepted  |
@@ -134,6 +142,8 @@ def decide(scores: Scores, comparison: Comparison | None = None, limits: GateLim
         scores: The challenger's, on its test part.
         comparison: The challenger and the champion; None where there is no champion.
         limits: The thresholds.
+        shadowed: Number of different photos that the challenger answered as shadow; only where there is a
+            champion and `limits.shadow_photos` is set.
 
     Example:
         >>> scores = Scores(500, 400, 0.48, 0.22, 1.20, 1.58, (-0.42, -0.33), 0.03, 0.03)
@@ -141,13 +151,25 @@ def decide(scores: Scores, comparison: Comparison | None = None, limits: GateLim
         ('accepted', 'Not promoted: only 400 groups of test bins, where at least 401 are needed to judge.')
     """
     limits = limits or GateLimits()
-    checks = quality_checks(scores, limits) + (_relative_checks(comparison, limits) if comparison else ())
+    checks = quality_checks(scores, limits)
+    if comparison:
+        checks += (*_shadow_checks(shadowed, limits), *_relative_checks(comparison, limits))
     if failed := [check.figures for check in checks if check.met is False]:
         return Decision(REFUSED, f"Not promoted: {'; '.join(failed)}.", checks)
     if unclear := [check.figures for check in checks if check.met is None]:
         return Decision(UNDECIDED, f"Cannot tell yet: {'; '.join(unclear)}.", checks)
     versus = f", and it is no worse than champion version {comparison.champion}" if comparison else ""
     return Decision(ACCEPTED, f"Promoted: {checks[1].figures}, {checks[2].figures}{versus}.", checks)
+
+
+def _shadow_checks(shadowed: int, limits: GateLimits) -> tuple[Check, ...]:
+    """The rule "shadow", where it is set."""
+    if not limits.shadow_photos:
+        return ()
+    met = shadowed >= limits.shadow_photos
+    only = "" if met else "only "
+    figures = f"it has answered {only}{shadowed:,} photos as shadow, where at least {limits.shadow_photos:,} are wanted"
+    return (Check(SHADOW, met, figures),)
 
 
 def _relative_checks(comparison: Comparison, limits: GateLimits) -> tuple[Check, ...]:

@@ -49,6 +49,7 @@ class Follower:
         watch: Knows which version the alias names.
         limits: Of each request; the version's process applies them.
         rules: When a version is taken back.
+        niceness: Of the versions' processes.
         current: The version that answers, None before the first.
         since: When it took over.
         loading: The version that is being loaded, None for none.
@@ -60,6 +61,7 @@ class Follower:
     watch: AliasWatch
     limits: RequestLimits
     rules: FollowRules = field(default_factory=FollowRules)
+    niceness: int = 0
     current: WorkerHandle | None = None
     since: datetime | None = None
     loading: str | None = None
@@ -122,7 +124,7 @@ class Follower:
 
     async def _loaded(self, version: str) -> None:
         try:
-            worker = await start_worker(self.settings, version, self.limits)
+            worker = await start_worker(self.settings, version, self.limits, niceness=self.niceness)
             if self._wanted == version:
                 self._swap_to(worker)
             else:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
+from uuid import uuid4
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,9 +17,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bincount.evaluate.served_log import SERVED
 from bincount.serving.admission import Admission, RequestLimits, RequestRefused, discard_rest
 from bincount.serving.follower import Follower
+from bincount.serving.log_writer import LoggedAnswer
 from bincount.serving.metrics import CONTENT_TYPE, Metrics
+from bincount.serving.prediction_log import PredictionLog
+from bincount.serving.shadow import Shadow
 from bincount.serving.worker_handle import WorkerHandle
 
 _log = logging.getLogger(__name__)
@@ -34,8 +39,26 @@ class Listener:
         app: The ASGI app; it starts and stops the follower.
     """
 
-    def __init__(self, follower: Follower, alias: str | None, limits: RequestLimits, token: str | None) -> None:
-        """Takes the follower, the alias it follows (None: none), and what `Admission` takes."""
+    def __init__(
+        self,
+        follower: Follower,
+        alias: str | None,
+        limits: RequestLimits,
+        token: str | None,
+        log: PredictionLog | None = None,
+        shadow: Shadow | None = None,
+    ) -> None:
+        """Takes what answers and what is done with the answers.
+
+        Args:
+            follower: Keeps the version that answers.
+            alias: The alias it follows, None for none.
+            limits: Of requests.
+            token: What clients must send, None for nothing.
+            log: Where answers are logged, None for nowhere.
+            shadow: What answers the same requests in the background, None for nothing.
+        """
+        self._log, self._shadow = log, shadow
         self._follower, self._alias, self._limits = follower, alias, limits
         self._admission, self._metrics = Admission(limits, token), Metrics()
         get = {
@@ -56,11 +79,17 @@ class Listener:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        following = asyncio.create_task(self._follower.run())
-        following.add_done_callback(_log_failure)
+        tasks = [asyncio.create_task(each.run()) for each in (self._follower, self._shadow) if each]
+        for task in tasks:
+            task.add_done_callback(_log_failure)
+        if self._log is not None:
+            self._log.start()
         yield
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._log is not None:
+            await self._log.close()
 
     async def _ping(self, _: Request) -> Response:
         return _json({"alive": True})
@@ -71,17 +100,10 @@ class Listener:
 
     async def _model(self, request: Request) -> Response:
         self._admission.check_token(request)
-        follower, worker = self._follower, self._follower.current
-        return _json(
-            {
-                "alias": self._alias,
-                "version": worker and worker.version,
-                "manifest": worker and worker.manifest,
-                "since": follower.since and follower.since.isoformat(),
-                "loading": follower.loading,
-                "refused": list(follower.refused.values()),
-            }
-        )
+        about = _about(self._alias, self._follower)
+        if self._shadow is not None:
+            about["shadow"] = _about(self._shadow.name, self._shadow.follower)
+        return _json(about)
 
     async def _version(self, request: Request) -> Response:
         self._admission.check_token(request)
@@ -104,6 +126,8 @@ class Listener:
             refused=len(self._follower.refused),
             swaps=self._follower.swaps,
             batches={int(size): times for size, times in batches.items()},
+            log_rows=self._log.rows if self._log is not None else {},
+            shadow_requests=self._shadow.requests if self._shadow is not None else {},
         )
         return Response(text, media_type=CONTENT_TYPE)
 
@@ -130,6 +154,7 @@ class Listener:
         return response
 
     async def _ask(self, worker: WorkerHandle, body: bytes, content_type: str, left_s: float) -> Response:
+        asked_at, began = time.time(), time.monotonic()
         try:
             answer = await asyncio.wait_for(worker.ask(body, content_type), left_s)
         except TimeoutError:
@@ -140,7 +165,24 @@ class Listener:
             raise _gone() from None
         self._follower.note(worker, failed=answer.status_code >= 500)
         if answer.status_code == 200:
-            self._metrics.predictions(worker.version, answer.json()["predictions"])
+            latency_ms, predictions = 1e3 * (time.monotonic() - began), answer.json()["predictions"]
+            self._metrics.predictions(worker.version, predictions)
+            if self._log is not None:
+                served = LoggedAnswer(
+                    request=uuid4().hex,
+                    asked_at=asked_at,
+                    role=SERVED,
+                    version=worker.version,
+                    status=200,
+                    rows=len(predictions),
+                    latency_ms=latency_ms,
+                    content_type=content_type,
+                    body=body,
+                    answer=answer.content,
+                )
+                self._log.add(served)
+                if self._shadow is not None:
+                    self._shadow.offer(served)
         return Response(answer.content, answer.status_code, media_type="application/json")
 
     def _current(self) -> WorkerHandle:
@@ -156,6 +198,18 @@ async def _in_time(reading: Coroutine[Any, Any, bytes], limit_s: float) -> bytes
         raise RequestRefused(
             408, f"request: its body must come within {limit_s:.0f} s, and did not. Send it faster."
         ) from None
+
+
+def _about(name: str | None, follower: Follower) -> dict[str, Any]:
+    worker = follower.current
+    return {
+        "alias": name,
+        "version": worker and worker.version,
+        "manifest": worker and worker.manifest,
+        "since": follower.since and follower.since.isoformat(),
+        "loading": follower.loading,
+        "refused": list(follower.refused.values()),
+    }
 
 
 def _gone() -> RequestRefused:

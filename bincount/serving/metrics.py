@@ -45,7 +45,15 @@ class Metrics:
             self._confidence.observe(answer["confidence"])
 
     def text(
-        self, *, in_flight: int, serving: Mapping[str, str], refused: int, swaps: int, batches: Mapping[int, int]
+        self,
+        *,
+        in_flight: int,
+        serving: Mapping[str, str],
+        refused: int,
+        swaps: int,
+        batches: Mapping[int, int],
+        log_rows: Mapping[str, int],
+        shadow_requests: Mapping[tuple[str, str], int],
     ) -> str:
         """All samples in Prometheus' text format.
 
@@ -55,8 +63,18 @@ class Metrics:
             refused: Versions that the alias named and that do not serve.
             swaps: Number of changes of the version that answers.
             batches: Number of batches that this version counted, by number of photos.
+            log_rows: Number of rows of the log by what became of them; empty without a log.
+            shadow_requests: Number of copied requests by the shadow's version and what became of them.
         """
-        state = _State(in_flight=in_flight, serving=serving, refused=refused, swaps=swaps, batches=batches)
+        state = _State(
+            in_flight=in_flight,
+            serving=serving,
+            refused=refused,
+            swaps=swaps,
+            batches=batches,
+            log_rows=log_rows,
+            shadow_requests=shadow_requests,
+        )
         once = CollectorRegistry(auto_describe=False)
         once.register(state)  # type: ignore[arg-type]
         return (generate_latest(self._registry) + generate_latest(once)).decode()
@@ -66,10 +84,19 @@ class _State:
     """Samples that are read when metrics are requested, and not counted here."""
 
     def __init__(
-        self, *, in_flight: int, serving: Mapping[str, str], refused: int, swaps: int, batches: Mapping[int, int]
+        self,
+        *,
+        in_flight: int,
+        serving: Mapping[str, str],
+        refused: int,
+        swaps: int,
+        batches: Mapping[int, int],
+        log_rows: Mapping[str, int],
+        shadow_requests: Mapping[tuple[str, str], int],
     ) -> None:
         self._in_flight, self._serving, self._refused = in_flight, serving, refused
         self._swaps, self._batches = swaps, batches
+        self._log_rows, self._shadow_requests = log_rows, shadow_requests
 
     def collect(self) -> Iterator[Metric]:
         info = GaugeMetricFamily("bincount_serving_info", "The version that answers.", labels=list(self._serving))
@@ -80,6 +107,16 @@ class _State:
         refused = "Versions that the alias named and that may not serve."
         yield GaugeMetricFamily("bincount_refused_versions", refused, value=self._refused)
         yield CounterMetricFamily("bincount_swaps", "Changes of the version that answers.", value=self._swaps)
+        rows = CounterMetricFamily("bincount_log_rows", "Rows of the log by what became of them.", labels=["outcome"])
+        for outcome, number in self._log_rows.items():
+            rows.add_metric([outcome], number)
+        yield rows
+        copied = CounterMetricFamily(
+            "bincount_shadow_requests", "Requests copied to the shadow.", labels=["version", "outcome"]
+        )
+        for (version, outcome), number in self._shadow_requests.items():
+            copied.add_metric([version, outcome], number)
+        yield copied
         cumulative = [sum(n for size, n in self._batches.items() if size <= bound) for bound in _PHOTOS]
         buckets = [(f"{float(bound)}", n) for bound, n in zip(_PHOTOS, cumulative, strict=True)]
         yield HistogramMetricFamily(

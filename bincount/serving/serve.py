@@ -10,11 +10,18 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bincount.errors import ConfigError
+from bincount.errors import ConfigError, StoreError
+from bincount.locks import exclusive_lock
 from bincount.serving.admission import RequestLimits
 from bincount.settings import Settings
 from bincount.tracking import model_registry
+
+if TYPE_CHECKING:
+    from bincount.serving.prediction_log import PredictionLog
+    from bincount.serving.shadow import Shadow
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +32,7 @@ _HELP = {
     "waiting": "most requests at a time",
     "time_s": "longest time for a request in seconds",
 }
+_LOG_MB, _LOCK_S = 1000.0, 15.0
 # Longer than any load balancer keeps a connection: it, not the server, must be the one to close it.
 _KEEP_ALIVE_S = 650
 _MLFLOW = {
@@ -48,6 +56,19 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         default=60.0,
         metavar="S",
         help="how long the version before stays loaded, to go back at once (default: 60)",
+    )
+    parser.add_argument("--log", metavar="DIR", help="folder for a log of the answers, one row a photo (default: none)")
+    parser.add_argument(
+        "--log-mb",
+        type=float,
+        metavar="N",
+        help=f"largest size of that folder in MB; the oldest files go first (default: {_LOG_MB:g})",
+    )
+    parser.add_argument("--log-photos", action="store_true", help="keep the photos in that folder, too")
+    parser.add_argument(
+        "--shadow",
+        metavar="ALIAS|N",
+        help="alias or version that answers the same requests in the background; needs --log (default: none)",
     )
     for field in dataclasses.fields(RequestLimits):
         parser.add_argument(
@@ -78,6 +99,7 @@ def serve(args: argparse.Namespace) -> int:
         **{field.name: getattr(args, f"max_{field.name}") for field in dataclasses.fields(RequestLimits)}
     )
     _check(args, limits, settings.serving_token)
+    _check_log(args)
     import uvicorn
 
     from bincount.serving.follower import AliasWatch, Follower, FollowRules
@@ -87,7 +109,8 @@ def serve(args: argparse.Namespace) -> int:
     pinned, alias = args.model_version, None if args.model_version else args.alias
     watch = AliasWatch(lambda: pinned or model_registry.alias(settings, args.alias))
     follower = Follower(settings, watch, limits, FollowRules(probation_s=args.probation_s))
-    listener = Listener(follower, alias, limits, settings.serving_token)
+    log, shadow = _log_and_shadow(args, settings, limits)
+    listener = Listener(follower, alias, limits, settings.serving_token, log, shadow)
     config = uvicorn.Config(
         listener.app,
         host=args.host,
@@ -115,6 +138,55 @@ def serve(args: argparse.Namespace) -> int:
         logging.shutdown()
         os._exit(0)  # Python would wait for a download that hangs
     return 0
+
+
+def _log_and_shadow(
+    args: argparse.Namespace, settings: Settings, limits: RequestLimits
+) -> tuple[PredictionLog | None, Shadow | None]:
+    from bincount.serving.follower import AliasWatch, Follower, FollowRules
+    from bincount.serving.log_writer import LogSettings
+    from bincount.serving.prediction_log import PredictionLog
+    from bincount.serving.shadow import Shadow
+    from bincount.serving.worker_handle import LOW_PRIORITY
+
+    if args.log is None:
+        return None, None
+    log = PredictionLog(LogSettings(args.log, args.log_mb or _LOG_MB, args.log_photos), limits)
+    if args.shadow is None:
+        return log, None
+    pinned = args.shadow if args.shadow.isdecimal() else None
+    watch = AliasWatch(lambda: pinned or model_registry.alias(settings, args.shadow))
+    # Nobody waits for its answers, so there is no version to go back to.
+    follower = Follower(settings, watch, limits, FollowRules(probation_s=0.0), LOW_PRIORITY)
+    return log, Shadow(args.shadow, follower, limits, log)
+
+
+def _check_log(args: argparse.Namespace) -> None:
+    for flag, given in (("--log-mb", args.log_mb), ("--log-photos", args.log_photos), ("--shadow", args.shadow)):
+        if given and args.log is None:
+            raise ConfigError(f"{flag}: must stand with --log, got it alone. Name a folder with --log.")
+    if args.log is None:
+        return
+    if args.log_mb is not None and not args.log_mb >= 1:
+        raise ConfigError(f"--log-mb: must be >= 1, got {args.log_mb:g}. Leave it out for the default.")
+    if args.shadow is not None and args.shadow == (args.model_version or args.alias):
+        raise ConfigError(
+            f"--shadow: must be another version than the one that serves, got {args.shadow} for both. Name another."
+        )
+    from bincount.serving.log_writer import LOCK
+
+    folder = Path(args.log)
+    try:
+        with exclusive_lock(folder / LOCK, "--log", timeout_s=_LOCK_S):
+            pass
+    except StoreError:
+        raise ConfigError(
+            f"--log: must be a folder to which no other server writes, got {folder}. Name another one."
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"--log: must be a folder that can be written, got {folder} ({error.strerror}). Name another one."
+        ) from None
 
 
 def _check(args: argparse.Namespace, limits: RequestLimits, token: str | None) -> None:

@@ -38,6 +38,8 @@ _T = TypeVar("_T")
 _GOLDEN = "golden"
 FETCHING = "fetch"
 """Name of the thread that fetches a version."""
+LOW_PRIORITY = 19
+"""The niceness of what works in the background: it gets what processor time nobody else wants."""
 _LOAD_S = 600  # on a busy machine; longer means that it hangs
 _ENV = {
     # Two versions share one GPU for a moment: neither may take all of its memory.
@@ -139,7 +141,7 @@ class WorkerHandle:
         await _end(self._process, self._folder)
 
 
-async def start_worker(settings: Settings, version: str, limits: RequestLimits) -> WorkerHandle:
+async def start_worker(settings: Settings, version: str, limits: RequestLimits, *, niceness: int = 0) -> WorkerHandle:
     """Fetches a version, starts its process and waits until it is loaded, warmed and checked.
 
     Cancelling ends the process.
@@ -148,6 +150,7 @@ async def start_worker(settings: Settings, version: str, limits: RequestLimits) 
         settings: Names the registry.
         version: Its number.
         limits: Of each request.
+        niceness: Of its process.
 
     Raises:
         RefusedVersion: If it cannot be loaded or answers wrong.
@@ -165,6 +168,9 @@ async def start_worker(settings: Settings, version: str, limits: RequestLimits) 
             start_new_session=True,
             env=_ENV | dict(os.environ),
         )
+        if niceness:
+            with contextlib.suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
         async with asyncio.timeout(_LOAD_S) as limit:
             precision = await _precision_when_ready(process)
             worker = WorkerHandle(version, folder, process, manifest)

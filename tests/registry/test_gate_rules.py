@@ -91,6 +91,32 @@ def test_limits_are_settings():
     assert [check.rule for check in decide(GOOD, LEVEL, strict).checks if not check.met] == ["ece"]
 
 
+SHADOWED = GateLimits(shadow_photos=1000, shadow_log="log")
+
+
+@pytest.mark.parametrize(
+    ("shadowed", "comparison", "limits", "outcome", "words"),
+    [
+        (0, LEVEL, GateLimits(), ACCEPTED, "no worse than champion version 3"),  # off
+        (0, None, SHADOWED, ACCEPTED, "Promoted"),  # nothing serves that it could shadow
+        (
+            999,
+            LEVEL,
+            SHADOWED,
+            REFUSED,
+            r"Not promoted: it has answered only 999 photos as shadow, where at least 1,000 are wanted\.",
+        ),
+        (1000, LEVEL, SHADOWED, ACCEPTED, "no worse than champion version 3"),
+        (0, replace(LEVEL, groups=19), SHADOWED, REFUSED, "it has answered only 0 photos as shadow"),
+        (1000, replace(LEVEL, groups=19), SHADOWED, UNDECIDED, "Cannot tell yet: only 19 groups"),
+    ],
+)
+def test_enough_photos_answered_as_shadow(shadowed, comparison, limits, outcome, words):
+    decision = decide(GOOD, comparison, limits, shadowed)
+    assert decision.outcome == outcome, decision.reason
+    assert re.search(words, decision.reason), decision.reason
+
+
 def test_without_a_champion_its_rules_do_not_apply():
     assert [check.rule for check in decide(GOOD).checks] == ["groups", "exact", "nll", "ece"]
     relative = decide(GOOD, LEVEL).checks[4:]

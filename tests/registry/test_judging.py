@@ -4,12 +4,16 @@ import dataclasses
 import json
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
+from bincount.config import GateLimits
 from bincount.dataset.manifest import Manifest
 from bincount.errors import ConfigError, DataError, StoreError
 from bincount.evaluate.evaluate import evaluate, read_evaluation
 from bincount.evaluate.figures import FIGURES
+from bincount.evaluate.served_log import SCHEMA, SHADOW
 from bincount.registry.golden import read_golden
 from bincount.registry.promotion import promote
 from bincount.registry.register import register
@@ -248,6 +252,33 @@ def test_a_better_challenger_takes_the_champions_place(fresh):
     assert answer["reason"].endswith(f"and it is no worse than champion version {first}.")
     assert model_registry.alias(settings, "champion") == second
     assert model_registry.alias(settings, "previous") == first
+
+
+def test_a_challenger_waits_until_it_has_answered_enough_photos_as_shadow(fresh, tmp_path):
+    settings, run = fresh
+    first = run(lambda record: True)
+    promote(settings, model_version=first)
+    second = run(lambda record: True, seed=1)
+    strict = dataclasses.replace(settings, gate=GateLimits(shadow_photos=2, shadow_log=str(tmp_path / "log")))
+    with pytest.raises(ConfigError, match="log: must be a folder of `bincount serve --log`, got "):
+        promote(strict, model_version=second)
+    write_rows(tmp_path / "log", "0", second, ["a", "a"])
+    write_rows(tmp_path / "log", "1", first, ["b"])
+    answer = promote(strict, model_version=second)
+    assert answer == {
+        "promoted": False,
+        "reason": "Not promoted: it has answered only 1 photos as shadow, where at least 2 are wanted.",
+    }
+    write_rows(tmp_path / "log", "2", second, ["b"])
+    assert promote(strict, model_version=second)["promoted"]
+
+
+def write_rows(folder, name, version, digests):
+    """A file of a log in which a version answered photos as shadow."""
+    folder.mkdir(exist_ok=True)
+    row = {**dict.fromkeys(SCHEMA.names), "role": SHADOW, "version": version, "status": 200}
+    rows = [row | {"digest": digest} for digest in digests]
+    parquet.write_table(pyarrow.Table.from_pylist(rows, SCHEMA), folder / f"served-{name}.parquet")
 
 
 def test_a_champion_of_other_counts_is_compared_on_what_both_can_count(fresh):

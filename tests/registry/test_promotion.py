@@ -216,7 +216,8 @@ def test_an_answer_holds_for_the_limits_it_was_given_with(registered):
 
 def test_the_limits_come_from_the_environment():
     assert Settings.from_env({"BINCOUNT_GATE": '{"ece": 0.02, "groups": 50}'}).gate == GateLimits(ece=0.02, groups=50)
-    for text in ("ece", '{"ece": "high"}', '{"eec": 0.1}', '{"groups": 1}', '{"ece": -1}', '{"recall_fall": NaN}'):
+    wrong = ("ece", '{"ece": "high"}', '{"eec": 0.1}', '{"groups": 1}', '{"ece": -1}', '{"recall_fall": NaN}')
+    for text in (*wrong, '{"shadow_photos": 100}', '{"shadow_photos": -1, "shadow_log": "log"}'):
         with pytest.raises(ConfigError, match="BINCOUNT_GATE: "):
             Settings.from_env({"BINCOUNT_GATE": text})
 
