@@ -2,9 +2,10 @@
 
     python -m benchmarks.evidence --run RUN [--bins 200] [--seed 0]
 
-RUN is a trained run in the workspace that BINCOUNT_WORKSPACE names. For test bins, a quarter of the photo's width and
+RUN is a trained run in the workspace that BINCOUNT_WORKSPACE names. For test bins, a third of the photo's width and
 height is blurred where the occlusion map is hottest, and at random: the hot region must move the expected count
-further. The map itself hides in the mean colour. Similar bins are searched for among the bins learned from.
+further. The map itself hides in the mean colour. Similar bins of all test bins are searched for among bins learned
+from, which stand for counted ones.
 """
 
 from __future__ import annotations
@@ -21,17 +22,16 @@ from bincount.dataset.split import LEARNED_PARTS
 from bincount.evaluate.batch_inference import model_of
 from bincount.learn.occlusion import CELLS, occlusion_map
 from bincount.learn.predictor import Predictor
-from bincount.reconcile.evidence import SIMILAR, similarity_order
+from bincount.reconcile.evidence import MOST_CONFIRMED, SIMILAR, most_alike
 from bincount.settings import Settings
 
 _CELLS = 2  # on a side of the hidden region
 _SIDE = _CELLS / CELLS
 _BLUR_PX = 12
-_POOL = 1000
 
 
 def blurred(square: np.ndarray, box: tuple[slice, slice], top: float, left: float) -> np.ndarray:
-    """A decoded photo with a quarter of each side blurred, from shares `top` and `left` of the photo's sides on."""
+    """A decoded photo with a third of each side blurred, from shares `top` and `left` of the photo's sides on."""
     smooth = np.asarray(Image.fromarray(square).filter(ImageFilter.GaussianBlur(_BLUR_PX)))
     changed = square.copy()
     height, width = changed[box].shape[:2]
@@ -43,7 +43,7 @@ def blurred(square: np.ndarray, box: tuple[slice, slice], top: float, left: floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True)
-    parser.add_argument("--bins", type=int, default=200)
+    parser.add_argument("--bins", type=int, default=200, help="with a map (default: 200)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     settings, rng = Settings.from_env(), np.random.default_rng(options.seed)
@@ -63,9 +63,10 @@ def main() -> None:
     hot, random = abs(changes).T
     print(f"change of the expected count by blurring: hot region {hot.mean():.3f}, random region {random.mean():.3f}")
     print(f"hot region changes it further in {(hot > random).mean():.1%} of bins")
-    pool, counts = drawn([record for part in LEARNED_PARTS for record in manifest.part(part)], _POOL)
-    order = similarity_order(*(predictor.outputs(each)[1] for each in (pool, photos)))
-    for name, rows in (("similar", order[:, :SIMILAR]), ("random", rng.integers(0, len(pool), (len(photos), SIMILAR)))):
+    photos, recorded = drawn(manifest.part("test"), len(manifest.part("test")))
+    pool, counts = drawn([record for part in LEARNED_PARTS for record in manifest.part(part)], MOST_CONFIRMED)
+    alike = most_alike(*predictor.outputs(pool), *predictor.outputs(photos))[:, :SIMILAR]
+    for name, rows in (("similar", alike), ("random", rng.integers(0, len(pool), alike.shape))):
         off = abs(counts[rows] - recorded[:, None])
         print(f"{name} bins: {off.mean():.2f} items off on average, same count {(off == 0).mean():.1%}")
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from bincount.learn.predictor import Predictor
 
-CELLS = 8
+CELLS = 6
 """A map has so many rows and columns."""
 
 _WINDOW = 2  # cells on a side of what is hidden at a time
@@ -15,7 +15,7 @@ _WINDOW = 2  # cells on a side of what is hidden at a time
 def occlusion_map(predictor: Predictor, photo: bytes) -> np.ndarray:
     """Computes where in a photo the network saw items, for any network and without gradients.
 
-    A window a quarter of the photo wide and high, in the photo's mean colour, is moved over it by half its
+    A window a third of the photo wide and high, in the photo's mean colour, is moved over it by half its
     size. A cell has the average fall of the windows that hide it.
 
     Args:

@@ -52,7 +52,7 @@ class Evidence(NamedTuple):
 def evidence_of(
     store: Store, predictor: Predictor, ids: Sequence[str], confirmed: Sequence[Confirmed] = ()
 ) -> Evidence:
-    """Computes the evidence for some bins; about 50 forward passes each.
+    """Computes the evidence for some bins; about 26 forward passes each.
 
     Args:
         store: Where the photos are.
@@ -65,16 +65,16 @@ def evidence_of(
     """
     from bincount.learn.occlusion import occlusion_map
 
-    falls, features = {}, {}
+    falls, outputs = {}, {}
     with ProgressLog("evidence", len(ids)) as progress:
         for bin_id, photo in _photos(store, ids):
             try:
                 falls[bin_id] = occlusion_map(predictor, photo)
-                features[bin_id] = predictor.outputs([photo])[1:]
+                outputs[bin_id] = predictor.outputs([photo])
             except RowError:
                 continue
             progress.step(len(photo))
-    if len(confirmed) < _FEWEST_CONFIRMED or not all(features.values()) or not features:
+    if len(confirmed) < _FEWEST_CONFIRMED or not outputs or any(len(each) == 1 for each in outputs.values()):
         return Evidence(falls, {})
     known: list[Confirmed] = []
     rows = []
@@ -83,7 +83,7 @@ def evidence_of(
     while chunk := list(islice(photos, _CHUNK)):
         while chunk:
             try:
-                rows.append(predictor.outputs([photo for _, photo in chunk])[1])
+                rows.append(predictor.outputs([photo for _, photo in chunk]))
             except RowError as error:
                 chunk.pop(error.row)
                 continue
@@ -91,26 +91,39 @@ def evidence_of(
             break
     if len(known) < _FEWEST_CONFIRMED:
         return Evidence(falls, {})
-    order = similarity_order(np.concatenate(rows), np.concatenate([row for (row,) in features.values()]))
+    pool, asked = ([np.concatenate(output) for output in zip(*each, strict=True)] for each in (rows, outputs.values()))
     similar = {}
-    for bin_id, nearest in zip(features, order, strict=True):
+    for bin_id, nearest in zip(outputs, most_alike(*pool, *asked), strict=True):
         similar[bin_id] = [known[at] for at in nearest if known[at].photo != bin_id][:SIMILAR]
     return Evidence(falls, similar)
 
 
-def similarity_order(pool: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Rows of a pool by falling correlation with each of some photos' features, standardised by the pool's.
+def most_alike(
+    pool_probabilities: np.ndarray, pool_features: np.ndarray, probabilities: np.ndarray, features: np.ndarray
+) -> np.ndarray:
+    """The photos of a pool that look most like others to the network.
+
+    Candidates are the twentieth of the pool, 20 photos at least, with the nearest log probabilities; they are ordered
+    by the correlation of their features, standardised by the pool's (docs/log/reconcile.md has what else was tried).
 
     Args:
-        pool: (P, D) features of photos to choose from.
-        features: (N, D) features of others.
+        pool_probabilities: (P, C) of photos to choose from.
+        pool_features: (P, D) of the same.
+        probabilities: (N, C) of the others.
+        features: (N, D) of the same.
 
     Returns:
-        (N, P) row numbers of the pool.
+        (N, K) rows of the pool, the most alike first.
     """
-    centre, spread = pool.mean(axis=0), np.maximum(pool.std(axis=0), 1e-6)
-    known, asked = (_unit((each - centre) / spread) for each in (pool, features))
-    return np.argsort(-asked @ known.T, axis=1, kind="stable")
+    known, asked = (np.log(np.maximum(each, 1e-6)) for each in (pool_probabilities, probabilities))
+    centre, spread = pool_features.mean(axis=0), np.maximum(pool_features.std(axis=0), 1e-6)
+    there, here = (_unit((each - centre) / spread) for each in (pool_features, features))
+    most = min(len(known), max(_FEWEST_CONFIRMED, len(known) // 20))
+    answers = []
+    for row, vector in zip(asked, here, strict=True):
+        near = np.argsort(((known - row) ** 2).sum(axis=1), kind="stable")[:most]
+        answers.append(near[np.argsort(-(there[near] @ vector), kind="stable")])
+    return np.stack(answers)
 
 
 def heat_of(falls: np.ndarray) -> bytes:

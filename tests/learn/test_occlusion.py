@@ -46,8 +46,8 @@ def test_it_is_hot_where_the_items_are_and_covers_the_photo_without_its_padding(
     falls = occlusion_map(darkness, drawn(size, corner))
     assert falls.shape == (CELLS, CELLS)
     hottest = np.unravel_index(falls.argmax(), falls.shape)
-    assert hottest[0] < CELLS / 4
-    assert hottest[1] >= CELLS * 3 / 4
+    assert hottest[0] < CELLS / 3
+    assert hottest[1] >= CELLS * 2 / 3
     assert falls[CELLS // 2 :, : CELLS // 2].max() <= 0 < falls.max()
 
 
