@@ -3,8 +3,8 @@
 Worklist, report and summary are artifacts of an MLflow run in the experiment
 `bincount-reconcile`, to which **MLflow run** links. **No record is changed.**
 
-The DAG runs when it is triggered, when another champion is served (the asset
-`bincount_champion`) and, if the operator sets `cron`, by the clock. The last two
+The DAG runs when it is triggered, within a minute after another version has become
+champion (the asset `bincount_champion`) and, if the operator sets `cron`, by the clock. The last two
 use the values in AIRFLOW__BINCOUNT__RECONCILE_INVENTORY (`schedules.py`) and are
 skipped if it names no source. A killed run continues when it is retried or cleared.
 

@@ -14,15 +14,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from airflow.sdk import Asset, AssetAlias, AssetOrTimeSchedule, CronTriggerTimetable, Param
+from airflow.sdk import Asset, AssetAlias, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, Param
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowTimetableInvalid
 
-CHAMPION = Asset("bincount_champion")
-"""Another version is champion, and the model server answers with it."""
+from bincount.tracking.champion_trigger import ChampionTrigger
 
-CHAMPION_SERVED = AssetAlias("bincount_champion_served")
-"""With this alias a task publishes `CHAMPION` in a run that promoted a version, and nothing in a run that did not."""
+CHAMPION = Asset("bincount_champion", watchers=[AssetWatcher(name="champion", trigger=ChampionTrigger())])
+"""Another version is champion. The watcher alone publishes it, whether a DAG, the command line or MLflow's UI moved
+the alias: one event a change."""
 
 DRIFT = Asset("bincount_drift")
 """Photos, answers or records have drifted from those that the champion was evaluated on."""

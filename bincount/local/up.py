@@ -113,6 +113,7 @@ class StackRun:
             print(f"{run}: left unfinished by an earlier stack, now marked as failed.", flush=True)
         self._api.make_pool("gpu", slots=1)
         self._supervisor.start(airflow("scheduler"))
+        self._supervisor.start(airflow("triggerer", "--skip-serve-logs"))  # its log server listens on all addresses
         self._wait(self._api.has_dag, f"Airflow must read the DAG {_DAG}")
         self._wait(lambda: _read_or_none(f"{self._stack.mlflow_url}/health") is not None, "MLflow must answer")
         self._supervisor.start(self._stack.model_server())

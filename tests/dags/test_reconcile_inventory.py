@@ -53,6 +53,11 @@ def listens(dag):
 
 print(json.dumps({
     "errors": bag.import_errors,
+    "watched": {
+        name: [(watcher.name, *watcher.trigger.serialize()) for asset in dag.timetable.asset_condition.objects
+               for watcher in asset.watchers]
+        for name, dag in bag.dags.items() if listens(dag)
+    },
     "listens": {name: listens(dag) for name, dag in bag.dags.items()},
     "publishes": {
         name: {task.task_id: [asset.name for asset in task.outlets] for task in dag.tasks if task.outlets}
@@ -116,11 +121,14 @@ def test_who_publishes_and_who_listens(home):
         "import_outcomes": [],
     }
     assert found["publishes"] == {
-        "train_bin_counter": {"verify_serving": ["bincount_champion_served"]},
-        "rollback_bin_counter": {"verify_serving": champion},
+        "train_bin_counter": {},
+        "rollback_bin_counter": {},
         "reconcile_inventory": {"report_drift": ["bincount_drift_seen"]},
         "import_outcomes": {},
     }
+    # Nothing but the watcher publishes the champion: one event a change, however the alias is moved.
+    trigger = "bincount.tracking.champion_trigger.ChampionTrigger"
+    assert found["watched"] == {"reconcile_inventory": [["champion", trigger, {}]]}
     assert found["clock"] == [""]
 
 
