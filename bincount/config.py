@@ -637,8 +637,9 @@ class AirflowConfig(Schema):
     )
     reconcile_inventory: str = setting(
         "{}",
-        help="values for the form of `reconcile_inventory`, and `cron` (UTC); with a `source` it also runs on a new "
-        'champion: `{"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *"}`',
+        help="values for the form of `reconcile_inventory`, `cron` (UTC) and `deadline_minutes`, after which a run "
+        "that has not succeeded is reported through the notifiers; with a `source` it also runs on a new champion: "
+        '`{"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *"}`',
     )
     notifiers: str = setting("[]", help="Airflow notifiers, each with its class and arguments (`dags/notices.py`)")
     extract_queue: str = setting("gpu", help="the Celery queue of the task `extract`")

@@ -65,6 +65,7 @@ print(json.dumps({
     },
     "clock": [str(getattr(getattr(dag.timetable, "timetable", None), "expression", ""))
               for dag in [bag.dags.get("reconcile_inventory")] if dag],
+    "deadlines": {name: [str(alert.interval) for alert in dag.deadline or ()] for name, dag in bag.dags.items()},
     "params": {name: {key: param.value for key, param in dag.params.items()} for name, dag in bag.dags.items()},
 }, default=str))
 """
@@ -83,7 +84,7 @@ def dag(home):
 def test_it_reconciles_then_reports_drift(dag):
     assert dag["errors"] == {}
     assert dag["edges"] == [["reconcile", "report_drift"]]
-    assert dag["links"] == {"reconcile": ["MLflow run"], "report_drift": ["MLflow run"]}
+    assert dag["links"] == {"reconcile": ["MLflow run", "Worklist"], "report_drift": ["MLflow run"]}
     assert dag["retries"] == {"reconcile": 2, "report_drift": 2}
     assert dag["pools"]["reconcile"] == "gpu"
     assert dag["told"]
@@ -130,10 +131,11 @@ def test_who_publishes_and_who_listens(home):
     trigger = "bincount.tracking.champion_trigger.ChampionTrigger"
     assert found["watched"] == {"reconcile_inventory": [["champion", trigger, {}]]}
     assert found["clock"] == [""]
+    assert not any(found["deadlines"].values())
 
 
 def test_a_setting_fills_the_form_and_sets_the_clock(home):
-    form = {"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *"}
+    form = {"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *", "deadline_minutes": 90}
     found = read_bag(
         home,
         SCHEDULES,
@@ -144,7 +146,9 @@ def test_a_setting_fills_the_form_and_sets_the_clock(home):
     assert found["listens"]["reconcile_inventory"] == ["bincount_champion"]
     assert found["listens"]["train_bin_counter"] == ["bincount_drift"]
     assert found["clock"] == ["0 5 * * *"]
-    del form["cron"]
+    assert found["deadlines"].pop("reconcile_inventory") == ["1:30:00"]
+    assert not any(found["deadlines"].values())
+    del form["cron"], form["deadline_minutes"]
     assert found["params"]["reconcile_inventory"].items() >= form.items()
     assert found["params"]["train_bin_counter"]["limit"] == 5000
 
@@ -157,6 +161,8 @@ def test_a_setting_fills_the_form_and_sets_the_clock(home):
         ('{"bucket": "s3://stock"}', "must name fields of the form, got 'bucket'"),
         ('{"source": "/etc"}', "does not match"),
         ('{"source": "s3://stock", "cron": "daily at five"}', "cron must be such as"),
+        ('{"deadline_minutes": 0}', "deadline_minutes must be a number above 0 and up to 43200, got 0."),
+        ('{"deadline_minutes": "soon"}', "deadline_minutes must be a number above 0"),
     ],
 )
 def test_a_wrong_setting_is_an_import_error(home, form, words):
