@@ -99,11 +99,13 @@ def test_the_form_is_the_step_s_arguments(dag):
     assert list(dag["shown"]) == list(dag["params"])
     for name, (title, section, description) in dag["shown"].items():
         assert title, name
-        assert section in ("Bins and model", "How many to count", "How to judge"), name
+        assert section in (None, "How many to count", "How to judge"), name
         assert description.endswith("."), name
         if not settings[name].is_required:
             assert dag["params"][name] == settings[name].default, name
     assert "0-5+ can judge every record" in dag["shown"]["model"][2]
+    in_sight = [name for name, (_, section, _) in dag["shown"].items() if section is None]
+    assert in_sight == ["source", "records", "confirmed", "contents", "model"]
 
 
 @pytest.mark.parametrize("name", BAD)
