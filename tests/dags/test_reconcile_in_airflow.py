@@ -14,7 +14,7 @@ from tests.reconcile.reconciled import FILES, darkened, registered, write_like_l
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1200),
     pytest.mark.filterwarnings("ignore:.*Add type hints to the `predict` method:UserWarning"),
 ]
 
