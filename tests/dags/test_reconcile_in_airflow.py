@@ -81,7 +81,7 @@ def test_a_person_and_a_new_champion_start_it(tmp_path):
         log = "\n".join(api.log_lines(run, task))
         assert f"/#/runs/{answer['run_id']}" in log
         assert answer["says"] in log
-        links = api.call("GET", f"/api/v2/dags/{DAG}/dagRuns/{run}/taskInstances/reconcile/links")["extra_link_urls"]
+        links = api.call("GET", f"/api/v2/dags/{DAG}/dagRuns/{run}/taskInstances/reconcile/links")["extra_links"]
         page = f"runs/{answer['run_id']}/artifacts/reconcile/report.html"
         assert links["Worklist"] == f"{stack.stack.mlflow_url}/#/experiments/{answer['experiment_id']}/{page}"
 
