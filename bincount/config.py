@@ -44,7 +44,7 @@ class Setting:
         help: What it means, as a sentence without its full stop.
         form_help: What a form says in place of `help`, where a form takes other values than the command line.
         title: What a form calls it.
-        section: Under which heading a form shows it.
+        section: Under which heading a form shows it, folded; without one it is on top and in sight.
         low: Smallest value.
         high: Largest value.
         exclusive: Whether `low` and `high` themselves are no values.
@@ -198,13 +198,12 @@ def _check_backbone(name: str) -> None:
         raise ConfigError(f"backbone: must be the name of a Keras application, got {name!r}. Try ResNet50.")
 
 
-_DATA, _LEARNING, _EFFORT = "Data", "Learning", "Effort"
+_LEARNING, _EFFORT = "Learning", "Effort"
 _SEED = {
     "low": 0,
     "high": 2**31 - 1,
     "metavar": "S",
     "title": "Seed",
-    "section": _DATA,
     "help": "what every random choice is drawn from: the same seed draws the same bins",
 }
 _LOSS_MIX = {
@@ -235,7 +234,6 @@ class BinsConfig(Schema):
 
     source: str = setting(
         title="Source",
-        section=_DATA,
         pattern=BUCKET_PATTERN,
         examples=("s3://bins", "s3://aft-vbi-pds"),
         help='s3://BUCKET, a folder in the bucket\'s layout, or "sample" for bins that bincount renders; '
@@ -249,7 +247,6 @@ class BinsConfig(Schema):
         high=10**9,
         metavar="N",
         title="Limit",
-        section=_DATA,
         unset="all",
         examples=(400, 5000),
         help="how many bins to draw",
@@ -259,7 +256,6 @@ class BinsConfig(Schema):
         pattern=r"^[0-9]{1,2}-[0-9]{1,2}\+?$",
         check=Counts.parse,
         title="Counts",
-        section=_DATA,
         examples=("1-5", "0-5+"),
         help="which counts to tell apart: 1-5, or 0-5+ to add empty bins and an open top class, 6 or more; "
         "choose 0-5+ to reconcile",
@@ -438,7 +434,7 @@ class UpConfig(Schema):
     partitions: int = setting(1, low=1, high=64, metavar="N", help="how many tasks share fetching and features")
 
 
-_WHAT, _LIMIT, _HOW = "Bins and model", "How many to count", "How to judge"
+_LIMIT, _HOW = "How many to count", "How to judge"
 
 
 def _costs(**facts: Any) -> dict[str, Any]:
@@ -462,7 +458,6 @@ class ReconcileConfig(Schema):
 
     source: str = setting(
         title="Source",
-        section=_WHAT,
         pattern=BUCKET_PATTERN,
         examples=("s3://bins", "s3://aft-vbi-pds"),
         help='where the photos are: s3://BUCKET, a folder in the bucket\'s layout, or "sample"',
@@ -473,7 +468,6 @@ class ReconcileConfig(Schema):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(csv|parquet)$",
         metavar="FILE",
         title="Records",
-        section=_WHAT,
         unset="the source's own metadata",
         examples=("stock.csv",),
         help="CSV or parquet with the columns id and recorded and, optionally, location, unit_value, and before (id of "
@@ -488,7 +482,6 @@ class ReconcileConfig(Schema):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(csv|parquet)$",
         metavar="FILE",
         title="Confirmed counts",
-        section=_WHAT,
         unset="none",
         examples=("confirmed.csv",),
         help="confirmed.csv of `bincount outcomes import`: the earlier photos and counts of the bins in it, found by "
@@ -501,7 +494,6 @@ class ReconcileConfig(Schema):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(csv|parquet)$",
         metavar="FILE",
         title="Contents",
-        section=_WHAT,
         unset="those of the source's own metadata, where these are the records",
         examples=("contents.csv",),
         help="CSV or parquet of the products on the records, a row each, with the columns id, product, quantity, "
@@ -516,7 +508,6 @@ class ReconcileConfig(Schema):
         pattern=MODEL_PATTERN,
         metavar="URI",
         title="Model",
-        section=_WHAT,
         examples=(CHAMPION_URI, "models:/bincount/3"),
         help="an alias or a version; a model of the counts 0-5+ can judge every record, one of 1-5 cannot judge a "
         "record of 0, or of 6 and more",
@@ -637,8 +628,9 @@ class AirflowConfig(Schema):
     )
     reconcile_inventory: str = setting(
         "{}",
-        help="values for the form of `reconcile_inventory`, and `cron` (UTC); with a `source` it also runs on a new "
-        'champion: `{"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *"}`',
+        help="values for the form of `reconcile_inventory`, `cron` (UTC) and `deadline_minutes`, after which a run "
+        "that has not succeeded is reported through the notifiers; with a `source` it also runs on a new champion: "
+        '`{"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *"}`',
     )
     notifiers: str = setting("[]", help="Airflow notifiers, each with its class and arguments (`dags/notices.py`)")
     extract_queue: str = setting("gpu", help="the Celery queue of the task `extract`")

@@ -34,7 +34,7 @@ def _param(setting: Setting, default: Any) -> Param:
         "maxLength": 200 if setting.type is str else None,
         "examples": list(setting.examples) or None,
         "title": setting.title,
-        "section": setting.section,
+        "section": setting.section or None,
     }
     return Param(default, description=_description(setting), **{k: v for k, v in schema.items() if v is not None})
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import BaseNotifier
@@ -34,6 +35,14 @@ def notify(message: str, context: Any) -> None:
 def notify_failure(context: Any) -> None:
     """Reports a failed run: the `on_failure_callback` of every DAG."""
     notify(f"{context['dag'].dag_id}: run {context['run_id']} failed: {context.get('reason')}.", context)
+
+
+def notify_deadline(minutes: float, context: Any) -> None:
+    """Reports a run that has not ended in time: the callback of a DAG's deadline (`schedules.py`)."""
+    run = context["dag_run"]
+    by = datetime.fromisoformat(run["queued_at"]).astimezone(UTC) + timedelta(minutes=minutes)
+    message = f"{run['dag_id']}: must be ready by {by:%Y-%m-%d %H:%M} UTC, got run {run['dag_run_id']} {run['state']}."
+    notify(message, context)
 
 
 def _settings() -> list[Any]:

@@ -10,7 +10,6 @@ from airflow.sdk import Param, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from forms import form_params
 from notices import notify
-from schedules import CHAMPION, CHAMPION_SERVED
 from step_tasks import link, run_step
 
 from bincount.config import ApprovalConfig
@@ -112,15 +111,13 @@ def promote(so_far: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-@task(outlets=[CHAMPION_SERVED])
+@task
 def verify_serving(so_far: dict[str, Any]) -> dict[str, Any]:
     """Asks the running model server and compares its answers, unless nothing was promoted."""
     if not so_far["promoted"]:
         print(f"nothing to verify: {so_far['reason']}")
         return so_far
-    answer = run_step("verify-serving", so_far, model_version=so_far["model_version"])
-    get_current_context()["outlet_events"][CHAMPION_SERVED].add(CHAMPION)
-    return answer
+    return run_step("verify-serving", so_far, model_version=so_far["model_version"])
 
 
 def name_of(user: Any) -> str:

@@ -4,25 +4,38 @@ The setting has the DAG's name, in section `[bincount]` of Airflow's
 configuration or as AIRFLOW__BINCOUNT__RECONCILE_INVENTORY and
 AIRFLOW__BINCOUNT__TRAIN_BIN_COUNTER in the environment: a JSON object with
 values for the form, which become its defaults, and, for reconcile_inventory, `cron`
-(UTC) to run by the clock too:
+(UTC) to run by the clock too and `deadline_minutes`, after which a run that has not
+succeeded is reported through the notifiers:
 
-    {"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *"}
+    {"source": "s3://stock", "records": "stock.csv", "capacity": 50, "cron": "0 5 * * *", "deadline_minutes": 90}
 """
 
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Asset, AssetAlias, AssetOrTimeSchedule, CronTriggerTimetable, Param
+from airflow.sdk import (
+    Asset,
+    AssetAlias,
+    AssetOrTimeSchedule,
+    AssetWatcher,
+    CronTriggerTimetable,
+    DeadlineAlert,
+    DeadlineReference,
+    Param,
+    SyncCallback,
+)
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowTimetableInvalid
+from notices import notify_deadline
 
-CHAMPION = Asset("bincount_champion")
-"""Another version is champion, and the model server answers with it."""
+from bincount.tracking.champion_trigger import ChampionTrigger
 
-CHAMPION_SERVED = AssetAlias("bincount_champion_served")
-"""With this alias a task publishes `CHAMPION` in a run that promoted a version, and nothing in a run that did not."""
+CHAMPION = Asset("bincount_champion", watchers=[AssetWatcher(name="champion", trigger=ChampionTrigger())])
+"""Another version is champion. The watcher alone publishes it, whether a DAG, the command line or MLflow's UI moved
+the alias: one event a change."""
 
 DRIFT = Asset("bincount_drift")
 """Photos, answers or records have drifted from those that the champion was evaluated on, or counts show it worse."""
@@ -61,6 +74,23 @@ def schedule_of(dag_id: str, asset: Asset, cron: str | None) -> Any:
     except AirflowTimetableInvalid as error:
         raise ValueError(f"[bincount] {dag_id}: cron must be such as '0 5 * * *', got {cron!r}. {error}") from None
     return AssetOrTimeSchedule(timetable=clock, assets=[asset])
+
+
+def deadline_of(dag_id: str, minutes: Any) -> DeadlineAlert | None:
+    """The deadline of a DAG's runs, from when a run is queued; None without `minutes`.
+
+    Raises:
+        ValueError: If `minutes` is no number of minutes.
+    """
+    if minutes is None:
+        return None
+    if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not 0 < minutes <= 43_200:
+        raise ValueError(
+            f"[bincount] {dag_id}: deadline_minutes must be a number above 0 and up to 43200, got {minutes!r}."
+        )
+    # Run by the executor, which finds the module in the DAGs' folder; the triggerer does not.
+    callback = SyncCallback(notify_deadline, {"minutes": minutes})
+    return DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, timedelta(minutes=minutes), callback)
 
 
 def with_defaults(dag_id: str, params: dict[str, Param], form: dict[str, Any]) -> dict[str, Param]:

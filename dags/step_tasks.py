@@ -13,6 +13,7 @@ from notices import notify_failure
 from bincount.config import settings_of
 
 MLFLOW_RUN = "mlflow_run_url"
+WORKLIST = "worklist_url"
 
 # Steps that use the accelerator: the pool runs one at a time, the queue sends them to a worker that has one.
 GPU = {"pool": "gpu", "queue": "gpu"}
@@ -40,7 +41,14 @@ class MlflowRunLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The address that the task has pushed; Airflow reads it again when the task ends."""
-        return ti_key.xcom_pull(task_ids=ti_key.task_id, key=MLFLOW_RUN) or ""
+        return ti_key.xcom_pull(task_ids=ti_key.task_id, key=self.xcom_key) or ""
+
+
+class WorklistLink(MlflowRunLink):
+    """A link from a task to the page with the bins to count, among the artifacts of its MLflow run."""
+
+    name = "Worklist"
+    xcom_key = WORKLIST
 
 
 def run_step(verb: str, so_far: dict[str, Any], **params: Any) -> dict[str, Any]:
@@ -94,12 +102,20 @@ def form_values() -> dict[str, Any]:
 
 def link(answer: dict[str, Any]) -> str | None:
     """Pushes and prints the address of the MLflow run; None if the answer names no run."""
+    return _push(MLFLOW_RUN, "MLflow run", f"runs/{answer['run_id']}") if "run_id" in answer else None
+
+
+def link_worklist(answer: dict[str, Any]) -> None:
+    """Pushes and prints the address of a reconciliation's page in MLflow's UI."""
+    page = f"runs/{answer['run_id']}/artifacts/reconcile/report.html"
+    _push(WORKLIST, "Worklist", f"experiments/{answer['experiment_id']}/{page}")
+
+
+def _push(key: str, name: str, path: str) -> str:
     from bincount.settings import Settings, without_passwords
 
-    if "run_id" not in answer:
-        return None
     settings = Settings.from_env()
-    url = f"{settings.mlflow_url or without_passwords(settings.tracking_uri)}/#/runs/{answer['run_id']}"
-    get_current_context()["ti"].xcom_push(MLFLOW_RUN, url)
-    print(f"MLflow run: {url}")
+    url = f"{settings.mlflow_url or without_passwords(settings.tracking_uri)}/#/{path}"
+    get_current_context()["ti"].xcom_push(key, url)
+    print(f"{name}: {url}")
     return url

@@ -75,10 +75,9 @@ def test_a_verb_s_flags_are_what_its_function_takes(verb):
 
 
 @pytest.mark.parametrize("schema", [FormConfig, ReconcileConfig])
-def test_what_a_form_shows_has_a_title_a_section_and_a_sentence(schema):
+def test_what_a_form_shows_has_a_title_and_a_sentence(schema):
     for each in settings_of(schema):
         assert each.title, each.name
-        assert each.section, each.name
         said = each.form_help or each.help
         assert said
         assert not said.endswith("."), "the form adds its full stop"

@@ -1,7 +1,7 @@
 """The components of the one-machine stack: their commands, environment, ports and secrets.
 
-All listen on 127.0.0.1. Airflow's API server, DAG processor and scheduler are
-components of their own, since `airflow standalone` listens on all addresses,
+All listen on 127.0.0.1. Airflow's API server, DAG processor, scheduler and triggerer
+are components of their own, since `airflow standalone` listens on all addresses,
 leaves processes behind and starts more than is needed.
 """
 

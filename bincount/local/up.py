@@ -157,7 +157,9 @@ class StackRun:
         return 0
 
     def wait_until_stopped(self) -> None:
-        """Keeps the stack up until a signal stops it or a component exits."""
+        """Keeps the stack up until a signal stops it or a component exits; from now on it watches the champion too."""
+        # Its log server would listen on all addresses. It starts after the first run, which needs none and would wait.
+        self._supervisor.start(self._stack.airflow("triggerer", "--skip-serve-logs", buckets={}))
         while True:
             self._supervisor.check()
             time.sleep(1)

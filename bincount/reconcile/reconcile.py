@@ -77,7 +77,7 @@ def reconcile(
 
     Returns:
         The summary without its curve, and `out`, or with `track`
-        `run_id` and, as `says`, the summary in a sentence.
+        `run_id`, `experiment_id` and, as `says`, the summary in a sentence.
 
     Raises:
         ConfigError: If a setting is wrong, or the model version has no calibration.
@@ -116,7 +116,8 @@ def _track(settings: Settings, options: ReconcileConfig, attempt: str | None) ->
     runs.finish_run(settings, run_id)
     sentence = _sentence(summary)
     _log.info("%s", sentence)
-    return {**_without_curve(summary), "run_id": run_id, "says": sentence}
+    experiment_id = runs.experiment_of(settings, run_id)
+    return {**_without_curve(summary), "run_id": run_id, "experiment_id": experiment_id, "says": sentence}
 
 
 def _files_of(options: ReconcileConfig) -> tuple[str | None, str | None, str | None]:

@@ -75,6 +75,17 @@ def open_trial(settings: Settings, run_id: str, name: str) -> str:
         return _reopen(client, existing, {}) if existing else _create(client, experiment_id, name, tags)
 
 
+def experiment_of(settings: Settings, run_id: str) -> str:
+    """The id of a run's experiment, which MLflow's addresses of its artifacts name.
+
+    Raises:
+        ConfigError: If there is no such run.
+        StoreError: If the tracking server does not answer.
+    """
+    with mlflow_client(settings, f"run {run_id}") as client:
+        return client.get_run(run_id).info.experiment_id
+
+
 def finish_run(settings: Settings, run_id: str, status: str = "FINISHED") -> None:
     """Closes a run as "FINISHED", "FAILED" or "KILLED".
 

@@ -77,6 +77,9 @@ class AirflowStack:
         part = self.stack.airflow(*command, buckets={})
         return dataclasses.replace(part, env={**part.env, **self.env})
 
+    def triggerer(self):
+        return self.airflow("triggerer", "--skip-serve-logs")
+
     def api(self, dag):
         return AirflowApi(self.stack.airflow_url, USER, self.stack.password(), dag)
 
@@ -88,8 +91,14 @@ class AirflowStack:
         api = self.api("promote_only")
         self.wait(api.is_up)
         supervisor.start(self.airflow("scheduler"))
+        supervisor.start(self.triggerer())
         supervisor.start(self.stack.model_server())
         self.wait(lambda: api.has_dag() and self.api("rollback_bin_counter").has_dag())
+
+    def published(self, asset):
+        """The extra of each event of an asset, the first one first."""
+        events = self.api("promote_only").call("GET", "/api/v2/assets/events?limit=100&order_by=timestamp")["asset_events"]
+        return [event["extra"] for event in events if event["name"] == asset]
 
     def wait(self, condition, timeout_s=300):
         """Waits until a condition is true, and returns its value."""

@@ -37,6 +37,7 @@ def test_it_imports_then_reports_a_decay(dag):
 def test_the_form_is_the_step_s_arguments(dag):
     assert set(dag["params"]) == {each.name for each in settings_of(OutcomesConfig)}
     assert all(title and description.endswith(".") for title, _, description in dag["shown"].values())
+    assert {section for _, section, _ in dag["shown"].values() if section} == {"How many to count"}
 
 
 @pytest.mark.parametrize("name", BAD)
