@@ -96,8 +96,13 @@ class Client:
         answers: list[dict] = []
         for at in range(0, len(photos), _MOST_ROWS):
             some = slice(at, at + _MOST_ROWS)
-            told = [None if each is None else each[some] for each in (recorded, before, contents)]
-            answers += self._ask_about(len(photos[some]), *request_of(photos[some], *told))
+            body, content_type = request_of(
+                photos[some],
+                None if recorded is None else recorded[some],
+                None if before is None else before[some],
+                None if contents is None else contents[some],
+            )
+            answers += self._ask_about(len(photos[some]), body, content_type)
         return answers
 
     def _ask_about(self, photos: int, body: bytes, content_type: str) -> list[dict]:

@@ -97,8 +97,8 @@ class AirflowStack:
 
     def published(self, asset):
         """The extra of each event of an asset, the first one first."""
-        events = self.api("promote_only").call("GET", "/api/v2/assets/events?limit=100&order_by=timestamp")["asset_events"]
-        return [event["extra"] for event in events if event["name"] == asset]
+        told = self.api("promote_only").call("GET", "/api/v2/assets/events?limit=100&order_by=timestamp")
+        return [event["extra"] for event in told["asset_events"] if event["name"] == asset]
 
     def wait(self, condition, timeout_s=300):
         """Waits until a condition is true, and returns its value."""
