@@ -30,7 +30,7 @@ test-all: setup  ## every test
 	$(PYTEST) $(ARGS)
 
 # Pure rules and the checks of the whole tree: no TensorFlow, no server.
-QUICK := $(wildcard tests/test_*.py) tests/mismatch tests/security bincount/mismatch bincount/config.py
+QUICK := $(wildcard tests/test_*.py) tests/mismatch tests/security bincount/mismatch bincount/config.py bincount/schema.py
 
 check: setup  ## style, types and the fast tests
 	$(BIN)/ruff check .

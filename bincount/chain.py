@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bincount.config import BinsConfig, ChainConfig, NetworkConfig, SearchConfig, TrainConfig, values_of
+from bincount.config import BinsConfig, ChainConfig, NetworkConfig, SearchConfig, TrainConfig
+from bincount.schema import values_of
 from bincount.settings import Settings
 
 _log = logging.getLogger(__name__)

@@ -24,10 +24,8 @@ from bincount.config import (
     NetworkConfig,
     ReconcileConfig,
     SearchConfig,
-    Setting,
     TrainConfig,
     UpConfig,
-    settings_of,
 )
 from bincount.errors import BincountError, DataError
 from bincount.files import explain_disk_errors
@@ -35,6 +33,7 @@ from bincount.local.clean import add_clean_arguments, clean
 from bincount.local.stack import PORT_FLAGS, add_port_arguments
 from bincount.local.up import up
 from bincount.process.subprocess_runner import EXIT_CODES
+from bincount.schema import Setting, settings_of
 from bincount.serving.serve import add_serve_arguments, serve
 from bincount.settings import Settings
 

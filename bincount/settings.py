@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bincount.config import DecayLimits, DriftLimits, GateLimits, read_endpoints, read_schema
+from bincount.config import DecayLimits, DriftLimits, GateLimits
 from bincount.errors import ConfigError
+from bincount.schema import read_object, read_schema
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -179,3 +180,18 @@ def without_passwords(text: str) -> str:
         'postgresql://db/mlflow does not answer'
     """
     return re.sub(r"(?<=://)[^/\s'\"]*@", "", text)
+
+
+def read_endpoints(text: str, where: str) -> Mapping[str, str]:
+    """Reads a JSON object of the server's address by bucket.
+
+    Raises:
+        ConfigError: If it is something else; the message shows no password.
+    """
+    found = read_object(text, where)
+    for bucket, endpoint in found.items():
+        if not bucket or not isinstance(endpoint, str) or not endpoint.startswith(("http://", "https://")):
+            raise ConfigError(
+                f'{where}: must be such as {{"BUCKET": "http://HOST:PORT"}}, got another value of {bucket!r}.'
+            )
+    return found

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from bincount.config import Setting, settings_of
+from bincount.schema import Setting, settings_of
 
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 

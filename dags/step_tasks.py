@@ -10,7 +10,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 from notices import notify_failure
 
-from bincount.config import settings_of
+from bincount.schema import settings_of
 
 MLFLOW_RUN = "mlflow_run_url"
 WORKLIST = "worklist_url"

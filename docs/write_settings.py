@@ -22,10 +22,9 @@ from bincount.config import (
     NetworkConfig,
     ReconcileConfig,
     SearchConfig,
-    Setting,
     TrainConfig,
-    settings_of,
 )
+from bincount.schema import Setting, settings_of
 from bincount.settings import Settings
 
 PAGE = Path(__file__).with_name("settings.md")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from bincount.cli import VERBS, add_settings, parser
-from bincount.config import ChainConfig, FormConfig, ReconcileConfig, TrainConfig, setting, settings_of, values_of
+from bincount.config import ChainConfig, FormConfig, ReconcileConfig, TrainConfig
 from bincount.errors import ConfigError
+from bincount.schema import setting, settings_of, values_of
 
 ROOT = Path(__file__).parents[1]
 

@@ -32,6 +32,7 @@ _DISTRIBUTIONS = ("mlflow", "openvino", "numpy", "pandas", "pillow", "simplejpeg
 MODULES = (
     "__init__.py",
     "config.py",
+    "schema.py",
     "counts.py",
     "errors.py",
     "files.py",

@@ -2,7 +2,8 @@
 
 import pytest
 
-from bincount.config import OutcomesConfig, settings_of
+from bincount.config import OutcomesConfig
+from bincount.schema import settings_of
 from tests.dags.reading import read_dag
 
 BAD = {

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from bincount.config import ReconcileConfig, settings_of
+from bincount.config import ReconcileConfig
+from bincount.schema import settings_of
 from tests.dags.reading import read_bag, read_dag
 
 BAD = {

@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from bincount.config import ApprovalConfig, FormConfig, settings_of
+from bincount.config import ApprovalConfig, FormConfig
+from bincount.schema import settings_of
 from tests.dags.reading import read_bag, read_dag
 
 SHARING = ["plan", "fetch", "extract"]

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bincount.config import DriftLimits, read_schema
+from bincount.config import DriftLimits
 from bincount.counts import Counts
 from bincount.errors import ConfigError, DataError
 from bincount.evaluate.drift import FACTS, Histogram, drift_of, psi, psi_by_chance, sentence_of
 from bincount.evaluate.drift_baseline import FILE, DriftBaseline, distance_of
+from bincount.schema import read_schema
 
 COUNTS = Counts.parse("1-5")
 EACH = st.lists(st.integers(0, 500), min_size=2, max_size=12)

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from bincount.config import read_endpoints
 from bincount.server.doctor import address_of, check_config
 from bincount.server.engine import Engine, has_compose
 from bincount.server.secrets import write_secrets
+from bincount.settings import read_endpoints
 
 pytestmark = pytest.mark.skipif(not has_compose(), reason="Compose 2 is not installed: its files were not read")
 CELERY = "docker-compose.yml:docker-compose.celery.yml"
