@@ -127,8 +127,12 @@ def most_alike(
 
 
 def heat_of(falls: np.ndarray) -> bytes:
-    """A PNG of an occlusion map to lay over the photo: the more opaque, the further hiding lowers the count."""
-    share = np.clip(falls / max(float(falls.max()), _FULL_HEAT_ITEMS), 0, 1)
+    """A PNG of an occlusion map to lay over the photo.
+
+    A cell is the more opaque, the further hiding it lowers the count beyond the photo's median cell.
+    """
+    above = np.maximum(falls, 0) - max(0.0, float(np.median(falls)))
+    share = np.clip(above / max(float(above.max()), _FULL_HEAT_ITEMS), 0, 1)
     pixels = np.empty((*falls.shape, 4), np.uint8)
     pixels[..., :3], pixels[..., 3] = _HEAT_RGB, np.round(_MOST_OPAQUE * share)
     file = io.BytesIO()
