@@ -520,6 +520,8 @@ class GateLimits(Schema):
             raise ConfigError(
                 f"shadow_photos: must stand with shadow_log, got {self.shadow_photos} alone. Name the log's folder."
             )
+        if self.shadow_log is not None and not self.shadow_log.startswith("/"):
+            raise ConfigError(f"shadow_log: must be an absolute path, got {self.shadow_log!r}.")
 
 
 _PSI = {"low": 0, "exclusive": True}

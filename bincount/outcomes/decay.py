@@ -40,7 +40,8 @@ class Statements:
     Attributes:
         stated: (N,) probability that the record is wrong.
         wrong: (N,) whether it was.
-        has_interval: (N,) whether the rest is known; it is False and 0 elsewhere.
+        has_interval: (N,) whether an interval is stated of a count of the model's classes; the rest is False and 0
+            elsewhere.
         recorded_inside: (N,) whether the prediction interval includes the record.
         inside_if_wrong: (N,) probability that it includes the count if the record is wrong.
         covered: (N,) whether it includes the count.
@@ -68,7 +69,6 @@ def statements_of(rows: Sequence[JoinedOutcome], counts: Counts, prior: Sequence
     """
     bins = counted_bins_of(rows, str(counts), prior)
     stated = [row.listed.stated for row in rows if row.listed.stated is not None]
-    has_interval = np.asarray([each.low is not None and each.high is not None for each in stated])
 
     def classes_of(values: Sequence[int | None]) -> np.ndarray:
         found = [None if value is None else counts.index_of(value) for value in values]
@@ -76,6 +76,8 @@ def statements_of(rows: Sequence[JoinedOutcome], counts: Counts, prior: Sequence
 
     low, high = classes_of([each.low for each in stated]), classes_of([each.high for each in stated])
     recorded, counted = classes_of(bins.recorded.tolist()), classes_of(bins.counted.tolist())
+    # Of a count that the model has no class for, no probability is stated.
+    has_interval = np.asarray([each.low is not None and each.high is not None for each in stated]) & (counted >= 0)
     inside_if_wrong = np.zeros(len(rows))
     for temperature in {each.temperature for each in stated}:
         of_it = np.asarray([each.temperature == temperature for each in stated])

@@ -52,7 +52,7 @@ class Evidence(NamedTuple):
 def evidence_of(
     store: Store, predictor: Predictor, ids: Sequence[str], confirmed: Sequence[Confirmed] = ()
 ) -> Evidence:
-    """Computes the evidence for some bins; about 26 forward passes each.
+    """Computes the evidence for some bins; about 27 forward passes each.
 
     Args:
         store: Where the photos are.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS, MAX_PHOTOS, MAX_COUNTED, MAX_EXPLAINED = 1000, 200, 2000, 50
 """Rows of the report, photos in it or in the count sheet (about 4 MB), bins on a count sheet, and bins whose
-evidence is in the report (about 1 MB, and 26 forward passes each)."""
+evidence is in the report (about 1 MB, and 27 forward passes each)."""
 MAX_COUNTED_WORKLISTS = 20
 """Earlier worklists of which the report shows what counting found."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from bincount.registry.gate_rules import ACCEPTED
+from bincount.config import GateLimits
+from bincount.registry.gate_rules import ACCEPTED, REFUSED
 from bincount.settings import Settings
 from bincount.tracking import model_registry, runs
 from bincount.tracking.model_registry import Version
@@ -56,7 +57,8 @@ def new_decision(
 def stored_decision(settings: Settings, version: Version, champion: str | None) -> StoredDecision | None:
     """The stored decision on a version; None if it was made against another champion or with other limits.
 
-    That on the champion itself stays valid, though it was made against the champion before it.
+    That on the champion itself stays valid, though it was made against the champion before it, and so does a
+    person's refusal, whatever the limits.
     """
     try:
         stored = StoredDecision(**json.loads(version.tags[_DECISION]))
@@ -64,7 +66,15 @@ def stored_decision(settings: Settings, version: Version, champion: str | None) 
         return None
     if champion != version.version and stored.against != (champion or NO_CHAMPION):
         return None
-    return stored if stored.limits == dataclasses.asdict(settings.gate) else None
+    is_final = stored.by != GATE and stored.outcome == REFUSED
+    return stored if is_final or _figures_of(stored.limits) == _figures_of(dataclasses.asdict(settings.gate)) else None
+
+
+def _figures_of(limits: dict[str, float | str | None]) -> dict[str, float | str | None]:
+    """Limits without the folder of the shadow's log, which is spelled otherwise elsewhere; those of an earlier release
+    lack the newest."""
+    known = dataclasses.asdict(GateLimits()) | limits
+    return {name: value for name, value in known.items() if name != "shadow_log"}
 
 
 def write_decision(settings: Settings, version: str, decision: StoredDecision, title: str, text: str) -> None:

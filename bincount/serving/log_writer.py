@@ -144,11 +144,12 @@ class LogWriter:
         """
         parsed = parse_request(answer.body, answer.content_type, self._limits)
         predictions = json.loads(answer.answer)["predictions"] if answer.status == 200 else [{}] * len(parsed.photos)
+        rows = []
         for row, (photo, recorded, prediction) in enumerate(
             zip(parsed.photos, parsed.recorded, predictions, strict=True)
         ):
             digest = hashlib.sha256(photo).hexdigest()
-            self._rows.append(
+            rows.append(
                 {
                     "time": datetime.fromtimestamp(answer.asked_at, UTC),
                     "request": answer.request,
@@ -168,6 +169,7 @@ class LogWriter:
                     self._folder.write_photo(digest, photo)
                 except OSError as error:
                     self._say_failing(error)
+        self._rows += rows
 
     def flush(self) -> dict[str, int]:
         """Writes the rows that are in no file yet; those that the disk does not take are lost.
@@ -223,7 +225,7 @@ def _run(writer: LogWriter, pipe: FileIO) -> None:
         if answer is not None:
             try:
                 writer.add(answer)
-            except BincountError as error:
+            except (BincountError, ValueError, KeyError, TypeError) as error:
                 _log.error("a request that version %s answered is not logged: %s", answer.version, error)
                 _report({FAILED: answer.rows})
         if writer.rows and due is None:

@@ -45,6 +45,7 @@ class PredictionLog:
     def start(self) -> None:
         """Starts the process, within a running event loop."""
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(_log_failure)
 
     def add(self, answer: LoggedAnswer) -> None:
         """Takes an answer, or drops it if too many wait."""
@@ -64,12 +65,17 @@ class PredictionLog:
     async def _run(self) -> None:
         is_done = False
         while not is_done:
-            self._process = process = await asyncio.create_subprocess_exec(
-                *[sys.executable, "-m", "bincount.serving.log_writer", *self._arguments],
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                start_new_session=True,  # it ends with its input, not with Ctrl-C
-            )
+            try:
+                self._process = process = await asyncio.create_subprocess_exec(
+                    *[sys.executable, "-m", "bincount.serving.log_writer", *self._arguments],
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    start_new_session=True,  # it ends with its input, not with Ctrl-C
+                )
+            except OSError as error:  # no memory, or no room for a process
+                _log.error("the process that writes the log cannot be started: %s; it is tried again", error)
+                await asyncio.sleep(_PAUSE_S)
+                continue
             with contextlib.suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, LOW_PRIORITY)
             assert process.stdin is not None
@@ -108,3 +114,8 @@ class PredictionLog:
             for outcome, rows in json.loads(line).items():
                 self.rows[outcome] += rows
                 self._sent -= rows
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        _log.error("the log has ended", exc_info=error)

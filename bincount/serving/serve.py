@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import ipaddress
 import logging
+import math
 import os
 import signal
 import sys
@@ -163,12 +164,12 @@ def _log_and_shadow(
 
 def _check_log(args: argparse.Namespace) -> None:
     for flag, given in (("--log-mb", args.log_mb), ("--log-photos", args.log_photos), ("--shadow", args.shadow)):
-        if given and args.log is None:
+        if given not in (None, False) and args.log is None:
             raise ConfigError(f"{flag}: must stand with --log, got it alone. Name a folder with --log.")
     if args.log is None:
         return
-    if args.log_mb is not None and not args.log_mb >= 1:
-        raise ConfigError(f"--log-mb: must be >= 1, got {args.log_mb:g}. Leave it out for the default.")
+    if args.log_mb is not None and not 1 <= args.log_mb < math.inf:
+        raise ConfigError(f"--log-mb: must be a number >= 1, got {args.log_mb:g}. Leave it out for the default.")
     if args.shadow is not None and args.shadow == (args.model_version or args.alias):
         raise ConfigError(
             f"--shadow: must be another version than the one that serves, got {args.shadow} for both. Name another."

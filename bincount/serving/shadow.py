@@ -56,7 +56,7 @@ class Shadow:
 
     async def _answer(self, served: LoggedAnswer) -> None:
         worker = self.follower.current
-        if worker is None or worker.version == served.version:
+        if worker is None or worker.version == served.version:  # another one is loaded now
             self.requests["", DROPPED] += 1
             return
         began, status, content = time.monotonic(), 503, b""

@@ -83,7 +83,7 @@ def alarms_of(lists, *, rate, stated_rate, count, how="worst", mixed_up=0.0, sur
         (3, 3, 2, 4, "1-5", True, True),
         (3, 5, 2, 4, "1-5", True, False),
         (5, 3, 2, 4, "1-5", False, True),
-        (3, 0, 1, 5, "1-5", True, False),  # none of the model's counts
+        (3, 0, 1, 5, "1-5", False, False),  # none of the model's counts
         (9, 9, 2, 4, "1-4+", False, False),
         (9, 7, 3, 5, "1-4+", True, True),  # both in the open class, whose lowest count is 5
     ],
@@ -123,6 +123,13 @@ def test_a_bound_is_never_below_the_probability(probability, total):
 
 def test_a_bound_is_not_far_above_it():
     assert 1 < tail_bound(np.full(10, 0.2), np.ones(10), np.zeros(10), 7) / exact_tail(np.full(10, 0.2), 7) < 10
+
+
+def test_counts_without_a_class_say_nothing_of_intervals():
+    rows = [row_of(bin_id, 1, 0, wrong=0.9, low=2, high=4) for bin_id in range(40)]
+    decay = decay_of(ORIGIN, rows, LIMITS)
+    assert "coverage" not in decay["facts"]
+    assert decay["beyond"] == []
 
 
 def test_one_surprise_is_no_decay():

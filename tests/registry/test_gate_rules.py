@@ -91,7 +91,7 @@ def test_limits_are_settings():
     assert [check.rule for check in decide(GOOD, LEVEL, strict).checks if not check.met] == ["ece"]
 
 
-SHADOWED = GateLimits(shadow_photos=1000, shadow_log="log")
+SHADOWED = GateLimits(shadow_photos=1000, shadow_log="/log")
 
 
 @pytest.mark.parametrize(

@@ -214,10 +214,19 @@ def test_an_answer_holds_for_the_limits_it_was_given_with(registered):
         gate(stricter, model_version=version)
 
 
+def test_a_person_s_refusal_holds_whatever_the_limits(registered):
+    settings, register = registered
+    settings_later = dataclasses.replace(settings, gate=GateLimits(ece=0.01, shadow_log="/log"))
+    version = register()
+    reject(settings, model_version=version, actor="ada", reason="its photos are of another site")
+    assert gate(settings_later, model_version=version)["reason"] == gate(settings, model_version=version)["reason"]
+    assert not gate(settings_later, model_version=version)["agreed"]
+
+
 def test_the_limits_come_from_the_environment():
     assert Settings.from_env({"BINCOUNT_GATE": '{"ece": 0.02, "groups": 50}'}).gate == GateLimits(ece=0.02, groups=50)
     wrong = ("ece", '{"ece": "high"}', '{"eec": 0.1}', '{"groups": 1}', '{"ece": -1}', '{"recall_fall": NaN}')
-    for text in (*wrong, '{"shadow_photos": 100}', '{"shadow_photos": -1, "shadow_log": "log"}'):
+    for text in (*wrong, '{"shadow_photos": 100}', '{"shadow_photos": -1, "shadow_log": "/log"}'):
         with pytest.raises(ConfigError, match="BINCOUNT_GATE: "):
             Settings.from_env({"BINCOUNT_GATE": text})
 

@@ -173,7 +173,7 @@ def test_when_the_queue_is_full_rows_are_dropped_and_counted(tmp_path):
         (["--shadow=challenger"], "--shadow: must stand with --log, got it alone"),
         (["--log-photos"], "--log-photos: must stand with --log"),
         (["--log-mb=5"], "--log-mb: must stand with --log"),
-        (["--log=FOLDER", "--log-mb=0.5"], "--log-mb: must be >= 1, got 0.5"),
+        (["--log=FOLDER", "--log-mb=0.5"], "--log-mb: must be a number >= 1, got 0.5"),
         (["--log=FOLDER", "--shadow=champion"], "--shadow: must be another version than the one that serves"),
         (["--log=FOLDER", "--shadow=3", "--model-version=3"], "--shadow: must be another version"),
         (["--log=FILE"], r"--log: must be a folder that can be written, got .* \(Not a directory\)"),
