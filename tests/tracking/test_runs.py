@@ -143,6 +143,9 @@ def test_a_server_that_refuses_is_given_up_at_once(tmp_path):
 
 def test_a_server_that_hangs_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr("bincount.tracking.client._TIMEOUT_S", 1)
+    runs.open_run(
+        Settings(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    )  # imports MLflow before the clock runs
     with socket.create_server(("127.0.0.1", 0)) as listener:  # connects, and never answers
         start = time.monotonic()
         with pytest.raises(StoreError, match="must answer"):
