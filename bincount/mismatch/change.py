@@ -175,7 +175,7 @@ class ChangeHead:
         return replace(self, photo_share=float(shares[best]), scores=scores)
 
     def calibration(self, counts: Counts) -> Calibration:
-        """What turns joint distributions into verdicts: they hold the prior already, so that of the classes is flat."""
+        """Calibration of joint distributions. They hold the prior already, so that of the classes is flat."""
         return Calibration(counts, np.full(len(counts), 1 / len(counts)), self.scores)
 
     def joint(

@@ -1,4 +1,4 @@
-"""What the products on a record, beside its photo, tell of its total: is a quantity wrong, was a transaction missed?"""
+"""Judge of a record by the products on it and its photo: a wrong quantity, or a missed transaction."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ class ContentsJudge:
 
     @property
     def calibration(self) -> Calibration:
-        """What turns `totals` into verdicts: they hold the prior already, so that of the classes is flat."""
+        """Calibration of `totals`. They hold the prior already, so that of the classes is flat."""
         return Calibration(self.counts, np.full(len(self.counts), 1 / len(self.counts)), self.scores)
 
     def _terms(

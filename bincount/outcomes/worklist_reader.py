@@ -40,7 +40,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What a worklist stated of a bin, for outcomes to be compared with.
+    """Statement of a worklist on a bin, which outcomes are compared with.
 
     Attributes:
         wrong: Probability that the record is wrong.

@@ -38,7 +38,7 @@ _FULL_HEAT_ITEMS = 0.3  # a photo in which nothing lowers the count by as much s
 
 
 class Evidence(NamedTuple):
-    """What is shown beside the photos of some bins.
+    """Heat maps and similar counted bins, shown beside the photos of some bins.
 
     Attributes:
         falls: `occlusion.occlusion_map` of each bin's photo, by id.

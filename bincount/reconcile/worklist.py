@@ -19,7 +19,7 @@ from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE, UNSURE, c
 from bincount.reconcile.state import ReconcileState
 
 PHOTO, PHOTOS, CONTENTS = "photo", "photos", "contents"
-"""What a record is judged by: its photo alone, an earlier one too, and the products on it."""
+"""Kinds of evidence: the photo alone, an earlier one too, and the products on the record."""
 
 COLUMNS = (
     *("id", "location", "recorded", "predicted", "probabilities", "low", "high", "verdict", "mismatch_probability"),
@@ -202,7 +202,7 @@ def reason_of(verdict: str, recorded: int, direction: str, low: str, high: str, 
 def history_reason(
     before: str, counted: int | None, problem: str, recorded: int, scores: np.ndarray | None, counts: Counts
 ) -> str:
-    """What the earlier photo adds to a reason, or why it was not used; "" where the record names none.
+    """Part of a reason: the change since the earlier photo, or why that was not used; "" where the record names none.
 
     Args:
         before: Id of the earlier photo.
@@ -229,7 +229,7 @@ def history_reason(
 
 
 def contents_reason(litres: str | None, problem: str) -> str:
-    """What the products of a record add to a reason, or why they were not used; "" where it names none."""
+    """Part of a reason: the products' volume, or why they were not used; "" where the record names none."""
     if problem:
         return f"; judged without its products: {problem}"
     return f"; {litres}" if litres else ""
