@@ -21,7 +21,7 @@ from bincount.evaluate.served_log import SERVED
 from bincount.serving.admission import Admission, RequestLimits, RequestRefused, discard_rest
 from bincount.serving.follower import Follower
 from bincount.serving.log_writer import LoggedAnswer
-from bincount.serving.metrics import CONTENT_TYPE, Metrics
+from bincount.serving.metrics import CONTENT_TYPE, Metrics, ServerState
 from bincount.serving.prediction_log import PredictionLog
 from bincount.serving.shadow import Shadow
 from bincount.serving.worker_handle import WorkerHandle
@@ -120,7 +120,7 @@ class Listener:
             serving = {"version": worker.version, "alias": self._alias or "", "manifest": worker.manifest or ""}
             with contextlib.suppress(OSError):  # its process has just ended
                 batches = (await worker.get("/batches")).json()
-        text = self._metrics.text(
+        state = ServerState(
             in_flight=self._admission.requests,
             serving=serving,
             refused=len(self._follower.refused),
@@ -129,7 +129,7 @@ class Listener:
             log_rows=self._log.rows if self._log is not None else {},
             shadow_requests=self._shadow.requests if self._shadow is not None else {},
         )
-        return Response(text, media_type=CONTENT_TYPE)
+        return Response(self._metrics.text(state), media_type=CONTENT_TYPE)
 
     async def _invocations(self, request: Request) -> Response:
         started, headers = time.monotonic(), {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 
-__all__ = ["CONTENT_TYPE", "Metrics"]
+__all__ = ["CONTENT_TYPE", "Metrics", "ServerState"]
 
 disable_created_metrics()  # a gauge beside each counter, which nothing reads
 
@@ -44,84 +45,60 @@ class Metrics:
             self._counts.labels(version, str(answer["count"])).inc()
             self._confidence.observe(answer["confidence"])
 
-    def text(
-        self,
-        *,
-        in_flight: int,
-        serving: Mapping[str, str],
-        refused: int,
-        swaps: int,
-        batches: Mapping[int, int],
-        log_rows: Mapping[str, int],
-        shadow_requests: Mapping[tuple[str, str], int],
-    ) -> str:
-        """All samples in Prometheus' text format.
-
-        Args:
-            in_flight: Requests being answered now.
-            serving: Labels of the version that answers; empty before the first.
-            refused: Versions that the alias named and that do not serve.
-            swaps: Number of changes of the version that answers.
-            batches: Number of batches that this version counted, by number of photos.
-            log_rows: Number of rows of the log by what became of them; empty without a log.
-            shadow_requests: Number of copied requests by the shadow's version and what became of them.
-        """
-        state = _State(
-            in_flight=in_flight,
-            serving=serving,
-            refused=refused,
-            swaps=swaps,
-            batches=batches,
-            log_rows=log_rows,
-            shadow_requests=shadow_requests,
-        )
+    def text(self, state: ServerState) -> str:
+        """All samples in Prometheus' text format, with those of the server's present state."""
         once = CollectorRegistry(auto_describe=False)
         once.register(state)  # type: ignore[arg-type]
         return (generate_latest(self._registry) + generate_latest(once)).decode()
 
 
-class _State:
-    """Samples that are read when metrics are requested, and not counted here."""
+@dataclass(frozen=True, eq=False)  # a registry hashes it
+class ServerState:
+    """Samples that are read when metrics are requested, and not counted here.
 
-    def __init__(
-        self,
-        *,
-        in_flight: int,
-        serving: Mapping[str, str],
-        refused: int,
-        swaps: int,
-        batches: Mapping[int, int],
-        log_rows: Mapping[str, int],
-        shadow_requests: Mapping[tuple[str, str], int],
-    ) -> None:
-        self._in_flight, self._serving, self._refused = in_flight, serving, refused
-        self._swaps, self._batches = swaps, batches
-        self._log_rows, self._shadow_requests = log_rows, shadow_requests
+    Attributes:
+        in_flight: Requests being answered now.
+        serving: Labels of the version that answers; empty before the first.
+        refused: Versions that the alias named and that do not serve.
+        swaps: Number of changes of the version that answers.
+        batches: Number of batches that this version counted, by number of photos.
+        log_rows: Number of rows of the log by what became of them; empty without a log.
+        shadow_requests: Number of copied requests by the shadow's version and what became of them.
+    """
+
+    in_flight: int
+    serving: Mapping[str, str]
+    refused: int
+    swaps: int
+    batches: Mapping[int, int]
+    log_rows: Mapping[str, int]
+    shadow_requests: Mapping[tuple[str, str], int]
 
     def collect(self) -> Iterator[Metric]:
-        info = GaugeMetricFamily("bincount_serving_info", "The version that answers.", labels=list(self._serving))
-        if self._serving:
-            info.add_metric(list(self._serving.values()), 1)
+        """Yields the samples, as a registry of `prometheus_client` asks for them."""
+        info = GaugeMetricFamily("bincount_serving_info", "The version that answers.", labels=list(self.serving))
+        if self.serving:
+            info.add_metric(list(self.serving.values()), 1)
         yield info
-        yield GaugeMetricFamily("bincount_requests_in_flight", "Requests being answered.", value=self._in_flight)
+        yield GaugeMetricFamily("bincount_requests_in_flight", "Requests being answered.", value=self.in_flight)
         refused = "Versions that the alias named and that may not serve."
-        yield GaugeMetricFamily("bincount_refused_versions", refused, value=self._refused)
-        yield CounterMetricFamily("bincount_swaps", "Changes of the version that answers.", value=self._swaps)
+        yield GaugeMetricFamily("bincount_refused_versions", refused, value=self.refused)
+        yield CounterMetricFamily("bincount_swaps", "Changes of the version that answers.", value=self.swaps)
         rows = CounterMetricFamily("bincount_log_rows", "Rows of the log by what became of them.", labels=["outcome"])
-        for outcome, number in self._log_rows.items():
+        for outcome, number in self.log_rows.items():
             rows.add_metric([outcome], number)
         yield rows
         copied = CounterMetricFamily(
             "bincount_shadow_requests", "Requests copied to the shadow.", labels=["version", "outcome"]
         )
-        for (version, outcome), number in self._shadow_requests.items():
+        for (version, outcome), number in self.shadow_requests.items():
             copied.add_metric([version, outcome], number)
         yield copied
-        cumulative = [sum(n for size, n in self._batches.items() if size <= bound) for bound in _PHOTOS]
+        cumulative = [sum(n for size, n in self.batches.items() if size <= bound) for bound in _PHOTOS]
         buckets = [(f"{float(bound)}", n) for bound, n in zip(_PHOTOS, cumulative, strict=True)]
         yield HistogramMetricFamily(
             "bincount_batch_photos",
             "Photos that the model counted together.",
-            buckets=[*buckets, ("+Inf", sum(self._batches.values()))],
-            sum_value=sum(size * n for size, n in self._batches.items()),
+            buckets=[*buckets, ("+Inf", sum(self.batches.values()))],
+            sum_value=sum(size * n for size, n in self.batches.items()),
         )
