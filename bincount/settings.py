@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -11,6 +13,7 @@ from typing import Any
 
 from bincount.config import DecayLimits, DriftLimits, GateLimits
 from bincount.errors import ConfigError
+from bincount.files import digest_of
 from bincount.schema import read_object, read_schema
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -29,13 +32,29 @@ class Settings:
     """
 
     workspace: Path = field(
-        metadata=_operator("BINCOUNT_WORKSPACE", "folder of manifests, shards, features and runs; `data` if unset")
+        metadata=_operator(
+            "BINCOUNT_WORKSPACE",
+            "folder of manifests, shards, features and runs, `data` if unset; or `s3://BUCKET/PREFIX`",
+        )
     )
     tracking_uri: str = field(
         repr=False,
         metadata=_operator("MLFLOW_TRACKING_URI", "MLflow's tracking server; an SQLite database in `mlruns` if unset"),
     )
     artifacts: Path  # of MLflow where no server is named
+    remote: str | None = None  # s3://BUCKET/PREFIX that has the workspace; the folder is a cache of it then
+    cache: Path = field(
+        default=Path(),
+        metadata=_operator(
+            "BINCOUNT_CACHE", "folder for this machine's copy of a workspace in a bucket; `~/.cache/bincount` if unset"
+        ),
+    )
+    cache_gb: float = field(
+        default=50.0,
+        metadata=_operator(
+            "BINCOUNT_CACHE_GB", "how large that copy may be in GB; the least recently used files go first"
+        ),
+    )
     buckets: Mapping[str, str] = field(
         default_factory=dict,
         repr=False,
@@ -80,8 +99,14 @@ class Settings:
                 that it should be.
         """
         mlruns = CHECKOUT / "mlruns"
+        workspace = environ.get("BINCOUNT_WORKSPACE") or str(CHECKOUT / "data")
+        remote = workspace.rstrip("/") if workspace.startswith("s3://") else None
+        cache = Path(environ.get("BINCOUNT_CACHE") or Path.home() / ".cache" / "bincount").absolute()
         return cls(
-            workspace=Path(environ.get("BINCOUNT_WORKSPACE") or CHECKOUT / "data").absolute(),
+            workspace=cache / digest_of(remote) if remote else Path(workspace).absolute(),
+            remote=remote,
+            cache=cache,
+            cache_gb=_gigabytes(environ.get("BINCOUNT_CACHE_GB") or "50"),
             tracking_uri=environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{mlruns / 'mlflow.db'}",
             artifacts=mlruns / "artifacts",
             buckets=read_endpoints(environ.get("BINCOUNT_BUCKETS", ""), "BINCOUNT_BUCKETS"),
@@ -96,7 +121,7 @@ class Settings:
     def environment(self) -> dict[str, str]:
         """The environment of a model server that shall work with this workspace, registry and token."""
         named = {
-            "BINCOUNT_WORKSPACE": str(self.workspace),
+            "BINCOUNT_WORKSPACE": self.remote or str(self.workspace),
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             "BINCOUNT_SERVING_TOKEN": self.serving_token or "",
         }
@@ -170,6 +195,13 @@ class Settings:
         if not (run_id.isalnum() and run_id.isascii()):
             raise ConfigError(f"run_id: must be letters and digits, got {run_id!r}. Take it from `bincount ingest`.")
         return self.runs / run_id
+
+
+def _gigabytes(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise ConfigError(f"BINCOUNT_CACHE_GB: must be a number > 0, got {text!r}.")
 
 
 def without_passwords(text: str) -> str:

@@ -24,14 +24,19 @@ _T = TypeVar("_T")
 
 
 class S3Store:
-    """A bucket, or the objects below a prefix of it."""
+    """A bucket, or the objects below a prefix of it.
+
+    Attributes:
+        source: As in `Store`.
+        prefix: What the key of each of its objects begins with.
+    """
 
     def __init__(self, source: str, settings: Settings) -> None:
         self._bucket, _, prefix = source.removeprefix("s3://").partition("/")
         check_bucket_name(self._bucket)
         prefix = prefix.strip("/")
         self.source = f"s3://{self._bucket}/{prefix}".rstrip("/")
-        self._prefix = f"{prefix}/" if prefix else ""
+        self.prefix = f"{prefix}/" if prefix else ""
         self._endpoint = settings.buckets.get(self._bucket)
         self._policy = RetryPolicy()
         self._has_read = False
@@ -45,8 +50,8 @@ class S3Store:
 
     def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """Lists the objects below a prefix, page by page."""
-        start = len(self._prefix)
-        for page in list_pages(self._open(), self._bucket, self._prefix + prefix, self._with_retries):
+        start = len(self.prefix)
+        for page in list_pages(self._open(), self._bucket, self.prefix + prefix, self._with_retries):
             yield [ListedObject(entry.key[start:], entry.size_bytes, entry.tag) for entry in page]
 
     def fetch(self, keys: Iterable[str], *, workers: int) -> Generator[FetchedObject, None, None]:
@@ -55,6 +60,16 @@ class S3Store:
         stopped = threading.Event()
         return ordered_map(lambda key: self._read(bulk, key, stopped), keys, workers=workers, stopped=stopped)
 
+    def request(self, ask: Callable[[obstore.store.S3Store], _T]) -> _T:
+        """Makes one request with obstore's client, again where that may help.
+
+        Raises:
+            ConfigError: If it is denied, or the bucket does not exist.
+            StoreError: If the bucket does not answer.
+        """
+        connection = self._open()
+        return self._with_retries(lambda: ask(connection.bulk), threading.Event())
+
     def _read(self, bulk: obstore.store.S3Store, key: str, stopped: threading.Event) -> FetchedObject:
         import obstore
         from obstore.exceptions import BaseError
@@ -62,7 +77,7 @@ class S3Store:
         since_s, attempt = time.monotonic(), 0
         while True:
             try:
-                answer = obstore.get(bulk, self._prefix + key)
+                answer = obstore.get(bulk, self.prefix + key)
                 facts = answer.meta
                 if facts["size"] > MAX_OBJECT_BYTES:
                     return FetchedObject(key, None, problem="too large")

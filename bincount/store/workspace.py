@@ -1,0 +1,427 @@
+"""The workspace that all workers share: a folder, or objects below a prefix of a bucket with a copy on each machine.
+
+A step works on files in `Settings.workspace` in both cases. It pulls what it reads and pushes what it has finished;
+for a folder, both do nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from uuid import uuid4
+
+from bincount.errors import ConfigError, StoreError
+from bincount.locks import exclusive_lock
+from bincount.settings import Settings
+from bincount.store.cache import Cache, Synced
+from bincount.store.lease import Lease
+from bincount.store.s3 import S3Store
+
+if TYPE_CHECKING:
+    import obstore.store
+    from obstore import PutMode
+
+_T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
+
+
+class Workspace(Protocol):
+    """The files that all workers share."""
+
+    def pull(self, *files: Path) -> None:
+        """Makes the copies of some files on this machine those that are shared; one that is not shared stays.
+
+        Raises:
+            StoreError: If the bucket does not answer, or an object is not what was pushed.
+        """
+
+    def pull_folder(self, folder: Path, *patterns: str) -> None:
+        """Does so for the files below a folder whose names match one of the patterns, by default all.
+
+        A copy that is shared no longer is deleted, unless it was changed here since it was pushed.
+        """
+
+    def push(self, *paths: Path) -> None:
+        """Shares files that are finished, each whole or not at all and in this order; of folders all files.
+
+        A file is written only if the shared one is still the one that was pulled or pushed here last.
+
+        Raises:
+            StoreError: If another worker has changed it since, if a lease was lost, or the bucket does not answer.
+        """
+
+    def publish(self, folder: Path, *, last: str) -> None:
+        """Shares a folder in place of the one before; the file `last` comes last: with it the folder is complete."""
+
+    def checkpoint(self, path: Path) -> None:
+        """Pushes work in progress, seldom enough to take a twentieth of the time."""
+
+    def delete(self, *files: Path) -> None:
+        """Deletes shared files; the caller deletes those on this machine."""
+
+    def delete_folder(self, folder: Path) -> None:
+        """Deletes all shared files below a folder."""
+
+    def sha256_of(self, file: Path) -> str | None:
+        """SHA-256 of a shared file that may not be on this machine; None if there is none, or for a folder."""
+
+    def lock(self, path: Path, what: str, *, timeout_s: float = math.inf) -> contextlib.AbstractContextManager[None]:
+        """A lock that other workers wait for: `locks.exclusive_lock`, or a lease in the bucket."""
+
+
+def open_workspace(settings: Settings) -> Workspace:
+    """The workspace of this process.
+
+    Raises:
+        ConfigError: If the bucket lacks conditional writes.
+    """
+    if settings.remote is None:
+        return FolderWorkspace()
+    key = (settings.workspace, settings.remote)
+    if key not in _opened:
+        _opened[key] = BucketWorkspace(settings)
+    return _opened[key]
+
+
+_opened: dict[tuple[Path, str], BucketWorkspace] = {}
+"""Those of this process: leases are checked by whoever pushes."""
+
+
+class FolderWorkspace:
+    """A folder that all workers see: there is nothing to pull or push."""
+
+    def pull(self, *files: Path) -> None:
+        """Nothing."""
+
+    def pull_folder(self, folder: Path, *patterns: str) -> None:
+        """Nothing."""
+
+    def push(self, *paths: Path) -> None:
+        """Nothing."""
+
+    def publish(self, folder: Path, *, last: str) -> None:
+        """Nothing."""
+
+    def checkpoint(self, path: Path) -> None:
+        """Nothing."""
+
+    def delete(self, *files: Path) -> None:
+        """Nothing."""
+
+    def delete_folder(self, folder: Path) -> None:
+        """Nothing."""
+
+    def sha256_of(self, file: Path) -> str | None:
+        """None: the file itself tells."""
+        return None
+
+    def lock(self, path: Path, what: str, *, timeout_s: float = math.inf) -> contextlib.AbstractContextManager[None]:
+        """A lock of the kernel."""
+        return exclusive_lock(path, what, timeout_s=timeout_s)
+
+
+_SHA256 = "sha256"
+"""Name of the metadata of an object that hold its digest."""
+# Above it a write is in parts, which S3 cannot make conditional: the object is looked at before.
+_CONDITIONAL_BYTES = 64_000_000
+_PIECE_BYTES = 4 << 20
+_LARGE_BYTES = 50_000_000  # worth a line in the log
+_CHECKPOINT_S, _CHECKPOINT_SHARE = 30.0, 1 / 20
+# Work in progress, and what belongs to this machine alone.
+_OWN = (".lock", ".damaged", ".partial", ".part", ".beside", ".beside.npy", "-wal", "-shm", "-journal")
+
+
+class BucketWorkspace:
+    """Objects below a prefix of a bucket; `Settings.workspace` is this machine's cache of them.
+
+    Attributes:
+        usage: Number of requests by kind ("get", "put", "list", "delete"), and of bytes "pulled" and "pushed".
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Opens the cache, and the bucket at the first request."""
+        self._root = settings.workspace
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._store = S3Store(str(settings.remote), settings)
+        self._cache = Cache(self._root, round(settings.cache_gb * 1e9))
+        self._leases: list[Lease] = []
+        self._due: dict[Path, float] = {}
+        self.usage: Counter[str] = Counter()
+        if not self._cache.is_checked(self._store.source):
+            self._check_conditional_writes()
+            self._cache.set_checked(self._store.source)
+
+    def pull(self, *files: Path) -> None:
+        """Gets those that changed."""
+        for file in files:
+            self._get(file, known=self._cache.find(self._name(file)))
+
+    def pull_folder(self, folder: Path, *patterns: str) -> None:
+        """Lists the folder and gets those that changed."""
+        listed = {name: etag for name, etag in self._list(folder) if _matches(name, patterns)}
+        known = self._cache.below(self._name(folder))
+        for name, etag in listed.items():
+            path, synced = self._path(name), known.get(name)
+            if synced is None or synced.etag != etag or not path.exists():
+                self._get(path, known=synced)
+        for name in known.keys() - listed.keys():
+            path = self._path(name)
+            if _matches(name, patterns) and known[name].is_unchanged(path):
+                path.unlink(missing_ok=True)
+                self._cache.forget(name)
+        self._cache.use(listed)
+
+    def push(self, *paths: Path) -> None:
+        """Puts those that changed."""
+        for path in paths:
+            for file in _files_of(path):
+                self._put(file)
+
+    def publish(self, folder: Path, *, last: str) -> None:
+        """Deletes the marker, puts the files, deletes the others and puts the marker."""
+        files = _files_of(folder)
+        marker = folder / last
+        known = self._cache.below(self._name(folder))
+        if all(known.get(self._name(file), _NEVER).is_unchanged(file) for file in files):
+            return
+        if self._name(marker) in known or self.sha256_of(marker):
+            self.delete(marker)
+        self.push(*(file for file in files if file != marker))
+        ours = {self._name(file) for file in files}
+        self.delete(*(self._path(name) for name, _ in self._list(folder) if name not in ours))
+        self.push(marker)
+
+    def checkpoint(self, path: Path) -> None:
+        """Pushes if it is due."""
+        now = time.monotonic()
+        if now < self._due.setdefault(path, now + _CHECKPOINT_S):
+            return
+        self.push(path)
+        took_s = time.monotonic() - now
+        self._due[path] = time.monotonic() + max(_CHECKPOINT_S, took_s / _CHECKPOINT_SHARE)
+
+    def delete(self, *files: Path) -> None:
+        """Deletes them in one request."""
+        import obstore
+
+        self._check_leases()
+        names = [self._name(file) for file in files]
+        if names:
+            self._ask("delete", lambda bulk: obstore.delete(bulk, [self._key(name) for name in names]))
+            self._cache.forget(*names)
+
+    def delete_folder(self, folder: Path) -> None:
+        """Lists the folder and deletes its objects."""
+        self.delete(*(self._path(name) for name, _ in self._list(folder)))
+
+    def sha256_of(self, file: Path) -> str | None:
+        """Reads the object's metadata."""
+        head = self._head(self._name(file))
+        return head and head[1]
+
+    @contextlib.contextmanager
+    def lock(self, path: Path, what: str, *, timeout_s: float = math.inf) -> Iterator[None]:
+        """Holds a lease while the block runs."""
+        lease = Lease(partial(self._ask, "lease"), self._key(self._name(path)), what, timeout_s=timeout_s)
+        with lease.held():
+            self._leases.append(lease)
+            try:
+                yield
+            finally:
+                self._leases.remove(lease)
+
+    def _get(self, path: Path, *, known: Synced | None) -> None:
+        """Gets an object if it is another than the one that is known."""
+        import obstore
+        from obstore.exceptions import NotModifiedError
+
+        name = self._name(path)
+        etag = known.etag if known and path.exists() else None
+
+        def ask(bulk: obstore.store.S3Store) -> Synced | None:
+            try:
+                answer = obstore.get(bulk, self._key(name), options={"if_none_match": etag} if etag else None)
+            except FileNotFoundError:
+                return None
+            except NotModifiedError:
+                return known
+            digest, size = dict(answer.attributes).get(_SHA256), answer.meta["size"]
+            if digest is None or not path.exists() or _sha256(path) != digest:
+                self._cache.make_room(size)
+                if size > _LARGE_BYTES:
+                    _log.info("workspace: getting %s, %.2f GB", name, size / 1e9)
+                _download(answer.stream(min_chunk_size=_PIECE_BYTES), path, digest)
+                self.usage["pulled"] += size
+            return Synced.of(path, str(answer.meta["e_tag"]))
+
+        synced = self._ask("get", ask)
+        if synced is not None:
+            self._cache.note(name, synced)
+
+    def _put(self, path: Path) -> None:
+        """Puts a file if it is another than the object, and the object is still the one that is known."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        name = self._name(path)
+        known = self._cache.find(name)
+        if known and known.is_unchanged(path):
+            return
+        self._check_leases()
+        size, digest = path.stat().st_size, _sha256(path)
+        mode: PutMode = {"e_tag": known.etag} if known else "create"
+        if size > _CONDITIONAL_BYTES:
+            head, mode = self._head(name), "overwrite"
+            if head and head[1] != digest and (known is None or head[0] != known.etag):
+                raise self._changed(name)
+            _log.info("workspace: putting %s, %.2f GB", name, size / 1e9)
+
+        def ask(bulk: obstore.store.S3Store) -> str | None:
+            try:
+                answer = obstore.put(bulk, self._key(name), path, mode=mode, attributes={_SHA256: digest})
+            except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+                return None
+            return str(answer["e_tag"])
+
+        etag = self._ask("put", ask)
+        if etag is None:  # an earlier try of this very write may have come through without its answer
+            head = self._head(name)
+            if head is None or head[1] != digest:
+                raise self._changed(name)
+            etag = head[0]
+        self.usage["pushed"] += size
+        self._cache.note(name, Synced.of(path, etag))
+
+    def _head(self, name: str) -> tuple[str, str | None] | None:
+        """ETag and digest of an object, None if there is none."""
+        import obstore
+
+        def ask(bulk: obstore.store.S3Store) -> tuple[str, str | None] | None:
+            try:
+                answer = obstore.get(bulk, self._key(name), options={"head": True})
+            except FileNotFoundError:
+                return None
+            digest = dict(answer.attributes).get(_SHA256)
+            return str(answer.meta["e_tag"]), None if digest is None else str(digest)
+
+        return self._ask("get", ask)
+
+    def _list(self, folder: Path) -> list[tuple[str, str]]:
+        """Names and ETags of the objects below a folder, without locks."""
+        import obstore
+
+        prefix = self._key(self._name(folder))
+
+        def ask(bulk: obstore.store.S3Store) -> list[tuple[str, str]]:
+            found = [entry for page in obstore.list(bulk, prefix) for entry in page]
+            return [(entry["path"][len(self._key("")) :], str(entry["e_tag"])) for entry in found]
+
+        return [(name, etag) for name, etag in self._ask("list", ask) if not name.endswith(_OWN)]
+
+    def _ask(self, kind: str, ask: Callable[[obstore.store.S3Store], _T]) -> _T:
+        self.usage[kind] += 1
+        return self._store.request(ask)
+
+    def _check_leases(self) -> None:
+        for lease in self._leases:
+            lease.check()
+
+    def _check_conditional_writes(self) -> None:
+        """Writes an object twice that may be written once only.
+
+        Raises:
+            ConfigError: If the second write succeeds, or the server refuses the condition.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+        key = self._key(f"probe-{uuid4().hex}")
+        obeyed = []
+
+        def ask(bulk: obstore.store.S3Store) -> None:
+            obstore.put(bulk, key, b"1", mode="overwrite")
+            for mode in ("create", {"e_tag": '"0"'}):
+                try:
+                    obstore.put(bulk, key, b"2", mode=mode)  # type: ignore[arg-type]
+                except (AlreadyExistsError, PreconditionError):
+                    obeyed.append(mode)
+                except BaseError as error:
+                    if "NotImplemented" not in str(error):
+                        raise
+
+        try:
+            self._ask("put", ask)
+        finally:
+            with contextlib.suppress(Exception):
+                self._ask("delete", lambda bulk: obstore.delete(bulk, key))
+        if len(obeyed) < 2:
+            raise ConfigError(
+                f"BINCOUNT_WORKSPACE: {self._store.source} must have conditional writes (If-None-Match and If-Match), "
+                "got a server that ignores them: two workers could overwrite each other's results. Use a newer "
+                "server, or a folder that all workers see."
+            )
+
+    def _changed(self, name: str) -> StoreError:
+        return StoreError(
+            f"{self._store.source}/{name}: must be as it was when this worker read it, got another worker's. "
+            "Nothing was overwritten; run again."
+        )
+
+    def _key(self, name: str) -> str:
+        return f"{self._store.prefix}{name}"
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+    def _path(self, name: str) -> Path:
+        path = self._root / name
+        if ".." in Path(name).parts or not path.is_relative_to(self._root):
+            raise ConfigError(f"{self._store.source}: keys must lead into the workspace, got {name!r}.")
+        return path
+
+
+_NEVER = Synced("", -1, -1)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return not patterns or any(Path(name).match(pattern) for pattern in patterns)
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The finished files of a folder, or the file itself; none where there is nothing."""
+    if path.is_dir():
+        found = sorted(each for each in path.rglob("*") if each.is_file())
+        return [each for each in found if not each.name.startswith(".") and not each.name.endswith(_OWN)]
+    return [path] if path.is_file() else []
+
+
+def _download(pieces: Iterable[Any], path: Path, digest: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    hashed = hashlib.sha256()
+    try:
+        with beside.open("wb") as file:
+            for piece in pieces:
+                data = memoryview(piece)
+                hashed.update(data)
+                file.write(data)
+        if digest is not None and hashed.hexdigest() != digest:
+            raise StoreError(f"{path.name}: must have the SHA-256 that was pushed, got another. Run again.")
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
