@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from bincount.dataset.groups import block_of
-from bincount.dataset.manifest import Manifest, Record
+from bincount.dataset.manifest import Manifest, Record, read_manifest
 from bincount.dataset.split import AUXILIARY, DEVELOPMENT_PARTS, LEARNED_PARTS, PART_FRACTIONS
 from bincount.evaluate.detection_metrics import evaluate_detection
 from bincount.evaluate.evaluation import evaluate_predictions, truth_of
@@ -133,7 +133,7 @@ def main() -> None:
     settings = Settings.from_env()
     bins = {"source": options.source, "counts": options.counts, "limit": options.limit}
     bins["other_counts"] = options.fine_tune_epochs > 0
-    manifest = Manifest.read(settings.manifests, collect(settings, **bins)["manifest"])
+    manifest = read_manifest(settings, collect(settings, **bins)["manifest"])
     folds = []
     for number, fold in enumerate(folds_of(manifest, options.folds, options.seed)):
         folds.append(learn_fold(settings, fold, f"fold {number + 1} of {options.folds}", options))

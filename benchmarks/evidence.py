@@ -16,7 +16,7 @@ import time
 import numpy as np
 from PIL import Image, ImageFilter
 
-from bincount.dataset.manifest import Manifest, Record
+from bincount.dataset.manifest import Record, read_manifest
 from bincount.dataset.shards import photos_of
 from bincount.dataset.split import LEARNED_PARTS
 from bincount.evaluate.batch_inference import model_of
@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     settings, rng = Settings.from_env(), np.random.default_rng(options.seed)
     folder, facts = model_of(settings, options.run)
-    manifest, predictor = Manifest.read(settings.manifests, facts["manifest"]), Predictor(folder)
+    manifest, predictor = read_manifest(settings, facts["manifest"]), Predictor(folder)
 
     def drawn(records: list[Record], most: int) -> tuple[list[bytes], np.ndarray]:
         rows = sorted(rng.choice(len(records), min(most, len(records)), replace=False))

@@ -21,7 +21,7 @@ _BATCH = 32
 def compare_extraction(source: Path, folder: Path, photos: int, repeats: int, image_px: int) -> list[dict]:
     """Photos a second of extraction and of the bare TensorFlow network, in turns, after one of each uncounted."""
     from bincount.dataset.ingest import collect
-    from bincount.dataset.manifest import Manifest
+    from bincount.dataset.manifest import read_manifest
     from bincount.learn.backbone import build_backbone
     from bincount.learn.engine import open_network, save_network
     from bincount.learn.features import engine_forward, extract_features, keras_forward
@@ -29,7 +29,7 @@ def compare_extraction(source: Path, folder: Path, photos: int, repeats: int, im
     from bincount.settings import Settings
 
     settings = Settings(folder, "", folder)
-    manifest = Manifest.read(settings.manifests, collect(settings, source=str(source), limit=photos)["manifest"])
+    manifest = read_manifest(settings, collect(settings, source=str(source), limit=photos)["manifest"])
     shards = {shard: settings.shards / shard.name for shard in manifest.shards}
     model = build_backbone("ResNet50", "none", image_px=image_px).model
     ready = load_photos(manifest.records[:_BATCH], list(shards.values()), image_px=image_px, fit="pad")

@@ -41,7 +41,7 @@ def compare(
 ) -> dict:
     """Both ways on the same bins; returns all measurements, JSON-ready."""
     from bincount.dataset.ingest import collect
-    from bincount.dataset.manifest import Manifest
+    from bincount.dataset.manifest import read_manifest
     from bincount.learn.backbone import STATISTICS_PHOTOS, build_backbone, set_statistics
     from bincount.learn.features import extract_features, keras_forward, read_examples
     from bincount.learn.photo_batches import load_photos
@@ -49,7 +49,7 @@ def compare(
     from bincount.settings import Settings
 
     settings = Settings(work, "", work)
-    manifest = Manifest.read(settings.manifests, collect(settings, source=str(source), limit=bins)["manifest"])
+    manifest = read_manifest(settings, collect(settings, source=str(source), limit=bins)["manifest"])
     shards = [settings.shards / shard.name for shard in manifest.shards]
     train, validation = manifest.part("train"), manifest.part("validation")
     seen = load_photos(train[:STATISTICS_PHOTOS], shards, image_px=image_px, fit="squash")

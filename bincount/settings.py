@@ -127,6 +127,15 @@ class Settings:
         }
         return {**os.environ, **named}
 
+    def need_folder(self, command: str) -> None:
+        """Checks that the workspace is a folder of this machine.
+
+        Raises:
+            ConfigError: If it is in a bucket.
+        """
+        if self.remote:
+            raise ConfigError(f"{command}: BINCOUNT_WORKSPACE must be a folder of this machine, got {self.remote!r}.")
+
     @property
     def manifests(self) -> Path:
         """Manifests, each named by its digest."""

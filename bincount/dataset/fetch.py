@@ -89,6 +89,7 @@ def _write_shards(store: Store, settings: Settings, job: IngestJob, config: Fetc
             index = _write_shard(partial, key, bins, answers, entries, progress)
             partial.replace(settings.shards / index.shard.name)
             index.write(settings, key)
+            index.share(settings, key)
             rejected += index.rejected
             check_rejected(rejected, most_bins, config.max_rejected)
     if store.retries:
@@ -108,6 +109,7 @@ def _is_finished(store: Store, settings: Settings, key: str, is_retry: bool) -> 
     if not is_whole(settings, index.shard):
         set_aside(settings.shards / index.shard.name)
     elif not (is_retry and _has_sound_photo(store, index.rejected)):
+        index.share(settings, key)  # a killed worker may not have come so far
         return True
     drop_shard(settings, key)
     return False

@@ -12,7 +12,7 @@ from bincount.counts import Counts
 from bincount.dataset.data_card import data_card_of
 from bincount.dataset.fetch import fetch
 from bincount.dataset.job import IngestJob, JobSpec, check_rejected, find_finished_ingest
-from bincount.dataset.manifest import Manifest, Record, Shard
+from bincount.dataset.manifest import Manifest, Record, Shard, read_manifest
 from bincount.dataset.placement import check_parts
 from bincount.dataset.plan import Plan, PlannedBin, plan
 from bincount.dataset.rejection import Rejection, rejected_csv
@@ -22,6 +22,7 @@ from bincount.errors import StoreError
 from bincount.files import write_atomically, write_json
 from bincount.settings import Settings
 from bincount.store.open_store import open_store
+from bincount.store.workspace import open_workspace
 
 _log = logging.getLogger(__name__)
 
@@ -75,11 +76,13 @@ def _log_data_card(settings: Settings, run_id: str, digest: str) -> None:
     from bincount.dataset.data_card import draw_data_card
     from bincount.tracking import runs
 
-    card = json.loads((settings.manifests / f"{digest}.card.json").read_bytes())
+    path = settings.manifests / f"{digest}.card.json"
+    open_workspace(settings).pull(path)
+    card = json.loads(path.read_bytes())
     profile = json.dumps({"bins": card["bins"], **card["parts"]})
     runs.log_dataset(settings, run_id, digest=digest, source=card["source"], profile=profile)
     runs.log_dict(settings, run_id, card, "data/card.json")
-    runs.log_figures(settings, run_id, draw_data_card(Manifest.read(settings.manifests, digest), card))
+    runs.log_figures(settings, run_id, draw_data_card(read_manifest(settings, digest), card))
 
 
 def join(settings: Settings, name: str, max_rejected: float) -> dict[str, Any]:
@@ -115,9 +118,11 @@ def _publish(settings: Settings, job: IngestJob, max_rejected: float) -> dict[st
     check_disjoint(manifest.records)
     settings.manifests.mkdir(parents=True, exist_ok=True)
     digest = manifest.digest
-    write_atomically(settings.manifests / f"{digest}.rejected.csv", [rejected_csv(rejected).encode()])
-    write_json(settings.manifests / f"{digest}.card.json", data_card_of(manifest, rejected))
+    table, card = settings.manifests / f"{digest}.rejected.csv", settings.manifests / f"{digest}.card.json"
+    write_atomically(table, [rejected_csv(rejected).encode()])
+    write_json(card, data_card_of(manifest, rejected))
     manifest.write(settings.manifests)
+    job.shared.push(table, card, settings.manifests / f"{digest}.jsonl")
     counted = Counter(record.part for record in manifest.records)
     summary = {
         "manifest": digest,
@@ -127,8 +132,11 @@ def _publish(settings: Settings, job: IngestJob, max_rejected: float) -> dict[st
         "parts": {part: counted[part] for part in (*PART_FRACTIONS, AUXILIARY) if part in counted},
     }
     write_json(job.done, summary)
+    job.shared.push(job.done)
     # Their content is in shards and manifest now.
-    for path in (job.journal, job.plan, job.retry_marker):
+    left = (job.journal, job.plan, job.retry_marker)
+    job.shared.delete(*left)
+    for path in left:
         path.unlink(missing_ok=True)
     return summary
 

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bincount.dataset.manifest import Manifest, Shard
+from bincount.dataset.manifest import Shard, read_manifest
 from bincount.dataset.rejection import Rejection, count_reasons
 from bincount.dataset.shards import is_whole
 from bincount.errors import ConfigError, DataError
 from bincount.files import digest_of, explain_disk_errors, read_json, set_aside, write_json
-from bincount.locks import exclusive_lock
 from bincount.settings import Settings
+from bincount.store.workspace import Workspace, open_workspace
 
 # Another number makes every shard and plan a new one.
 FORMAT = 1
@@ -54,9 +54,15 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class IngestJob:
-    """The folder of one ingest job, from which an interrupted ingest resumes."""
+    """The folder of one ingest job, from which an interrupted ingest resumes.
+
+    Attributes:
+        folder: It.
+        shared: The workspace that it is in.
+    """
 
     folder: Path
+    shared: Workspace
 
     @classmethod
     def of(cls, settings: Settings, name: str) -> IngestJob:
@@ -67,7 +73,7 @@ class IngestJob:
         """
         if not (name.isalnum() and name.isascii()):
             raise ConfigError(f"--plan: must be letters and digits, got {name!r}. Take it from `bincount plan`.")
-        return cls(settings.ingests / name)
+        return cls(settings.ingests / name, open_workspace(settings))
 
     @property
     def journal(self) -> Path:
@@ -89,10 +95,15 @@ class IngestJob:
         """Exists after an attempt with too many faulty bins; the next one fetches those again."""
         return self.folder / "retry"
 
+    @property
+    def _request(self) -> Path:
+        return self.folder / "request.json"
+
     def write_spec(self, spec: JobSpec) -> None:
         """Writes the specification for the workers that fetch."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "request.json", asdict(spec))
+        write_json(self._request, asdict(spec))
+        self.shared.push(self._request)
 
     def read_spec(self) -> JobSpec:
         """Reads the specification.
@@ -100,13 +111,15 @@ class IngestJob:
         Raises:
             ConfigError: If nothing was planned here.
         """
-        document = read_json(self.folder / "request.json")
+        self.shared.pull(self._request)
+        document = read_json(self._request)
         if document is None:
             raise ConfigError(f"--plan: must be planned first, got {self.folder.name!r}. Run `bincount plan` before.")
         return JobSpec(**document)
 
     def read_done(self) -> dict[str, Any] | None:
         """The summary of the finished ingest, None where it is not finished."""
+        self.shared.pull(self.done)
         return read_json(self.done)
 
     @contextlib.contextmanager
@@ -119,10 +132,13 @@ class IngestJob:
             ConfigError: If the workspace cannot be written.
         """
         try:
-            with explain_disk_errors(self.folder.parents[1]), exclusive_lock(self.folder / f"{step}.lock", step):
+            lock = self.shared.lock(self.folder / f"{step}.lock", step)
+            with explain_disk_errors(self.folder.parents[1]), lock:
+                self.shared.pull_folder(self.folder)
                 yield
         except DataError:
             self.retry_marker.touch()
+            self.shared.push(self.retry_marker)
             raise
 
 
@@ -195,10 +211,13 @@ def find_finished_ingest(settings: Settings, name: str, max_rejected: float) -> 
     """
     summary = IngestJob.of(settings, name).read_done()
     path = settings.manifests / f"{summary['manifest']}.jsonl" if summary else None
-    if summary is None or path is None or not path.is_file():
+    if summary is None or path is None:
+        return None
+    open_workspace(settings).pull(path)
+    if not path.is_file():
         return None
     try:
-        shards = Manifest.read(settings.manifests, summary["manifest"]).shards
+        shards = read_manifest(settings, summary["manifest"]).shards
     except DataError:
         set_aside(path)
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -27,10 +28,11 @@ class Journal:
         offsets: Byte at which each bin's entry starts.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Opens the journal and reads what is in it."""
+    def __init__(self, path: Path, on_append: Callable[[], None] = lambda: None) -> None:
+        """Opens the journal and reads what is in it; `on_append` is called after each entry."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._on_append = on_append
         self._file = path.open("ab", buffering=_BUFFER_BYTES)
         self._end = 0
         self.offsets: dict[str, int] = {}
@@ -51,6 +53,7 @@ class Journal:
         self._file.write(framed)
         self.offsets[bin_id] = self._end
         self._end += len(framed)
+        self._on_append()
 
     def __enter__(self) -> Journal:
         return self

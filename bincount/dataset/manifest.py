@@ -14,6 +14,8 @@ from uuid import uuid4
 from bincount.counts import Counts
 from bincount.dataset.split import AUXILIARY
 from bincount.errors import DataError
+from bincount.settings import Settings
+from bincount.store.workspace import open_workspace
 
 _FORMAT = "bincount-manifest-1"
 
@@ -152,3 +154,10 @@ class Manifest:
             shards=[Shard(**shard) for shard in head["shards"]],
             records=[Record(**dict(zip(head["fields"], row, strict=True))) for row in rows],
         )
+
+
+def read_manifest(settings: Settings, digest: str) -> Manifest:
+    """Reads the manifest of that digest from the workspace; errors are those of `Manifest.read`."""
+    if digest.isalnum():
+        open_workspace(settings).pull(settings.manifests / f"{digest}.jsonl")
+    return Manifest.read(settings.manifests, digest)

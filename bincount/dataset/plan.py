@@ -11,6 +11,7 @@ import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import astuple, dataclass, field
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,7 +145,7 @@ def make_plan(store: Store, settings: Settings, spec: JobSpec, candidates: Candi
     if job.plan.is_file() and job.journal.is_file() and not job.retry_marker.exists():
         return Plan.read(job.plan)
     job.write_spec(spec)
-    with Journal(job.journal) as journal:
+    with Journal(job.journal, partial(job.shared.checkpoint, job.journal)) as journal:
         read = read_metadata(store, spec, candidates, journal, config)
     check_rejected(read.rejected, len(read.recorded) + len(read.rejected), config.max_rejected)
     assigned, siblings = assign_parts(read.recorded, read.skus, read.others)
@@ -169,7 +170,9 @@ def make_plan(store: Store, settings: Settings, spec: JobSpec, candidates: Candi
         objects = [[bin_id, fingerprint] for bin_id, _, fingerprint in bins]
         key = digest_of({"format": FORMAT, "source": spec.source, "bins": objects})
         shards.append(PlannedShard(key, len(bins), sum(size_bytes for _, size_bytes, _ in bins)))
-    return Plan.write(job.plan, shards, rejected, rows)
+    written = Plan.write(job.plan, shards, rejected, rows)
+    job.shared.push(job.journal, job.plan)
+    return written
 
 
 @dataclass

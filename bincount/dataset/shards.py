@@ -26,6 +26,7 @@ from bincount.dataset.rejection import Rejection
 from bincount.errors import DataError
 from bincount.files import read_json, write_atomically
 from bincount.settings import Settings
+from bincount.store.workspace import open_workspace
 
 _LENGTH = struct.Struct("<Q")
 _CHECK = struct.Struct("<I")
@@ -89,8 +90,10 @@ def decode_example(payload: bytes) -> dict[str, bytes | int]:
 
 
 def shard_paths(settings: Settings, shards: Sequence[Shard]) -> list[Path]:
-    """Paths of shards in the workspace."""
-    return [settings.shards / shard.name for shard in shards]
+    """Paths of shards of the workspace, on this machine."""
+    paths = [settings.shards / shard.name for shard in shards]
+    open_workspace(settings).pull(*paths)
+    return paths
 
 
 def read_contents(records: Sequence[Record], shards: Sequence[Path]) -> list[tuple[Product, ...]]:
@@ -204,10 +207,16 @@ class ShardIndex:
         }
         write_atomically(settings.shards / f"{key}.json", [json.dumps(document, separators=(",", ":")).encode()])
 
+    def share(self, settings: Settings, key: str) -> None:
+        """Shares the shard of that key and its index."""
+        open_workspace(settings).push(settings.shards / self.shard.name, settings.shards / f"{key}.json")
+
     @classmethod
     def read(cls, settings: Settings, key: str) -> ShardIndex | None:
         """Reads the index of the shard of that key, None where it is not finished."""
-        document = read_json(settings.shards / f"{key}.json")
+        path = settings.shards / f"{key}.json"
+        open_workspace(settings).pull(path)
+        document = read_json(path)
         if document is None:
             return None
         packed = [PackedPhoto(*row) for row in document["packed"]]
@@ -215,12 +224,12 @@ class ShardIndex:
 
 
 def is_whole(settings: Settings, shard: Shard) -> bool:
-    """True if a shard's file has the size and SHA-256 of the one that was written."""
+    """True if a shard's file, here or in the bucket of the workspace, has the SHA-256 of the one that was written."""
     path = settings.shards / shard.name
     try:
         stat = path.stat()
     except FileNotFoundError:
-        return False
+        return open_workspace(settings).sha256_of(path) == shard.sha256
     return stat.st_size == shard.size_bytes and _sha256(path, stat.st_mtime_ns, stat.st_ino) == shard.sha256
 
 
@@ -233,8 +242,10 @@ def _sha256(path: Path, mtime_ns: int, inode: int) -> str:
 
 def drop_shard(settings: Settings, key: str) -> None:
     """Deletes a shard and its index, so that it is written again."""
-    (settings.shards / f"{key}.json").unlink(missing_ok=True)
-    (settings.shards / f"{key}.tfrecord").unlink(missing_ok=True)
+    files = [settings.shards / f"{key}.json", settings.shards / f"{key}.tfrecord"]
+    open_workspace(settings).delete(*files)
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def photos_of(settings: Settings, manifest: Manifest, records: Sequence[Record]) -> Iterator[bytes]:
@@ -249,7 +260,7 @@ def photos_of(settings: Settings, manifest: Manifest, records: Sequence[Record])
         DataError: If a shard is missing or damaged, or holds another bin at a record's offset.
     """
     for shard, together in groupby(records, key=lambda record: record.shard):
-        path = settings.shards / manifest.shards[shard].name
+        (path,) = shard_paths(settings, [manifest.shards[shard]])
         try:
             file = path.open("rb")
         except OSError as error:

@@ -18,6 +18,7 @@ from bincount.errors import ConfigError
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.evaluate.evaluation import truth_of
 from bincount.settings import Settings
+from bincount.store.workspace import open_workspace
 
 if TYPE_CHECKING:
     from bincount.learn.predictor import Predictor
@@ -37,6 +38,7 @@ def model_of(settings: Settings, run_id: str) -> tuple[Path, dict]:
         ConfigError: If the run has no trained model.
     """
     folder = settings.run(run_id) / "model"
+    open_workspace(settings).pull_folder(folder)
     try:
         return folder, json.loads((folder / "model.json").read_text())
     except OSError:

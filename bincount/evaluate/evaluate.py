@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bincount.counts import Counts
-from bincount.dataset.manifest import Manifest, Record
+from bincount.dataset.manifest import Manifest, Record, read_manifest
 from bincount.dataset.pairs import pairs_of
 from bincount.dataset.shards import read_contents, shard_paths
 from bincount.dataset.split import DEVELOPMENT_PARTS, SEEN_PARTS
@@ -30,6 +30,7 @@ from bincount.mismatch.change import ChangeHead
 from bincount.mismatch.contents import ContentsJudge
 from bincount.mismatch.sums import SumsHead
 from bincount.settings import Settings
+from bincount.store.workspace import open_workspace
 from bincount.tracking import runs
 
 _log = logging.getLogger(__name__)
@@ -89,15 +90,17 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     """
     folder, facts = model_of(settings, run_id)
     evaluation_folder = settings.run(run_id) / "evaluation"
-    model = digest_of_model(folder)
+    shared, model = open_workspace(settings), digest_of_model(folder)
+    shared.pull_folder(evaluation_folder)
     done = _done(evaluation_folder, model)
     if done and DriftBaseline.read(folder) is not None:
         _log.info("run %s is evaluated already", run_id)
+        shared.publish(evaluation_folder, last="evaluation.json")
         return _answer_of(done)
 
     from bincount.learn.predictor import Predictor
 
-    manifest = Manifest.read(settings.manifests, facts["manifest"])
+    manifest = read_manifest(settings, facts["manifest"])
     counts = Counts.parse(facts["counts"])
     test = manifest.part("test")
     records = exclude_learned(test, {record.group for record in manifest.records if record.part in SEEN_PARTS})
@@ -133,7 +136,9 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
     evaluation["parts"] = {part: len(manifest.part(part)) for part in (*DEVELOPMENT_PARTS, "test")}
     evaluation["curves"] = runs.curves(settings, run_id, ("train", "fine_tune"))
     observed.baseline.write(folder)
+    shared.push(folder)
     _publish(settings, run_id, evaluation_folder, evaluation, manifest, records, probabilities)
+    shared.publish(evaluation_folder, last="evaluation.json")
     figures = evaluation["metrics"]
     _log.info(
         "exact %.1f %% of %d bins (largest class %.1f %%), NLL %.3f (prior %.3f)",
@@ -157,6 +162,7 @@ def read_evaluation(settings: Settings, run_id: str) -> tuple[dict, list[str], n
         DataError: If the run was not evaluated, or a file is damaged.
     """
     evaluation_folder = settings.run(run_id) / "evaluation"
+    open_workspace(settings).pull_folder(evaluation_folder)
     try:
         evaluation = json.loads((evaluation_folder / "evaluation.json").read_text())
         with (evaluation_folder / "probabilities.npz").open("rb") as file, np.load(file, allow_pickle=False) as saved:

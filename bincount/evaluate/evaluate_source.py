@@ -20,7 +20,7 @@ from bincount.dataset.candidates import check_ids, find_candidates
 from bincount.dataset.contents import Product, contents_of
 from bincount.dataset.groups import groups_of, sort_key_of
 from bincount.dataset.keys import metadata_key, photo_key
-from bincount.dataset.manifest import Manifest, Record
+from bincount.dataset.manifest import Record, read_manifest
 from bincount.dataset.pairs import pairs_of
 from bincount.dataset.photo_check import DAMAGED
 from bincount.dataset.placement import draw_order
@@ -146,7 +146,7 @@ def _learned(
 ) -> Callable[[str], bool] | None:
     """True if the model learned from the bin of an id; None where that is unknown."""
     try:
-        records = Manifest.read(settings.manifests, manifest).records
+        records = read_manifest(settings, manifest).records
     except DataError:
         if learned_source == source:  # a bin's part follows from its id, so it can have learned from no other
             return lambda bin_id: part_of(bin_id) in DEVELOPMENT_PARTS

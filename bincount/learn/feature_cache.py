@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bincount.counts import Counts
-from bincount.dataset.manifest import Manifest
+from bincount.dataset.manifest import Manifest, read_manifest
 from bincount.dataset.partition import ALL, Partition
 from bincount.dataset.shards import shard_paths
 from bincount.errors import ConfigError, DataError
 from bincount.files import read_json
-from bincount.locks import exclusive_lock
 from bincount.settings import Settings
+from bincount.store.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
     from bincount.learn.features import Examples, Forward
@@ -30,6 +32,8 @@ _log = logging.getLogger(__name__)
 _LOG_EVERY_S = 5.0
 NETWORK = "backbone.keras"
 """The saved network in a folder of features."""
+NETWORK_FILES = "backbone*"
+"""It, its exports and the note of them."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,15 @@ def read_features(settings: Settings, key: str) -> CachedFeatures:
     match = re.fullmatch(r"([0-9a-f]{16})-([0-9a-f]{16})", key)
     folder, manifest = match.groups() if match else ("", "")
     note = settings.features / folder / f"{manifest}.json"
-    facts = read_json(note) if match else None
+    facts = None
+    if match:
+        shared = open_workspace(settings)
+        shared.pull(note)
+        shared.pull_folder(note.parent, NETWORK_FILES)
+        facts = read_json(note)
     if facts is None:
         raise ConfigError(f"features: must be a key that prepare printed, got {key!r}. Run `bincount prepare` first.")
-    prepared = CachedFeatures(note.parent, Manifest.read(settings.manifests, manifest), facts)
+    prepared = CachedFeatures(note.parent, read_manifest(settings, manifest), facts)
     compute_missing(settings, prepared)
     return prepared
 
@@ -94,10 +103,12 @@ def compute_missing(settings: Settings, prepared: CachedFeatures, share: Partiti
     Raises:
         DataError: If a shard, a photo or the network is damaged.
     """
-    from bincount.learn.features import extract_features, missing_features
+    from bincount.learn.features import extract_features, files_of, missing_features
 
-    rates: list[float] = []
-    if missing := missing_features(prepared.folder, share.pick(prepared.manifest.shards)):
+    shared, rates = open_workspace(settings), list[float]()
+    shards = share.pick(prepared.manifest.shards)
+    shared.pull(*(file for shard in shards for file in files_of(prepared.folder, shard)))
+    if missing := missing_features(prepared.folder, shards):
         forward, width = _forward_of(prepared)
         extract_features(
             prepared.folder,
@@ -106,10 +117,20 @@ def compute_missing(settings: Settings, prepared: CachedFeatures, share: Partiti
             width=width,
             image_px=prepared.facts["image_px"],
             fit=prepared.facts["fit"],
-            alone=lambda path: exclusive_lock(path.with_suffix(".lock"), f"features {path.stem}"),
+            alone=partial(_alone, shared),
             on_progress=_progress(rates),
         )
     return rates[-1] if rates else None
+
+
+@contextlib.contextmanager
+def _alone(shared: Workspace, files: tuple[Path, Path]) -> Iterator[None]:
+    """A lock on the features of one shard, which are shared at its end."""
+    array, _ = files
+    with shared.lock(array.with_suffix(".lock"), f"features {array.stem}"):
+        shared.pull(*files)
+        yield
+        shared.push(*files)
 
 
 def _forward_of(prepared: CachedFeatures) -> tuple[Forward, int]:

@@ -61,7 +61,7 @@ def extract_features(
     width: int,
     image_px: int,
     fit: str,
-    alone: Callable[[Path], AbstractContextManager[None]] = lambda path: contextlib.nullcontext(),
+    alone: Callable[[tuple[Path, Path]], AbstractContextManager[None]] = lambda files: contextlib.nullcontext(),
     on_progress: Progress = lambda done, total, rate: None,
 ) -> None:
     """Computes the features of all photos of some shards, in order.
@@ -76,7 +76,7 @@ def extract_features(
         width: How many features a photo has.
         image_px: Side of the square photos.
         fit: "pad" or "squash".
-        alone: A lock on a shard's file; what other processes computed before is used.
+        alone: A lock on a shard's files; what other processes computed before is used.
         on_progress: Called after each batch.
 
     Raises:
@@ -87,9 +87,9 @@ def extract_features(
     total, done, fresh, started = sum(map(len, ids.values())), 0, 0, time.monotonic()
     row_bytes = VIEWS * width * 2
     for shard, path in shards.items():
-        final = _array_path(folder, shard)
+        final, note = files_of(folder, shard)
         partial = final.with_suffix(".partial")
-        with alone(final):
+        with alone((final, note)):
             if _is_whole(final):
                 done += len(ids[shard])
                 continue
@@ -207,6 +207,12 @@ def keras_forward(model: keras.Model, image_px: int) -> Forward:
         return graph(np.pad(photos, [(0, short), (0, 0), (0, 0), (0, 0)])).numpy()[: len(photos)]
 
     return forward
+
+
+def files_of(folder: Path, shard: Shard) -> tuple[Path, Path]:
+    """The features of a shard, and the note without which they do not count."""
+    array = _array_path(folder, shard)
+    return array, array.with_suffix(".json")
 
 
 def _array_path(folder: Path, shard: Shard) -> Path:

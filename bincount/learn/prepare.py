@@ -8,14 +8,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bincount.config import NetworkConfig
-from bincount.dataset.manifest import Manifest, Record
+from bincount.dataset.manifest import Manifest, Record, read_manifest
 from bincount.dataset.partition import ALL, Partition
 from bincount.errors import DataError
 from bincount.files import digest_of, read_json, set_aside, write_json
 from bincount.learn.engine import BFLOAT16, FLOAT32, checked_precisions, has_bfloat16, has_gpu, is_whole_network
-from bincount.learn.feature_cache import NETWORK, CachedFeatures, compute_missing, shard_paths
-from bincount.locks import exclusive_lock
+from bincount.learn.feature_cache import NETWORK, NETWORK_FILES, CachedFeatures, compute_missing, shard_paths
 from bincount.settings import Settings
+from bincount.store.workspace import open_workspace
 from bincount.tracking import runs
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def prepare(
     """
     part = Partition.parse(share)
     config: dict[str, Any] = {"manifest": manifest, **asdict(NetworkConfig(**network))}
-    with exclusive_lock(settings.run(run_id) / "prepare.lock", "network of this run"):
+    shared = open_workspace(settings)
+    with shared.lock(settings.run(run_id) / "prepare.lock", "network of this run"):
         prepared = _network_of(settings, run_id, config)
     with runs.watch_machine(settings, run_id) if part == ALL else contextlib.nullcontext():
         rate = compute_missing(settings, prepared, part)
@@ -69,7 +70,9 @@ def prepare(
     else:
         which = "" if part == ALL else f"/{part.number}"
         runs.log_metrics(settings, run_id, {f"prepare/photos_per_s{which}": rate})
-    write_json(prepared.folder / f"{manifest}.json", prepared.facts)
+    note = prepared.folder / f"{manifest}.json"
+    write_json(note, prepared.facts)
+    shared.push(note)
     return {
         "features": f"{prepared.folder.name}-{manifest}",
         "backbone": prepared.facts["backbone"],
@@ -80,15 +83,19 @@ def prepare(
 def _network_of(settings: Settings, run_id: str, config: dict[str, Any]) -> CachedFeatures:
     """The network that the run decided for, or decides for now."""
     runs.log_params(settings, run_id, config)
-    note = settings.run(run_id) / "prepare.json"
+    shared, note = open_workspace(settings), settings.run(run_id) / "prepare.json"
+    shared.pull(note)
     before = read_json(note)
+    if before:
+        shared.pull_folder(settings.features / before["folder"], NETWORK_FILES)
     if before and before.get("config") == config and is_whole_network(settings.features / before["folder"] / NETWORK):
-        bins = Manifest.read(settings.manifests, config["manifest"])
+        bins = read_manifest(settings, config["manifest"])
         return CachedFeatures(settings.features / before["folder"], bins, before["facts"])
     prepared = _resolve(settings, **config)
     tags = ("backbone", "backbone_choice", "weights", "manifest")
     runs.log_tags(settings, run_id, {name: prepared.facts[name] for name in tags if name in prepared.facts})
     write_json(note, {"config": config, "folder": prepared.folder.name, "facts": prepared.facts})
+    shared.push(note)
     return prepared
 
 
@@ -98,7 +105,7 @@ def _resolve(
     """Builds the network, or finds it in the cache, and names the folder of its features."""
     from bincount.learn.backbone import build_backbone
 
-    bins = Manifest.read(settings.manifests, manifest)
+    bins = read_manifest(settings, manifest)
     _log.info("prepare: building %s with weights=%s", backbone, weights)
     network = build_backbone(backbone, weights, image_px=image_px, seed=seed)
     facts = {
@@ -120,9 +127,12 @@ def _resolve(
         facts["backbone_choice"] = network.why
     del made_of["manifest"]  # features are a matter of photo and network: other bins may share them
     prepared = CachedFeatures(settings.features / digest_of(made_of), bins, facts)
-    with exclusive_lock(prepared.folder / "backbone.lock", "network"):
+    shared = open_workspace(settings)
+    with shared.lock(prepared.folder / "backbone.lock", "network"):
+        shared.pull_folder(prepared.folder, NETWORK_FILES)
         if not is_whole_network(prepared.backbone_path):
             _save_network(settings, prepared, network, photographed)
+        shared.push(*prepared.folder.glob(NETWORK_FILES))
     if facts["precision"] not in checked_precisions(prepared.backbone_path):
         facts["precision"] = FLOAT32
     return prepared

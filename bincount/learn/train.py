@@ -31,10 +31,13 @@ from bincount.learn.predictor import FEATURES, MODEL
 from bincount.learn.temperature import temperature_of
 from bincount.learn.whole_network import OnEpoch, Recipe
 from bincount.settings import Settings
+from bincount.store.workspace import open_workspace
 from bincount.tracking import runs
 
 _log = logging.getLogger(__name__)
 
+NOTE = "model.json"
+"""What a model was made of; a folder that has it is complete."""
 _CHECKED = 32  # photos that the exported model is checked on
 
 
@@ -66,10 +69,12 @@ def train(
     """
     config = TrainConfig(**training)
     trained_from = {"features": features, **asdict(config)}
-    folder = settings.run(run_id) / "model"
-    facts = read_json(folder / "model.json")
+    shared, folder = open_workspace(settings), settings.run(run_id) / "model"
+    shared.pull_folder(settings.run(run_id))
+    facts = read_json(folder / NOTE)
     if facts and facts.get("config") == trained_from and is_whole_network(folder / MODEL):
         _log.info("train: the model is there already")
+        shared.publish(folder, last=NOTE)
         return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
     cached = read_features(settings, features)
     search = _search_of(settings.run(run_id) / "search" / "best.json", features)
@@ -87,6 +92,7 @@ def train(
         runs.log_metrics(settings, run_id, named, step=epoch)
         told = ", ".join(f"{k} {v:.4f}" for k, v in metrics.items())
         if stage == "fine_tune":  # the first one waits for photos to be decoded
+            shared.push(whole)
             timed.append(time.monotonic())
             rate = (timed[-1] - timed[0]) / (len(timed) - 1) if len(timed) > 1 else 0.0
             told += f", {rate * (recipe.epochs - epoch - 1) / 60:.0f} minutes left" if rate > 1 else ""
@@ -108,6 +114,8 @@ def train(
     fine_tuned = trained.backbone if config.fine_tune_epochs else None
     judges = learn_judges(settings, cached, trained.predict, fine_tuned=fine_tuned, sums=trained.sums)
     _publish(trained, facts, folder, calibration.read(np.arange(min(_CHECKED, len(calibration)))), judges)
+    shared.publish(folder, last=NOTE)
+    shared.delete_folder(whole.parent)
     runs.log_metrics(settings, run_id, {name: facts[name] for name in ("val_nll", "temperature")})
     return {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
 
@@ -162,7 +170,7 @@ def _publish(trained: TrainedModel, facts: dict[str, Any], folder: Path, photos:
     for judge in judges:
         if judge:
             judge.write(beside)
-    (beside / "model.json").write_text(json.dumps(facts, indent=1))
+    (beside / NOTE).write_text(json.dumps(facts, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
     shutil.rmtree(folder.with_name("whole"), ignore_errors=True)  # the state after each epoch

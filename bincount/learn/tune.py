@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from bincount.config import SearchConfig, parse_tunable
 from bincount.files import write_json
 from bincount.learn.feature_cache import CachedFeatures, read_features
 from bincount.settings import Settings
+from bincount.store.workspace import open_workspace
 from bincount.tracking import runs
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ def tune(
     cached = read_features(settings, features)
     names = ("trials", "max_epochs", "search", "tune_also", "search_fine_tuning")
     runs.log_params(settings, run_id, {name: getattr(config, name) for name in names})
-    folder = settings.run(run_id) / "search"
+    shared, folder = open_workspace(settings), settings.run(run_id) / "search"
+    shared.pull_folder(folder)
     opened: dict[str, str] = {}
 
     def run_of(trial: str) -> str:
@@ -67,6 +70,7 @@ def tune(
         runs.log_params(settings, nested, hyperparameters)
         if score is not None:
             runs.log_metrics(settings, nested, {"best_val_nll": score})
+        shared.push(folder)
         completed = status == "COMPLETED"
         runs.finish_run(settings, nested, "FINISHED" if completed else "FAILED")
         _log.info("trial %s: %s %s, val_nll %s", trial, status, dict(hyperparameters), score)
@@ -92,6 +96,7 @@ def tune(
             answer["fine_tuning"] = _search_fine_tuning(settings, cached, config, folder, features, on_epoch, on_trial)
     runs.log_metrics(settings, run_id, {"tune/val_nll": best.val_nll})
     write_json(folder / "best.json", {"features": features, **answer})
+    shared.push(folder)
     return answer
 
 
@@ -110,10 +115,16 @@ def _search_fine_tuning(
     from bincount.learn.fine_tuning import fine_tune, recipe_of, scored_of
     from bincount.learn.search import search_fine_tuning
 
-    manifest = cached.manifest
+    shared, manifest = open_workspace(settings), cached.manifest
     learned = cached.photos(settings, "train", AUXILIARY, counts=manifest.learned_counts)
     held_out = cached.photos(settings, "validation", counts=manifest.counts)
     recipe = recipe_of(cached.facts["backbone"], epochs=config.fine_tune_epochs, loss_mix=config.loss_mix)
+
+    def watch_and_share(
+        watch: Callable[[int, Mapping[str, float]], None], epoch: int, metrics: Mapping[str, float]
+    ) -> None:
+        shared.push(folder / "fine_tuning")
+        watch(epoch, metrics)
 
     def fit(values: Mapping[str, Any], watch: Callable[[int, Mapping[str, float]], None]) -> float:
         tuned = fine_tune(
@@ -125,7 +136,7 @@ def _search_fine_tuning(
             scored=scored_of(manifest),
             folder=folder / "fine_tuning",
             seed=config.seed,
-            on_epoch=watch,
+            on_epoch=partial(watch_and_share, watch),
         )
         return tuned.val_nll
 
@@ -143,6 +154,7 @@ def _search_fine_tuning(
         on_epoch=lambda trial, epoch, metrics: on_epoch(named(trial), epoch, metrics),
         on_trial=lambda trial, *told: on_trial(named(trial), *told),
     )
+    shared.delete_folder(folder / "fine_tuning")
     shutil.rmtree(folder / "fine_tuning", ignore_errors=True)
     _log.info("fine-tuning: %d trials, the best with %s, val_nll %.4f", trials, values, val_nll)
     return values

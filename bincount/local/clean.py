@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bincount.dataset.manifest import Manifest
+from bincount.dataset.manifest import read_manifest
 from bincount.files import read_json
 from bincount.settings import CHECKOUT, Settings
 from bincount.tracking.runs import runs_needed
@@ -55,6 +55,7 @@ def clean(args: argparse.Namespace) -> int:
         StoreError: If MLflow does not list its runs and versions; nothing is freed then.
     """
     settings = Settings.from_env()
+    settings.need_folder("clean")
     entries = find_entries(settings, home=CHECKOUT / ".airflow", mlruns=CHECKOUT / "mlruns", days=args.days)
     unneeded = [entry for entry in entries if not entry.needed_for]
     for entry in unneeded if args.yes else ():
@@ -97,7 +98,7 @@ def find_entries(settings: Settings, *, home: Path, mlruns: Path, days: float) -
     shards = {
         Path(shard.name).stem  # the photos and, beside them, the index
         for path in settings.manifests.glob("*.jsonl")
-        for shard in Manifest.read(settings.manifests, path.stem).shards
+        for shard in read_manifest(settings, path.stem).shards
     }
     return [
         *_entries(_children(settings.workspace / "runs"), since, lambda path: needed.get(path.name, "")),

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from bincount.config import UpConfig
-from bincount.dataset.manifest import Manifest
+from bincount.dataset.manifest import read_manifest
 from bincount.dataset.shards import decode_example, read_record
 from bincount.errors import ConfigError, StoreError
 from bincount.local.airflow_api import FINAL_STATES, AirflowApi, TaskState, read_url
@@ -52,6 +52,7 @@ def up(args: argparse.Namespace) -> int:
     config = UpConfig(source=args.source, limit=args.limit, seed=args.seed, partitions=args.partitions)
     ports = Ports(**{name: getattr(args, f"{name}_port") for name in PORT_FLAGS})
     settings = Settings.from_env()
+    settings.need_folder("up")
     stack = Stack(ports, workspace=settings.workspace)
     for signum in _SIGNALS:
         signal.signal(signum, _stop)
@@ -213,7 +214,7 @@ def write_example_request(settings: Settings, manifest: str) -> Path:
     Raises:
         DataError: If the manifest or its shard is damaged.
     """
-    bins = Manifest.read(settings.manifests, manifest)
+    bins = read_manifest(settings, manifest)
     record = next(iter(bins.part("test")), bins.records[0])
     with (settings.shards / bins.shards[record.shard].name).open("rb") as shard:
         photo = decode_example(read_record(shard, record.offset))["image"]

@@ -30,6 +30,7 @@ from bincount.outcomes.outcome_store import (
 )
 from bincount.outcomes.worklist_reader import Worklist
 from bincount.settings import Settings
+from bincount.store.workspace import open_workspace
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ def import_outcomes(
         if value is not None and not 0 <= value < 1e12:
             raise ConfigError(f"{flag}: must be a number >= 0, got {value!r}. Use the same currency for both costs.")
     run_id, folder = _tracked(settings, worklist) if track else ("", Path(worklist or "worklist").expanduser())
+    if track:
+        open_workspace(settings).pull_folder(settings.records)
     path = settings.records_file(file, "file") if track else Path(file).expanduser()
     table = TableReader(path, OUTCOME_COLUMNS)
     listed = Worklist(folder)
@@ -82,7 +85,7 @@ def import_outcomes(
     if sum(map(len, counts.values())) > _MAX_ROWS:
         raise DataError(f"{table.name}: must have at most {_MAX_ROWS:,} counts, got more. Split the file.")
     rows = _join(counts, listed, table)
-    origin, store = listed.origin, OutcomeStore(settings.outcomes)
+    origin, store = listed.origin, OutcomeStore(settings)
     with store.locked():
         new = store.add(origin, rows)
         stored = store.read()
@@ -114,6 +117,7 @@ def _tracked(settings: Settings, run_id: str | None) -> tuple[str, Path]:
     """The MLflow run of a tracked reconciliation, and its worklist's folder."""
     if run_id is not None and not re.fullmatch(r"[0-9a-f]{32}", run_id):
         raise ConfigError(f"worklist: must be the MLflow run of a reconciliation, got {run_id[:40]!r}.")
+    open_workspace(settings).pull_folder(settings.runs, "*/reconcile/*")
     found = list(settings.runs.glob(f"{run_id or '*'}/reconcile/summary.json"))
     if not found:
         raise ConfigError(
@@ -129,6 +133,7 @@ def _log_to_run(settings: Settings, run_id: str, folder: Path, answer: dict) -> 
 
     settings.records.mkdir(parents=True, exist_ok=True)
     write_atomically(settings.records / CONFIRMED, [(folder / CONFIRMED).read_bytes()])
+    open_workspace(settings).push(settings.records / CONFIRMED, folder)
     counted = {name: value for name, value in answer["counted"].items() if isinstance(value, int | float)}
     metrics = {f"outcomes/{name}": value for name, value in counted.items()}
     for name, fact in (answer["decay"] or {"facts": {}})["facts"].items():

@@ -9,15 +9,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
-from pathlib import Path
 
-from bincount import locks
 from bincount.dataset.inventory import count_of
 from bincount.dataset.metadata import LARGEST_COUNT, is_bin_id
 from bincount.dataset.table_reader import Columns, TableReader, text_of
 from bincount.errors import ConfigError, DataError
 from bincount.files import write_atomically
 from bincount.outcomes.worklist_reader import Origin, Stated, WorklistRow
+from bincount.settings import Settings
+from bincount.store.workspace import open_workspace
 
 OUTCOME_COLUMNS = Columns(
     titles={"id": ("id", "bin_id", "bin"), "counted": ("counted",), "when": ("when",), "by": ("by",)},
@@ -207,8 +207,8 @@ class OutcomeStore:
     renamed, so it is complete or missing.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, settings: Settings) -> None:
+        self._folder, self._shared = settings.outcomes, open_workspace(settings)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -219,7 +219,7 @@ class OutcomeStore:
         """
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(locks.exclusive_lock(self._folder / ".lock", "outcomes"))
+                stack.enter_context(self._shared.lock(self._folder / ".lock", "outcomes"))
                 for left in self._folder.glob(".*.jsonl.*"):
                     left.unlink()  # of an import that was killed while it wrote
             except OSError as error:
@@ -240,7 +240,9 @@ class OutcomeStore:
             encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
             lines = [{"format": _FORMAT, **asdict(origin)}, *(_line_of(row) for row in new)]
             content = "".join(f"{encode(line)}\n" for line in lines).encode()
-            write_atomically(self._folder / f"{_digest(content)}.jsonl", [content])
+            path = self._folder / f"{_digest(content)}.jsonl"
+            write_atomically(path, [content])
+            self._shared.push(path)
         return len(new)
 
     def read(self) -> dict[Origin, list[JoinedOutcome]]:
@@ -249,6 +251,7 @@ class OutcomeStore:
         Raises:
             DataError: If a file was changed.
         """
+        self._shared.pull_folder(self._folder)
         found: dict[Origin, dict[Outcome, JoinedOutcome]] = {}
         for path in sorted(self._folder.glob("[0-9a-f]*.jsonl")):
             content = path.read_bytes()

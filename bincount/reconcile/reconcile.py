@@ -29,7 +29,7 @@ from bincount.outcomes.outcome_store import OutcomeStore
 from bincount.reconcile.records import check_ids, load_bucket, load_contents, load_table, read_metadata
 from bincount.reconcile.report import make_folder, publish
 from bincount.reconcile.scoring import check_drift, judge_contents, score_pairs, score_photos
-from bincount.reconcile.state import COLUMNS, ReconcileState
+from bincount.reconcile.state import COLUMNS, ReconcileState, open_state
 from bincount.reconcile.worklist import (
     CONTENTS,
     PHOTO,
@@ -42,6 +42,7 @@ from bincount.reconcile.worklist import (
 from bincount.settings import Settings
 from bincount.store.interface import Store
 from bincount.store.open_store import open_store
+from bincount.store.workspace import open_workspace
 from bincount.tracking import model_registry, runs
 from bincount.tracking.client import RECONCILE_EXPERIMENT
 
@@ -97,6 +98,8 @@ def reconcile(
 
 def _track(settings: Settings, options: ReconcileConfig, attempt: str | None) -> dict:
     """Reconciles in `data/runs/<run_id>/reconcile` and logs the files to an MLflow run."""
+    shared = open_workspace(settings)
+    shared.pull_folder(settings.records)
     files = [
         None if name is None else settings.records_file(name, setting)
         for setting, name in zip(("records", "confirmed", "contents"), _files_of(options), strict=True)
@@ -109,8 +112,10 @@ def _track(settings: Settings, options: ReconcileConfig, attempt: str | None) ->
     _log.info("run %s of experiment %s, version %s", run_id, RECONCILE_EXPERIMENT, version)
     folder = settings.run(run_id) / "reconcile"
     with runs.marking_failed(settings, run_id):
+        shared.pull_folder(folder)
         if not (folder / "summary.json").exists():
             _write_worklist(settings, options, files, f"models:/{model_registry.MODEL}/{version}", folder)
+        shared.publish(folder, last="summary.json")
         summary = json.loads((folder / "summary.json").read_text())
         _log_run(settings, run_id, folder, summary)
     runs.finish_run(settings, run_id)
@@ -157,7 +162,7 @@ def _write_worklist(
             "model": digest_of_model(fetched),
             "columns": COLUMNS,  # an earlier release's file has other columns and cannot be resumed
         }
-        with ReconcileState(settings.reconciles / f"{digest_of(request)}.db") as state:
+        with open_state(settings, digest_of(request)) as state:
             _load(state, store, table, confirmed, contents)
             make_folder(folder)  # a folder that cannot be written must fail before hours of scoring
             baseline = DriftBaseline.read(fetched)
@@ -232,7 +237,7 @@ def _judge(
     context: WorklistContext,
 ) -> dict:
     """Gives every bin its verdict; returns error rate and temperature, where they are from, and earlier outcomes."""
-    stored = OutcomeStore(settings.outcomes).read()
+    stored = OutcomeStore(settings).read()
     parameters = choose_parameters(
         stored,
         source=context.source,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 
 from bincount.dataset.inventory import InventoryRow
 from bincount.errors import ConfigError, DataError, StoreError
+from bincount.settings import Settings
+from bincount.store.workspace import FolderWorkspace, Workspace, open_workspace
+
+_log = logging.getLogger(__name__)
 
 _PAGE = 2048
 COLUMNS = """
@@ -33,17 +39,60 @@ _LOADED = (
 )
 
 
+@contextlib.contextmanager
+def open_state(settings: Settings, request: str) -> Iterator[ReconcileState]:
+    """The bins of a request, from where this or, in a workspace in a bucket, another machine left them.
+
+    Args:
+        settings: Names the workspace.
+        request: Digest of the request.
+
+    Raises:
+        ConfigError: If another process of this machine works on the same request; one of another machine is waited for.
+        StoreError: If file or bucket cannot be read and written.
+    """
+    path, shared = settings.reconciles / f"{request}.db", open_workspace(settings)
+    lock = shared.lock(path.with_suffix(".lock"), "reconcile") if settings.remote else contextlib.nullcontext()
+    with lock:
+        if settings.remote:
+            _restore(path, shared)
+        with ReconcileState(path, shared) as state:
+            yield state
+
+
+def _restore(path: Path, shared: Workspace) -> None:
+    """Takes another machine's snapshot where it is newer than this machine's."""
+    snapshot = snapshot_of(path)
+    before = snapshot.stat().st_mtime_ns if snapshot.exists() else None
+    shared.pull(snapshot)
+    if snapshot.exists() and (not path.exists() or snapshot.stat().st_mtime_ns != before):
+        _unlink(path)
+        shutil.copyfile(snapshot, path)
+        _log.info("reconcile: continuing from another worker's snapshot")
+
+
+def snapshot_of(path: Path) -> Path:
+    """The copy of a state's file that is shared in a bucket."""
+    return path.with_suffix(".snapshot")
+
+
+def _unlink(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 class ReconcileState:
     """The bins of one request; committed rows survive the process."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens the file for this process alone.
+    def __init__(self, path: Path, shared: Workspace | None = None) -> None:
+        """Opens the file for this process alone; committed rows are checkpointed to the workspace.
 
         Raises:
             ConfigError: If another process works on the same request.
             StoreError: If the file cannot be opened.
         """
         self.path = path
+        self._shared = shared or FolderWorkspace()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = _open_database(path)
@@ -67,9 +116,10 @@ class ReconcileState:
     def remove(self) -> None:
         """Deletes the file."""
         self._db.close()
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                self.path.with_name(self.path.name + suffix).unlink()
+        snapshot = snapshot_of(self.path)
+        self._shared.delete(snapshot)
+        snapshot.unlink(missing_ok=True)
+        _unlink(self.path)
 
     @property
     def is_loaded(self) -> bool:
@@ -132,6 +182,15 @@ class ReconcileState:
         assignments = ", ".join(f"{column} = ?" for column in columns)
         self._db.executemany(f"UPDATE bins SET {assignments} WHERE position = ?", rows)  # noqa: S608 ours
         self._db.execute("COMMIT")
+        self._shared.checkpoint(snapshot_of(self.path), self._write_snapshot)
+
+    def _write_snapshot(self) -> None:
+        snapshot = snapshot_of(self.path)
+        beside = snapshot.with_suffix(".beside")
+        beside.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(beside)) as copy:
+            self._db.backup(copy)
+        beside.replace(snapshot)
 
     def load_contents(self, rows: Iterable[tuple[str, str, int, str]]) -> int:
         """Adds the products of a file to their bins, and returns to how many.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bincount.counts import Counts
-from bincount.dataset.manifest import Manifest
+from bincount.dataset.manifest import read_manifest
 from bincount.dataset.split import SEEN_PARTS
 from bincount.errors import DataError
 from bincount.evaluate.batch_inference import predict_records
@@ -95,7 +95,7 @@ def _compare(
     """Scores the champion on the challenger's test bins, except those that it may have learned from."""
     from bincount.learn.predictor import Predictor
 
-    manifest = Manifest.read(settings.manifests, evaluation["facts"]["manifest"])
+    manifest = read_manifest(settings, evaluation["facts"]["manifest"])
     ours, theirs = Counts.parse(evaluation["facts"]["counts"]), Counts.parse(champion.tags["bincount.counts"])
     row_of = {name: row for row, name in enumerate(ids)}
     scored = [record for record in manifest.records if record.id in row_of]
@@ -118,7 +118,7 @@ def _learned_ids(settings: Settings, champion: Version) -> set[str]:
     among them in any case; only siblings across a block's border are missed.
     """
     try:
-        manifest = Manifest.read(settings.manifests, champion.tags["bincount.manifest"])
+        manifest = read_manifest(settings, champion.tags["bincount.manifest"])
     except DataError as error:
         _log.warning("champion version %s: its manifest cannot be read: %s", champion.version, error)
         return set()

@@ -6,7 +6,7 @@ import logging
 from importlib import metadata
 from pathlib import Path
 
-from bincount.dataset.manifest import Manifest
+from bincount.dataset.manifest import read_manifest
 from bincount.errors import ConfigError
 from bincount.evaluate.batch_inference import digest_of_model, model_of
 from bincount.evaluate.conformal_calibration import calibrate, coverage_of
@@ -19,6 +19,7 @@ from bincount.mismatch.calibration import Calibration
 from bincount.registry.decision import DESCRIPTION_CHARACTERS, is_decided
 from bincount.registry.golden import ENGINE, PRECISIONS, write_golden
 from bincount.settings import Settings
+from bincount.store.workspace import open_workspace
 from bincount.tracking import model_registry, runs
 
 _log = logging.getLogger(__name__)
@@ -76,9 +77,10 @@ def register(settings: Settings, *, run_id: str) -> dict:
             f"run {run_id}: its evaluation must be of model {model}, got {evaluation['model']}. "
             "Run `bincount evaluate` again."
         )
-    manifest = Manifest.read(settings.manifests, facts["manifest"])
+    manifest = read_manifest(settings, facts["manifest"])
     predictor = Predictor(folder)
     calibration = calibrate(settings, folder, manifest, predictor)
+    open_workspace(settings).push(folder)
     runs.log_metrics(settings, run_id, coverage_of(calibration, manifest, ids, probabilities))
     write_golden(settings, run_id, manifest, ids, probabilities, predictor)
     _log.info("run %s: answers come from %s in %s", run_id, predictor.library, predictor.precision)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -62,8 +63,8 @@ class Workspace(Protocol):
     def publish(self, folder: Path, *, last: str) -> None:
         """Shares a folder in place of the one before; the file `last` comes last: with it the folder is complete."""
 
-    def checkpoint(self, path: Path) -> None:
-        """Pushes work in progress, seldom enough to take a twentieth of the time."""
+    def checkpoint(self, path: Path, write: Callable[[], object] = lambda: None) -> None:
+        """Pushes work in progress, seldom enough to take a twentieth of the time; `write` writes the file before."""
 
     def delete(self, *files: Path) -> None:
         """Deletes shared files; the caller deletes those on this machine."""
@@ -75,7 +76,7 @@ class Workspace(Protocol):
         """SHA-256 of a shared file that may not be on this machine; None if there is none, or for a folder."""
 
     def lock(self, path: Path, what: str, *, timeout_s: float = math.inf) -> contextlib.AbstractContextManager[None]:
-        """A lock that other workers wait for: `locks.exclusive_lock`, or a lease in the bucket."""
+        """A lock that other workers wait for, a lease in the bucket; the folder of `path` is created."""
 
 
 def open_workspace(settings: Settings) -> Workspace:
@@ -111,7 +112,7 @@ class FolderWorkspace:
     def publish(self, folder: Path, *, last: str) -> None:
         """Nothing."""
 
-    def checkpoint(self, path: Path) -> None:
+    def checkpoint(self, path: Path, write: Callable[[], object] = lambda: None) -> None:
         """Nothing."""
 
     def delete(self, *files: Path) -> None:
@@ -200,11 +201,12 @@ class BucketWorkspace:
         self.delete(*(self._path(name) for name, _ in self._list(folder) if name not in ours))
         self.push(marker)
 
-    def checkpoint(self, path: Path) -> None:
+    def checkpoint(self, path: Path, write: Callable[[], object] = lambda: None) -> None:
         """Pushes if it is due."""
         now = time.monotonic()
         if now < self._due.setdefault(path, now + _CHECKPOINT_S):
             return
+        write()
         self.push(path)
         took_s = time.monotonic() - now
         self._due[path] = time.monotonic() + max(_CHECKPOINT_S, took_s / _CHECKPOINT_SHARE)
@@ -231,6 +233,7 @@ class BucketWorkspace:
     @contextlib.contextmanager
     def lock(self, path: Path, what: str, *, timeout_s: float = math.inf) -> Iterator[None]:
         """Holds a lease while the block runs."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         lease = Lease(partial(self._ask, "lease"), self._key(self._name(path)), what, timeout_s=timeout_s)
         with lease.held():
             self._leases.append(lease)
@@ -260,6 +263,8 @@ class BucketWorkspace:
                 if size > _LARGE_BYTES:
                     _log.info("workspace: getting %s, %.2f GB", name, size / 1e9)
                 _download(answer.stream(min_chunk_size=_PIECE_BYTES), path, digest)
+                written_s = answer.meta["last_modified"].timestamp()
+                os.utime(path, (written_s, written_s))
                 self.usage["pulled"] += size
             return Synced.of(path, str(answer.meta["e_tag"]))
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bincount.errors import StoreError
-from bincount.locks import exclusive_lock
 from bincount.settings import Settings
+from bincount.store.workspace import open_workspace
 from bincount.tracking.client import mlflow_client
 from bincount.tracking.model_registry import CHALLENGER, CHAMPION, MODEL, PREVIOUS, alias_of
 
@@ -63,7 +63,7 @@ def move_champion(settings: Settings, version: str, *, instead_of: str | None, a
         ChampionChanged: If another version became champion in the meantime.
         StoreError: If another process holds the lock for a minute.
     """
-    lock = exclusive_lock(settings.workspace / _LOCK, "champion", timeout_s=_TIMEOUT_S)
+    lock = open_workspace(settings).lock(settings.workspace / _LOCK, "champion", timeout_s=_TIMEOUT_S)
     with lock, mlflow_client(settings, f"promote version {version} of {MODEL}") as client:
         _expect(client, instead_of, version)
         if version == instead_of:

@@ -359,7 +359,7 @@ def test_killed_at_any_time_and_run_again_nothing_is_lost_or_twice(fresh, tmp_pa
                 break
             time.sleep(0.001)
         process.communicate()
-        whole = [row for rows in OutcomeStore(settings.outcomes).read().values() for row in rows]
+        whole = [row for rows in OutcomeStore(settings).read().values() for row in rows]
         assert len(whole) in (0, 5_000)
     assert kills > 0
     process = command(settings, file, worklist)

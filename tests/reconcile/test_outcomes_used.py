@@ -79,8 +79,8 @@ def test_a_model_found_too_sure_is_tempered(reconciled, tmp_path):
     assert (before["temperature"], before["recalibration"]["used"]) == (1.0, False)
     about = {"source": asked["source"], "version": before["model_version"], "manifest": before["manifest"]}
     origin, rows = kept_rows(1, bins=1000, sureness=2.0, **about)
-    with OutcomeStore(settings.outcomes).locked():
-        OutcomeStore(settings.outcomes).add(origin, rows)
+    with OutcomeStore(settings).locked():
+        OutcomeStore(settings).add(origin, rows)
     reconcile(settings, out=str(tmp_path / "out"), error_rate=0.02, **asked)
     tempered, _, after = read_lists(tmp_path / "out")
     assert after["recalibration"]["used"]
