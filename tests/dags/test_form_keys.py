@@ -38,7 +38,9 @@ def airflow(tmp_path_factory):
     [
         ("train_bin_counter", {"source": "s3://bins", "max_epoch": 1}, "max_epoch"),
         pytest.param("train_bin_counter", {"Limit": 400, "require_aproval": True}, "Limit", marks=pytest.mark.slow),
-        ("reconcile_inventory", {"source": "s3://bins", "record": "stock.csv"}, "record"),
+        pytest.param(
+            "reconcile_inventory", {"source": "s3://bins", "record": "stock.csv"}, "record", marks=pytest.mark.slow
+        ),
         pytest.param(
             "rollback_bin_counter", {"reason": "it counts tape", "version": 3}, "version", marks=pytest.mark.slow
         ),

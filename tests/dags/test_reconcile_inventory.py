@@ -156,19 +156,28 @@ def test_a_setting_fills_the_form_and_sets_the_clock(home):
     assert found["params"]["train_bin_counter"]["limit"] == 5000
 
 
-@pytest.mark.parametrize(
-    ("form", "words"),
-    [
-        ("s3://stock", "must be a JSON object"),
-        ("[]", "must be a JSON object"),
-        ('{"bucket": "s3://stock"}', "must name fields of the form, got 'bucket'"),
-        ('{"source": "/etc"}', "does not match"),
-        ('{"source": "s3://stock", "cron": "daily at five"}', "cron must be such as"),
-        ('{"deadline_minutes": 0}', "deadline_minutes must be a number above 0 and up to 43200, got 0."),
-        ('{"deadline_minutes": "soon"}', "deadline_minutes must be a number above 0"),
-    ],
-)
-def test_a_wrong_setting_is_an_import_error(home, form, words):
-    errors = read_bag(home, SCHEDULES, AIRFLOW__BINCOUNT__RECONCILE_INVENTORY=form)["errors"]
-    assert [path.rsplit("/", 1)[-1] for path in errors] == ["reconcile_inventory.py"]
-    assert words in next(iter(errors.values()))
+WRONG = {
+    "s3://stock": "must be a JSON object",
+    "[]": "must be a JSON object",
+    '{"bucket": "s3://stock"}': "must name fields of the form, got 'bucket'",
+    '{"source": "/etc"}': "does not match",
+    '{"source": "s3://stock", "cron": "daily at five"}': "cron must be such as",
+    '{"deadline_minutes": 0}': "deadline_minutes must be a number above 0 and up to 43200, got 0.",
+    '{"deadline_minutes": "soon"}': "deadline_minutes must be a number above 0",
+}
+ERRORS = """
+import os
+
+errors = {}
+for form in json.loads(sys.argv[2]):
+    os.environ["AIRFLOW__BINCOUNT__RECONCILE_INVENTORY"] = form
+    errors[form] = BundleDagBag(sys.argv[1], bundle_path=Path(sys.argv[1])).import_errors
+print(json.dumps(errors))
+"""
+
+
+def test_a_wrong_setting_is_an_import_error(home):
+    errors = read_bag(home, ERRORS, json.dumps(list(WRONG)))
+    for form, words in WRONG.items():
+        assert [path.rsplit("/", 1)[-1] for path in errors[form]] == ["reconcile_inventory.py"], form
+        assert words in next(iter(errors[form].values()))

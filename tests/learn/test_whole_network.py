@@ -99,7 +99,7 @@ def test_an_epoch_that_broke_off_is_run_again_to_the_bit(undisturbed, parts, tmp
     assert_same(run(parts, tmp_path), undisturbed)
 
 
-@pytest.mark.parametrize("kept", [0, 0.5, 0.99])
+@pytest.mark.parametrize("kept", [0.5, *(pytest.param(kept, marks=pytest.mark.slow) for kept in (0, 0.99))])
 def test_a_state_that_was_cut_is_set_aside_and_the_training_starts_again(undisturbed, parts, tmp_path, kept):
     run(parts, tmp_path)
     (state,) = tmp_path.iterdir()
@@ -109,7 +109,9 @@ def test_a_state_that_was_cut_is_set_aside_and_the_training_starts_again(undistu
     assert (tmp_path / f"{state.name}.damaged").exists()
 
 
-@pytest.mark.parametrize("changed", [{"seed": 1}, {"recipe": Recipe(1e-3, 16, 4)}])
+@pytest.mark.parametrize(
+    "changed", [{"recipe": Recipe(1e-3, 16, 4)}, pytest.param({"seed": 1}, marks=pytest.mark.slow)]
+)
 def test_another_recipe_or_seed_starts_afresh(undisturbed, parts, tmp_path, changed):
     run(parts, tmp_path)
     assert run(parts, tmp_path, **changed)[2] != undisturbed[2]

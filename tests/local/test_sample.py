@@ -22,12 +22,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bincount.dataset.groups import are_siblings, block_of, groups_of, sort_key_of
-from bincount.dataset.metadata import parse_metadata
+from bincount.dataset.metadata import Metadata, parse_metadata
 from bincount.errors import ConfigError
 from bincount.local.embedded_s3 import list_objects
 from bincount.local.sample.plan import plan_bins
 from bincount.local.sample.render import SAMPLE_BINS, contact_sheet, render_bin, write_sample
 from tests.processes import wait_until
+
+_FEW = 400
+"""Bins of the sample that most tests look at; all of it takes half a minute to render."""
 
 
 def digest_of(folder: Path) -> str:
@@ -40,25 +43,32 @@ def digest_of(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "sample"
-    write_sample(folder, bins=SAMPLE_BINS, seed=0)
+    write_sample(folder, bins=_FEW, seed=0)
     return folder
 
 
 @pytest.fixture(scope="module")
 def photos(sample: Path) -> dict[str, bytes]:
-    return {path.stem: path.read_bytes() for path in sorted((sample / "bin-images").iterdir())}
+    return photos_in(sample)
 
 
 @pytest.fixture(scope="module")
 def recorded(sample: Path) -> dict[str, int]:
-    paths = sorted((sample / "metadata").iterdir())
-    return {path.stem: parse_metadata(path.stem, path.read_bytes()).recorded for path in paths}
+    return {bin_id: record.recorded for bin_id, record in records_in(sample).items()}
 
 
 @pytest.fixture(scope="module")
 def skus(sample: Path) -> dict[str, tuple[str, ...]]:
-    paths = sorted((sample / "metadata").iterdir())
-    return {path.stem: parse_metadata(path.stem, path.read_bytes()).skus for path in paths}
+    return {bin_id: record.skus for bin_id, record in records_in(sample).items()}
+
+
+def photos_in(folder: Path) -> dict[str, bytes]:
+    return {path.stem: path.read_bytes() for path in sorted((folder / "bin-images").iterdir())}
+
+
+def records_in(folder: Path) -> dict[str, Metadata]:
+    paths = sorted((folder / "metadata").iterdir())
+    return {path.stem: parse_metadata(path.stem, path.read_bytes()) for path in paths}
 
 
 def cheap_facts_of(photo: bytes) -> np.ndarray:
@@ -84,9 +94,12 @@ def models() -> Iterator[object]:
 
 
 @pytest.mark.slow
-def test_cheap_facts_tell_the_count_five_points_better_than_nothing_at_most(
-    photos: dict[str, bytes], recorded: dict[str, int], skus: dict[str, tuple[str, ...]]
-) -> None:
+def test_cheap_facts_tell_the_count_five_points_better_than_nothing_at_most(tmp_path: Path) -> None:
+    write_sample(tmp_path / "sample", bins=SAMPLE_BINS, seed=0)
+    photos = photos_in(tmp_path / "sample")
+    records = records_in(tmp_path / "sample")
+    recorded = {bin_id: record.recorded for bin_id, record in records.items()}
+    skus = {bin_id: record.skus for bin_id, record in records.items()}
     group_of = groups_of(photos, skus)
     ids = [bin_id for bin_id in photos if 1 <= recorded[bin_id] <= 5]
     assert len(ids) >= 600
@@ -115,7 +128,7 @@ def test_photos_have_the_real_ones_sizes(photos: dict[str, bytes]) -> None:
 
 def test_records_are_the_buckets(sample: Path, photos: dict[str, bytes], recorded: dict[str, int]) -> None:
     assert list(photos) == list(recorded)
-    assert len(photos) == SAMPLE_BINS
+    assert len(photos) == _FEW
     assert all(sort_key_of(bin_id)[0] == "padded" for bin_id in photos)
     document = json.loads((sample / "metadata/00001.json").read_bytes())
     assert set(document) == {"BIN_FCSKU_DATA", "EXPECTED_QUANTITY"}

@@ -34,8 +34,18 @@ def manifest(settings):
     return write_manifest(settings)
 
 
+@pytest.fixture(scope="module")
+def evaluated(settings, manifest):
+    """A run for tests that leave it as it is."""
+    return evaluated_run(settings, manifest)
+
+
 @pytest.fixture
 def run_id(settings, manifest):
+    return evaluated_run(settings, manifest)
+
+
+def evaluated_run(settings, manifest):
     run_id = open_trained_run(settings, manifest)
     for epoch in range(3):
         curve = {"train/loss": 1.7 - epoch / 10, "train/val_nll": 1.6 - epoch / 10}
@@ -49,10 +59,10 @@ def artifacts_of(settings, run_id):
     return {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
 
 
-def test_evaluate_scores_each_unseen_test_bin_once(settings, manifest, run_id):
-    metrics = evaluate(settings, run_id=run_id)["metrics"]  # the second time: from what is there
+def test_evaluate_scores_each_unseen_test_bin_once(settings, manifest, evaluated):
+    metrics = evaluate(settings, run_id=evaluated)["metrics"]  # the second time: from what is there
     test = Manifest.read(settings.manifests, manifest).part("test")
-    evaluation, ids, probabilities = read_evaluation(settings, run_id)
+    evaluation, ids, probabilities = read_evaluation(settings, evaluated)
     assert sorted(ids) == sorted(record.id for record in test)
     assert metrics["bins"] == len(test) == len(probabilities)
     assert {"exact", "within_one", "mae", "rmse", "nll", "rps", "ece", "largest_class", "prior_nll"} <= metrics.keys()
@@ -63,11 +73,11 @@ def test_evaluate_scores_each_unseen_test_bin_once(settings, manifest, run_id):
     pictures = {f"{name}.png" for name in FIGURES}
     assert {
         f"evaluation/{name}" for name in {"evaluation.json", "probabilities.npz", "card.md", "card.html"} | pictures
-    } <= artifacts_of(settings, run_id)
-    card = (settings.run(run_id) / "evaluation" / "card.md").read_text()
+    } <= artifacts_of(settings, evaluated)
+    card = (settings.run(evaluated) / "evaluation" / "card.md").read_text()
     assert all(f"({name})" in card for name in pictures)
     with mlflow_client(settings, "test") as client:
-        assert client.get_run(run_id).data.metrics["test_nll"] == pytest.approx(metrics["nll"])
+        assert client.get_run(evaluated).data.metrics["test_nll"] == pytest.approx(metrics["nll"])
 
 
 def test_evaluate_reads_each_test_photo_once(settings, manifest, monkeypatch):
@@ -88,14 +98,14 @@ def test_evaluate_reads_each_test_photo_once(settings, manifest, monkeypatch):
     assert 0 < again <= 12  # those that are shown in a picture
 
 
-def test_what_evaluate_says_is_what_the_model_says(settings, manifest, run_id):
+def test_what_evaluate_says_is_what_the_model_says(settings, manifest, evaluated):
     from bincount.dataset.shards import photos_of
     from bincount.learn.predictor import Predictor
 
-    _, ids, probabilities = read_evaluation(settings, run_id)
+    _, ids, probabilities = read_evaluation(settings, evaluated)
     read = Manifest.read(settings.manifests, manifest)
     last = next(record for record in read.records if record.id == ids[-1])
-    alone = Predictor(settings.run(run_id) / "model").predict(list(photos_of(settings, read, [last])))
+    alone = Predictor(settings.run(evaluated) / "model").predict(list(photos_of(settings, read, [last])))
     assert alone[0] == pytest.approx(probabilities[-1], abs=1e-5)
 
 
@@ -148,13 +158,13 @@ def test_steps_out_of_order_say_what_is_missing(settings, manifest):
 
 @pytest.mark.parametrize("name", ["evaluation.json", "probabilities.npz"])
 @pytest.mark.parametrize("kept", [0, 0.5])
-def test_an_evaluation_that_was_cut_is_not_registered(settings, run_id, name, kept):
-    path = settings.run(run_id) / "evaluation" / name
+def test_an_evaluation_that_was_cut_is_not_registered(settings, evaluated, name, kept):
+    path = settings.run(evaluated) / "evaluation" / name
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     try:
         with pytest.raises(DataError, match=r"must be evaluated, got a damaged file: .*Run `bincount evaluate` first"):
-            read_evaluation(settings, run_id)
+            read_evaluation(settings, evaluated)
     finally:
         path.write_bytes(content)
 
@@ -290,8 +300,8 @@ def test_a_champion_of_other_counts_is_compared_on_what_both_can_count(fresh):
     assert answer["promoted"], answer
 
 
-def test_predictions_are_saved_without_pickle(settings, run_id):
-    with np.load(settings.run(run_id) / "evaluation" / "probabilities.npz", allow_pickle=False) as saved:
+def test_predictions_are_saved_without_pickle(settings, evaluated):
+    with np.load(settings.run(evaluated) / "evaluation" / "probabilities.npz", allow_pickle=False) as saved:
         assert saved["probabilities"].dtype == np.float32
         assert saved["ids"].dtype.kind == "U"
 
@@ -349,13 +359,13 @@ def test_a_version_carries_what_its_test_photos_were_like(settings, run_id, tmp_
     assert register(settings, run_id=run_id)["model_version"] == after
 
 
-def test_evaluate_says_how_well_wrong_records_are_found(settings, run_id):
-    evaluation, _, _ = read_evaluation(settings, run_id)
+def test_evaluate_says_how_well_wrong_records_are_found(settings, evaluated):
+    evaluation, _, _ = read_evaluation(settings, evaluated)
     kinds = set(evaluation["variance"]["kinds"])
     assert kinds == {"one", "two", "mixed", "any"}  # no two photos of one bin among these
     for kind, row in evaluation["variance"]["kinds"].items():
         assert evaluation["metrics"][f"variance_auroc_{kind}"] == row["model"]["auroc"]
         assert set(row["model"]["at"]) == {"0.01", "0.02", "0.05", "0.1", "0.2"}
-    card = (settings.run(run_id) / "evaluation" / "card.md").read_text()
+    card = (settings.run(evaluated) / "evaluation" / "card.md").read_text()
     assert "## Finding wrong records" in card
     assert "| one item off | " in card

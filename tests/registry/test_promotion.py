@@ -267,7 +267,7 @@ except StoreError as error:
 """
 
 
-@pytest.mark.parametrize("how", ["crown", "promote"])
+@pytest.mark.parametrize("how", ["crown", pytest.param("promote", marks=pytest.mark.slow)])
 def test_moves_at_once_follow_one_another(registered, how):
     settings, register = registered
     promote(settings, model_version=register())
