@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: setup up test test-all check bench lock clean secrets server-up server-down server-test backup restore
+.PHONY: setup up test test-all check bench lock sbom licences clean secrets server-up server-down server-test backup restore
 
 setup: $(INSTALLED)  ## install everything into .venv
 
@@ -49,6 +49,19 @@ lock: setup  ## pin every dependency anew
 	# Beside requirements.lock, never against it: what is in both is the same version.
 	$(BIN)/uv pip compile pyproject.toml --extra server --constraint requirements.lock --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --no-header --quiet --upgrade --output-file requirements-server.lock
+
+# Tools that nothing else needs run by themselves, in versions that stand here, as pip-audit does in .ci/audit.py.
+CYCLONEDX := cyclonedx-bom==7.5.0
+PIP_LICENSES := pip-licenses==5.5.5
+
+sbom: setup  ## a software bill of materials (CycloneDX 1.6) of each lock, to sbom/
+	@mkdir -p sbom
+	@for lock in requirements*.lock; do \
+	    $(BIN)/uv tool run --quiet --from $(CYCLONEDX) cyclonedx-py requirements $$lock --of JSON -o sbom/$${lock%.lock}.cdx.json && \
+	    echo "sbom/$${lock%.lock}.cdx.json" || exit 1; done
+
+licences: setup  ## the licence of every installed dependency; ARGS=--summary counts them
+	@$(BIN)/uv tool run --quiet --from $(PIP_LICENSES) pip-licenses --python $(BIN)/python --order license $(ARGS)
 
 # The stack on a server (docs/server.md). These need Docker with Compose 2 and any Python 3.11 or 3.12, but no .venv.
 
