@@ -58,6 +58,11 @@ class Calibration:
         """
         return cls(counts, prior_of(training, counts), conformal_scores(probabilities, truth, groups))
 
+    @classmethod
+    def of_joint(cls, counts: Counts, scores: ConformalScores) -> Calibration:
+        """Calibration of distributions that hold the prior already, so that of the classes is flat."""
+        return cls(counts, np.full(len(counts), 1 / len(counts)), scores)
+
     def bounds(self, probabilities: np.ndarray, *, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest class of each prediction interval: `conformal.bounds_of`."""
         return bounds_of(probabilities, thresholds_of(self.scores, alpha=alpha)[0])

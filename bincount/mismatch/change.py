@@ -175,8 +175,8 @@ class ChangeHead:
         return replace(self, photo_share=float(shares[best]), scores=scores)
 
     def calibration(self, counts: Counts) -> Calibration:
-        """Calibration of joint distributions. They hold the prior already, so that of the classes is flat."""
-        return Calibration(counts, np.full(len(counts), 1 / len(counts)), self.scores)
+        """Calibration of `joint`."""
+        return Calibration.of_joint(counts, self.scores)
 
     def joint(
         self, earlier: np.ndarray, later: np.ndarray, before: np.ndarray, photo: np.ndarray, prior: np.ndarray

@@ -196,8 +196,8 @@ class ContentsJudge:
 
     @property
     def calibration(self) -> Calibration:
-        """Calibration of `totals`. They hold the prior already, so that of the classes is flat."""
-        return Calibration(self.counts, np.full(len(self.counts), 1 / len(self.counts)), self.scores)
+        """Calibration of `totals`."""
+        return Calibration.of_joint(self.counts, self.scores)
 
     def _terms(
         self, contents: Sequence[Sequence[Product]], photo: np.ndarray, sums: np.ndarray, prior: np.ndarray
