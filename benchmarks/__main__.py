@@ -34,6 +34,7 @@ QUESTIONS = {
     "engine": "How fast is a network in each library and precision?",
     "worker": "How soon does a version's process answer, how fast, and how much memory does it hold?",
     "shadow": "How much slower are answers while they are logged and a shadow answers the same requests?",
+    "soak": "Does the server's memory grow over an hour of load?",
     "reconcile": "How fast are records compared with photos, compared with a loop of `model.predict` and pandas?",
     "orchestration": "What does Airflow add to a task?",
     "growth": "How do time and memory grow with the number of bins?",
