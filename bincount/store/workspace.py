@@ -174,11 +174,12 @@ class BucketWorkspace:
             path, synced = self._path(name), known.get(name)
             if synced is None or synced.etag != etag or not path.exists():
                 self._get(path, known=synced)
-        for name in known.keys() - listed.keys():
+        gone = [name for name in known.keys() - listed.keys() if _matches(name, patterns)]
+        for name in gone:
             path = self._path(name)
-            if _matches(name, patterns) and known[name].is_unchanged(path):
+            if known[name].is_unchanged(path):
                 path.unlink(missing_ok=True)
-                self._cache.forget(name)
+        self._cache.forget(*gone)
         self._cache.use(listed)
 
     def push(self, *paths: Path) -> None:
@@ -269,7 +270,9 @@ class BucketWorkspace:
             return Synced.of(path, str(answer.meta["e_tag"]))
 
         synced = self._ask("get", ask)
-        if synced is not None:
+        if synced is None:
+            self._cache.forget(name)
+        else:
             self._cache.note(name, synced)
 
     def _put(self, path: Path) -> None:

@@ -103,6 +103,18 @@ def test_what_was_deleted_is_gone(two):
     assert second.names("ingests/1") == ["done.json"]
 
 
+def test_what_was_deleted_elsewhere_can_be_written_again(two):
+    """A killed worker's state outlives here what another one finished and deleted there."""
+    first, second = two
+    path = first.write("reconciles/1.snapshot", b"one")
+    path.write_bytes(b"changed")
+    assert second.read("reconciles/1.snapshot") is not None
+    second.shared.delete(second.root / "reconciles/1.snapshot")
+    assert first.read("reconciles/1.snapshot") == b"changed"
+    first.write("reconciles/1.snapshot", b"another")
+    assert second.read("reconciles/1.snapshot") == b"another"
+
+
 def test_a_published_folder_replaces_the_one_before(two):
     first, second = two
     folder = first.root / "runs/1/model"
