@@ -38,6 +38,7 @@ QUESTIONS = {
     "reconcile": "How fast are records compared with photos, compared with a loop of `model.predict` and pandas?",
     "orchestration": "What does Airflow add to a task?",
     "growth": "How do time and memory grow with the number of bins?",
+    "bucket": "What do the steps cost on as many bins as the bucket has?",
     "gpu": "How fast are extraction and fine-tuning on a GPU?",
 }
 

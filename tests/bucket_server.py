@@ -3,11 +3,13 @@
     python -m tests.bucket_server --bins 5000 --photo-bytes 50000 --port 9400
 
 Bins are made up from their number: `bin-images/00001.jpg` and `metadata/00001.json` onwards; every photo is a whole
-JPEG that carries its id in a comment. Anonymous and signed requests are answered alike. `GET /_stats` tells what was
-asked for; `GET /_set?busy=0.2&short=0.05&reset=0.05&stall=0.01&latency_ms=20` changes how it behaves: `busy`, `short`,
-`reset` and `stall` are shares of requests that get a 503, half a body, a reset or no answer; `down=1`, `denied=1` and
-`html=1` are for all; `cut_bin=7` always cuts the photo of bin 00007; `trickle=1` sends photos a byte at a time,
-`trickle_list=1` listings and `trickle_probe=1` listings of one key.
+JPEG that carries its id in a comment, of noise or, with `--photos DIR`, one of those named `COUNT-*.jpg` there. With
+`--unpadded 1000` the ids `1` to `1000` are other bins, and with `--faulty` one bin in 1,000 has each of `FAULTS`.
+Anonymous and signed requests are answered alike. `GET /_stats` tells what was asked for;
+`GET /_set?busy=0.2&short=0.05&reset=0.05&stall=0.01&latency_ms=20` changes how it behaves: `busy`, `short`, `reset` and
+`stall` are shares of requests that get a 503, half a body, a reset or no answer; `down=1`, `denied=1` and `html=1` are
+for all; `cut_bin=7` always cuts the photo of bin 00007; `trickle=1` sends photos a byte at a time, `trickle_list=1`
+listings and `trickle_probe=1` listings of one key.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ import sys
 import urllib.request
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 _DATE = b"Last-Modified: Fri, 13 Jan 2017 00:00:00 GMT\r\n"
@@ -53,16 +56,41 @@ def count_of(number: int) -> int:
     return int(hashlib.sha256(str(number).encode()).hexdigest(), 16) % 10
 
 
+FAULTS = {
+    "photo is missing": 101,
+    "photo is cut": 202,
+    "photo is no JPEG": 303,
+    "metadata is missing": 404,
+    "metadata is no JSON": 505,
+    "quantity is negative": 606,
+}
+"""Every fault, and which of each 1,000 bins has it."""
+
+
 class Bucket:
     """What is in it, and how it behaves."""
 
-    def __init__(self, bins: int, photo_bytes: int, counts: tuple[int, int]) -> None:
-        photo = noise_photo(photo_bytes)
-        self._head, self._body = photo[:2], photo[2:]
+    def __init__(
+        self,
+        bins: int,
+        photo_bytes: int,
+        counts: tuple[int, int],
+        *,
+        photos: Path | None = None,
+        unpadded: int = 0,
+        faulty: bool = False,
+    ) -> None:
         self._low, self._high = counts
-        self.bins = bins
-        self.keys = [f"bin-images/{number:05d}.jpg" for number in range(1, bins + 1)]
-        self.keys += [f"metadata/{number:05d}.json" for number in range(1, bins + 1)]
+        self._photos: dict[int, list[bytes]] = {}
+        for count in range(counts[0], counts[1] + 1):
+            found = [path.read_bytes() for path in sorted(photos.glob(f"{count}-*.jpg"))] if photos else []
+            self._photos[count] = found or [noise_photo(photo_bytes)]
+        self._faulty = faulty
+        self.bins, self.unpadded = bins, unpadded
+        ids = [f"{number:05d}" for number in range(1, bins + 1)] + [str(number) for number in range(1, unpadded + 1)]
+        gone = {kind: {name for name in ids if self._has(name, kind)} for kind in FAULTS}
+        self.keys = [f"bin-images/{name}.jpg" for name in ids if name not in gone["photo is missing"]]
+        self.keys += [f"metadata/{name}.json" for name in ids if name not in gone["metadata is missing"]]
         self.keys.sort()
         self.behaviour = dict.fromkeys(
             (
@@ -73,21 +101,42 @@ class Bucket:
         )
         self.stats: Counter[str] = Counter()
 
+    def _has(self, bin_id: str, fault: str) -> bool:
+        return self._faulty and int(bin_id) % 1000 == FAULTS[fault]
+
+    def _count(self, number: int) -> int:
+        return self._low + count_of(number) % (self._high - self._low + 1)
+
     def photo(self, bin_id: str) -> list[bytes]:
+        if self._has(bin_id, "photo is no JPEG"):
+            return [b"<html>bin ", bin_id.encode(), b"</html>"]
         note = b"bin " + bin_id.encode()
-        return [self._head, b"\xff\xfe", (len(note) + 2).to_bytes(2, "big"), note, self._body]
+        of_count = self._photos[self._count(int(bin_id))]
+        photo = of_count[int(bin_id) % len(of_count)]
+        if self._has(bin_id, "photo is cut"):
+            photo = photo[: len(photo) // 2]
+        return [photo[:2], b"\xff\xfe", (len(note) + 2).to_bytes(2, "big"), note, photo[2:]]
 
     def metadata(self, number: int) -> bytes:
-        count = self._low + count_of(number) % (self._high - self._low + 1)
+        if self._has(str(number), "metadata is no JSON"):
+            return b"none"
+        count = -1 if self._has(str(number), "quantity is negative") else self._count(number)
         # Two in a row share a product, as in the real bucket, but never three.
         products = {f"P{number // 2:09d}": {"quantity": count, "name": "x" * 1800}} if count else {}
         return json.dumps({"BIN_FCSKU_DATA": products, "EXPECTED_QUANTITY": count}).encode()
 
     def read(self, key: str) -> list[bytes] | None:
-        match = re.fullmatch(r"(bin-images|metadata)/(\d{5,6})\.(?:jpg|json)", key)
-        if not match or not 1 <= int(match[2]) <= self.bins:
+        match = re.fullmatch(r"(bin-images|metadata)/(\d{1,6})\.(?:jpg|json)", key)
+        most = self.bins if match and len(match[2]) >= 5 else self.unpadded
+        if not match or not 1 <= int(match[2]) <= most:
+            return None
+        if self._has(match[2], "photo is missing" if match[1] == "bin-images" else "metadata is missing"):
             return None
         return self.photo(match[2]) if match[1] == "bin-images" else [self.metadata(int(match[2]))]
+
+    def _listed_size(self, key: str) -> int:
+        folder, _, name = key.partition("/")
+        return sum(map(len, self.photo(name.removesuffix(".jpg")))) if folder == "bin-images" else 1900
 
     def page(self, asked: dict[str, str], name: str) -> bytes:
         prefix = asked.get("prefix", "")
@@ -96,11 +145,10 @@ class Bucket:
         most = min(1000, int(asked.get("max-keys", 1000)))
         page = [key for key in self.keys[start : start + most + 1] if key.startswith(prefix)]
         more = len(page) > most
-        size = len(b"".join(self.photo("00001")))
         entries = "".join(
             f"<Contents><Key>{key}</Key><LastModified>2017-01-13T00:00:00.000Z</LastModified>"
             f"<ETag>&quot;{hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()}&quot;</ETag>"
-            f"<Size>{size if key[0] == 'b' else 1900}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+            f"<Size>{self._listed_size(key)}</Size><StorageClass>STANDARD</StorageClass></Contents>"
             for key in page[:most]
         )
         token = f"<NextContinuationToken>{page[most - 1]}</NextContinuationToken>" if more else ""
@@ -235,10 +283,16 @@ class Running:
 
 @contextlib.contextmanager
 def run_server(
-    *, bins: int, photo_bytes: int = 50_000, counts: str = "0-9", port: int = 0, **behaviour: float
+    *,
+    bins: int,
+    photo_bytes: int = 50_000,
+    counts: str = "0-9",
+    port: int = 0,
+    flags: Sequence[str] = (),
+    **behaviour: float,
 ) -> Iterator[Running]:
     """Runs a server in its own process while the block lasts."""
-    asked = ["--bins", str(bins), "--photo-bytes", str(photo_bytes), "--counts", counts, "--port", str(port)]
+    asked = ["--bins", str(bins), "--photo-bytes", str(photo_bytes), "--counts", counts, "--port", str(port), *flags]
     command = [sys.executable, "-m", "tests.bucket_server", *asked]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -256,10 +310,14 @@ def main() -> None:
     parser.add_argument("--bins", type=int, default=5000)
     parser.add_argument("--photo-bytes", type=int, default=50_000)
     parser.add_argument("--counts", default="0-9", help="lowest and highest count of the bins")
+    parser.add_argument("--photos", type=Path, help="folder of small JPEGs named COUNT-*.jpg")
+    parser.add_argument("--unpadded", type=int, default=0, help="further bins whose ids are not padded")
+    parser.add_argument("--faulty", action="store_true", help="some bins have faults")
     parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
     low, high = map(int, options.counts.split("-"))
-    work = serve(Bucket(options.bins, options.photo_bytes, (low, high)), options.port)
+    more = {"photos": options.photos, "unpadded": options.unpadded, "faulty": options.faulty}
+    work = serve(Bucket(options.bins, options.photo_bytes, (low, high), **more), options.port)
     with contextlib.suppress(ImportError):
         import uvloop
 
