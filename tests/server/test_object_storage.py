@@ -1,0 +1,181 @@
+"""The workspace in object storage: Celery workers that share no volume, and one killed in their midst changes nothing.
+
+SeaweedFS's image is not needed: moto's S3 server, from bincount's own image, takes its place. moto checks no keys.
+"""
+
+import json
+import logging
+import time
+
+import pytest
+
+from tests.processes import wait_until
+from tests.server.stack import QUICK, started
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("_engine")]
+log = logging.getLogger(__name__)
+
+FILES = "docker-compose.yml:docker-compose.celery.yml:docker-compose.object-storage.yml"
+MOTO = """
+services:
+  objects:
+    image: bincount:local
+    command: ["python", "-m", "moto.server", "--host", "0.0.0.0", "--port", "8333"]
+    configs: !reset []
+    volumes: !reset []
+    healthcheck:
+      test: ["CMD", "python", "-m", "bincount.server.probe", "http://127.0.0.1:8333/moto-api/data.json"]
+      interval: 5s
+"""
+BINS = 3500  # two shards of at most 100 MB: each of two partitions has one
+ASKED = QUICK | {"counts": "0-5+", "limit": 3400, "partitions": 2, "image_px": 128}
+WORKERS = {"worker", "worker-gpu"}
+
+# What is in the bucket below a prefix, read without bincount.
+DIGESTS = """
+import boto3, hashlib, json, sys
+bucket = boto3.client("s3", endpoint_url="http://objects:8333")
+pages = bucket.get_paginator("list_objects_v2").paginate(Bucket="bincount", Prefix=f"workspace/{sys.argv[1]}")
+keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+read = lambda key: bucket.get_object(Bucket="bincount", Key=key)["Body"].read()
+print(json.dumps({key.removeprefix("workspace/"): hashlib.sha256(read(key)).hexdigest() for key in keys}))
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, _engine):
+    folder = tmp_path_factory.mktemp("objects")
+    (folder / "moto.yml").write_text(MOTO)
+    settings = {
+        "COMPOSE_FILE": f"{FILES}:{folder / 'moto.yml'}",
+        "COMPOSE_PROFILES": "sample,objects",
+        "TASK_HEARTBEAT_TIMEOUT": 60,
+        "SAMPLE_BINS": BINS,
+        "OBJECTS_MEMORY": "2g",
+    }
+    with started(folder, "bincount-objects", **settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def run(server):
+    """A green run of the DAG."""
+    began = time.monotonic()
+    run = server.trigger(**ASKED)
+    assert server.follow(run) == "success", server.explain(run)
+    log.warning("the run was green after %.0f s", time.monotonic() - began)
+    return run
+
+
+def test_no_two_workers_mount_the_same_volume_and_none_the_workspace(server):
+    entries = json.loads(server.engine.docker("inspect", *(one.container for one in server.engine.services())))
+    mounts = {}
+    for entry in entries:
+        service = entry["Config"]["Labels"]["com.docker.compose.service"]
+        for mount in entry["Mounts"]:
+            named = mount.get("Name") or mount["Source"]
+            assert "workspace" not in named, service
+            assert mount["Destination"] != "/srv/workspace", service
+            mounts.setdefault(named, []).append(service)
+    shared = {named: services for named, services in mounts.items() if len(services) > 1 and WORKERS & set(services)}
+    assert not shared
+    assert sum(service in WORKERS for services in mounts.values() for service in services) == 3, "each has its logs"
+
+
+def test_only_workers_have_the_keys_of_the_bucket(server):
+    entries = json.loads(server.engine.docker("inspect", *(one.container for one in server.engine.services())))
+    secret = server.secrets["OBJECTS_SECRET"]
+    having = {
+        entry["Config"]["Labels"]["com.docker.compose.service"]
+        for entry in entries
+        if any(secret in value for value in entry["Config"]["Env"])
+    }
+    assert having == {*WORKERS, "objects-bucket"}
+
+
+def test_the_run_used_every_worker_and_its_logs_are_read(server, run):
+    hosts = hosts_of(server, run)
+    log.warning("hosts: %s", hosts)
+    workers = {one.container for one in server.engine.services() if one.name == "worker"}
+    assert {hosts["fetch", "0"], hosts["fetch", "1"]} == workers
+    assert {hosts["extract", "0"], hosts["extract", "1"]} == workers
+    assert hosts["train", "-1"] == server.engine.service("worker-gpu").container
+    (train,) = [task for task in server.airflow.tasks(run) if task.name == "train"]
+    assert server.airflow.log_lines(run, train), "served by the worker"
+
+
+def test_manifest_and_features_are_those_of_one_machine_with_a_folder(server, run):
+    manifest, features = local(server)
+    assert server.airflow.result_of(run, "ingest")["manifest"] == manifest
+    assert in_bucket(server, manifest, features) == features
+    log.warning("manifest %s, %d files of features, as in a folder", manifest, len(features))
+
+
+def test_the_model_server_serves_the_champion_from_mlflow_alone(server, run):
+    wait_until(lambda: server.model().get("version"), "a version is served", 180)
+    (answer,) = server.client().count([server.photo()])
+    assert answer["count"] >= 0
+
+
+@pytest.mark.parametrize("killed", ["fetch", "extract"])
+def test_a_worker_killed_in_its_midst_changes_nothing(server, run, killed):
+    server.up()
+    seed = {"fetch": 1, "extract": 2}[killed]  # other bins, so that all is to be done again
+    again = server.trigger(**ASKED, seed=seed)
+    wait_until(lambda: "running" in states_of(server, again, killed)[:1], f"{killed} runs", 900)
+    if killed == "extract":
+        time.sleep(5)
+    victim = hosts_of(server, again)[killed, "0"]
+    server.engine.docker("kill", victim)
+    assert states_of(server, again, killed)[0] == "running"
+    began = time.monotonic()
+    wait_until(lambda: states_of(server, again, killed) == ["success"] * 2, "both shares are there", 900)
+    log.warning("%s: the killed worker's share was done %.0f s later", killed, time.monotonic() - began)
+    assert server.follow(again) == "success", server.explain(again)
+    assert hosts_of(server, again)[killed, "0"] != victim
+    server.up()
+    manifest, features = local(server, seed=seed)
+    assert server.airflow.result_of(again, "ingest")["manifest"] == manifest
+    assert in_bucket(server, manifest, features) == features
+
+
+def local(server, seed=0):
+    """Manifest and digests of the features of the same bins, by the command line in a folder of one container."""
+    container = server.engine.service("worker-gpu").container
+
+    def bincount(*arguments):
+        folder = ["--env", "BINCOUNT_WORKSPACE=/tmp/local"]
+        return json.loads(server.engine.docker("exec", *folder, container, "bincount", *arguments))
+
+    bins = ["--source", "s3://bins", "--counts", ASKED["counts"], "--limit", str(ASKED["limit"]), "--seed", str(seed)]
+    ingested = bincount("ingest", *bins)
+    network = ["--image-px", str(ASKED["image_px"]), "--weights", ASKED["weights"]]
+    bincount("prepare", "--run-id", ingested["run_id"], "--manifest", ingested["manifest"], *network)
+    listed = server.engine.docker(
+        "exec", container, "sh", "-c", "cd /tmp/local && find features -name '*.npy' -exec sha256sum {} +"
+    )
+    features = {name: digest for digest, name in (line.split() for line in listed.splitlines())}
+    server.engine.docker("exec", container, "rm", "-rf", "/tmp/local")
+    return ingested["manifest"], features
+
+
+def in_bucket(server, manifest, features):
+    """The digests that files of features have in the bucket, which must hold the manifest too."""
+    container = server.engine.service("worker-gpu").container
+    found = json.loads(server.engine.docker("exec", container, "python", "-c", DIGESTS, "features/"))
+    listed = json.loads(server.engine.docker("exec", container, "python", "-c", DIGESTS, "manifests/"))
+    assert f"manifests/{manifest}.jsonl" in listed
+    return {name: found.get(name) for name in features}
+
+
+def states_of(server, run, name):
+    tasks = [task for task in server.airflow.tasks(run) if task.name == name]
+    return [task.state for task in sorted(tasks, key=lambda task: task.map_index)]
+
+
+def hosts_of(server, run):
+    """The host, which is a container's id, of each task that has begun, by name and map index."""
+    query = f"SELECT task_id, map_index, hostname FROM task_instance WHERE run_id = '{run}' AND hostname != ''"  # noqa: S608
+    asked = ["psql", "-U", "postgres", "airflow", "--tuples-only", "--no-align", "-c", query]
+    rows = server.engine.docker("exec", server.engine.service("postgres").container, *asked)
+    return {(task, index): host for task, index, host in (row.split("|") for row in rows.split())}
