@@ -26,9 +26,27 @@ services:
     healthcheck:
       test: ["CMD", "python", "-m", "bincount.server.probe", "http://127.0.0.1:8333/moto-api/data.json"]
       interval: 5s
+  bucket:
+    command:
+      - sh
+      - -c
+      - |
+        set -e
+        python -m bincount.local.sample.render --folder /srv/sample/bins --bins "$$SAMPLE_BINS"
+        python - <<PY
+        import os
+        from pathlib import Path
+        for photo in Path("/srv/sample/bins/bin-images").iterdir():
+            data = photo.read_bytes()
+            if len(data) < 2 * 65_000:
+                comment = b"\\xff\\xfe" + (65_000).to_bytes(2, "big")
+                padding = b"".join(comment + os.urandom(64_998) for _ in range(2))
+                photo.write_bytes(data[:2] + padding + data[2:])
+        PY
+        exec python -m bincount.local.embedded_s3 --folder /srv/sample/bins --host 0.0.0.0 --port 9000
 """
-BINS = 3500  # two shards of at most 100 MB: each of two partitions has one
-ASKED = QUICK | {"counts": "0-5+", "limit": 3400, "partitions": 2, "image_px": 128}
+BINS = 800  # of 165 kB, with comments in their JPEGs: two shards of at most 100 MB, so each of two partitions has one
+ASKED = QUICK | {"counts": "0-5+", "limit": 780, "partitions": 2, "image_px": 128}
 WORKERS = {"worker", "worker-gpu"}
 
 # What is in the bucket below a prefix, read without bincount.

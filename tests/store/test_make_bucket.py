@@ -4,8 +4,8 @@ import boto3
 import pytest
 
 from bincount.errors import ConfigError, StoreError
-from bincount.server.make_bucket import make_bucket
 from bincount.settings import Settings
+from bincount.store.make_bucket import make_bucket
 from tests.processes import free_ports
 
 

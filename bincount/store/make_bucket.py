@@ -1,6 +1,6 @@
 """Creates the bucket of the workspace on an S3 server of one's own, once it answers.
 
-python -m bincount.server.make_bucket
+python -m bincount.store.make_bucket
 """
 
 from __future__ import annotations
