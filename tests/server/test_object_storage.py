@@ -49,14 +49,21 @@ BINS = 800  # of 165 kB, with comments in their JPEGs: two shards of at most 100
 ASKED = QUICK | {"counts": "0-5+", "limit": 780, "partitions": 2, "image_px": 128}
 WORKERS = {"worker", "worker-gpu"}
 
-# What is in the bucket below a prefix, read without bincount.
-DIGESTS = """
+# What is in the bucket below a prefix, read without bincount: the digest of each object, the holder of each lease.
+LISTED = """
 import boto3, hashlib, json, sys
-bucket = boto3.client("s3", endpoint_url="http://objects:8333")
-pages = bucket.get_paginator("list_objects_v2").paginate(Bucket="bincount", Prefix=f"workspace/{sys.argv[1]}")
-keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-read = lambda key: bucket.get_object(Bucket="bincount", Key=key)["Body"].read()
-print(json.dumps({key.removeprefix("workspace/"): hashlib.sha256(read(key)).hexdigest() for key in keys}))
+bucket = boto3.resource("s3", endpoint_url="http://objects:8333").Bucket("bincount")
+found = {}
+for each in bucket.objects.filter(Prefix=f"workspace/{sys.argv[1]}"):
+    data = each.get()["Body"].read()
+    found[each.key.removeprefix("workspace/")] = (
+        json.loads(data)["holder"] if each.key.endswith(".lock") else hashlib.sha256(data).hexdigest()
+    )
+print(json.dumps(found))
+"""
+EMPTIED = """
+import boto3
+boto3.resource("s3", endpoint_url="http://objects:8333").Bucket("bincount").objects.all().delete()
 """
 
 
@@ -122,11 +129,9 @@ def test_the_run_used_every_worker_and_its_logs_are_read(server, run):
     assert server.airflow.log_lines(run, train), "served by the worker"
 
 
-def test_manifest_and_features_are_those_of_one_machine_with_a_folder(server, run):
-    manifest, features = local(server)
-    assert server.airflow.result_of(run, "ingest")["manifest"] == manifest
-    assert in_bucket(server, manifest, features) == features
-    log.warning("manifest %s, %d files of features, as in a folder", manifest, len(features))
+def test_manifest_and_features_are_those_of_one_machine_with_a_folder(server, run, local):
+    check_equal(server, run, local)
+    log.warning("manifest %s, %d files of features, as in a folder", local[0], len(local[1]))
 
 
 def test_the_model_server_serves_the_champion_from_mlflow_alone(server, run):
@@ -135,29 +140,29 @@ def test_the_model_server_serves_the_champion_from_mlflow_alone(server, run):
     assert answer["count"] >= 0
 
 
-@pytest.mark.parametrize("killed", ["fetch", "extract"])
-def test_a_worker_killed_in_its_midst_changes_nothing(server, run, killed):
-    server.up()
-    seed = {"fetch": 1, "extract": 2}[killed]  # other bins, so that all is to be done again
-    again = server.trigger(**ASKED, seed=seed)
-    wait_until(lambda: "running" in states_of(server, again, killed)[:1], f"{killed} runs", 900)
-    if killed == "extract":
-        time.sleep(5)
-    victim = hosts_of(server, again)[killed, "0"]
-    server.engine.docker("kill", victim)
-    assert states_of(server, again, killed)[0] == "running"
-    began = time.monotonic()
-    wait_until(lambda: states_of(server, again, killed) == ["success"] * 2, "both shares are there", 900)
-    log.warning("%s: the killed worker's share was done %.0f s later", killed, time.monotonic() - began)
-    assert server.follow(again) == "success", server.explain(again)
-    assert hosts_of(server, again)[killed, "0"] != victim
-    server.up()
-    manifest, features = local(server, seed=seed)
-    assert server.airflow.result_of(again, "ingest")["manifest"] == manifest
-    assert in_bucket(server, manifest, features) == features
+def test_workers_killed_while_they_fetch_and_compute_change_nothing(server, run, local):
+    python(server, EMPTIED)
+    for worker in WORKERS:
+        for container in [one.container for one in server.engine.services() if one.name == worker]:
+            server.engine.docker("exec", container, "sh", "-c", "rm -rf /srv/cache/*")
+    again = server.trigger(**ASKED)
+    for task, part in (("fetch", "ingests/"), ("extract", "features/")):
+        wait_until(lambda task=task: states_of(server, again, task)[:1] == ["running"], f"{task} runs", 1200)
+        victim = hosts_of(server, again)[task, "0"]
+        wait_until(lambda part=part, victim=victim: holds(server, part, victim), f"{task} holds its lease", 300)
+        server.engine.docker("kill", victim)
+        assert states_of(server, again, task)[0] == "running"
+        began = time.monotonic()
+        wait_until(lambda task=task: states_of(server, again, task) == ["success"] * 2, "both shares are there", 1200)
+        log.warning("%s: the killed worker's share was done %.0f s later", task, time.monotonic() - began)
+        assert hosts_of(server, again)[task, "0"] != victim
+        server.engine.docker("start", victim)
+    check_equal(server, again, local)
+    server.airflow.fail(again)
 
 
-def local(server, seed=0):
+@pytest.fixture(scope="module")
+def local(server):
     """Manifest and digests of the features of the same bins, by the command line in a folder of one container."""
     container = server.engine.service("worker-gpu").container
 
@@ -165,25 +170,38 @@ def local(server, seed=0):
         folder = ["--env", "BINCOUNT_WORKSPACE=/tmp/local"]
         return json.loads(server.engine.docker("exec", *folder, container, "bincount", *arguments))
 
-    bins = ["--source", "s3://bins", "--counts", ASKED["counts"], "--limit", str(ASKED["limit"]), "--seed", str(seed)]
-    ingested = bincount("ingest", *bins)
+    ingested = bincount("ingest", "--source", "s3://bins", "--counts", ASKED["counts"], "--limit", str(ASKED["limit"]))
     network = ["--image-px", str(ASKED["image_px"]), "--weights", ASKED["weights"]]
     bincount("prepare", "--run-id", ingested["run_id"], "--manifest", ingested["manifest"], *network)
     listed = server.engine.docker(
         "exec", container, "sh", "-c", "cd /tmp/local && find features -name '*.npy' -exec sha256sum {} +"
     )
-    features = {name: digest for digest, name in (line.split() for line in listed.splitlines())}
-    server.engine.docker("exec", container, "rm", "-rf", "/tmp/local")
-    return ingested["manifest"], features
+    return ingested["manifest"], {name: digest for digest, name in (line.split() for line in listed.splitlines())}
 
 
-def in_bucket(server, manifest, features):
-    """The digests that files of features have in the bucket, which must hold the manifest too."""
-    container = server.engine.service("worker-gpu").container
-    found = json.loads(server.engine.docker("exec", container, "python", "-c", DIGESTS, "features/"))
-    listed = json.loads(server.engine.docker("exec", container, "python", "-c", DIGESTS, "manifests/"))
-    assert f"manifests/{manifest}.jsonl" in listed
-    return {name: found.get(name) for name in features}
+def check_equal(server, run, local):
+    """That the run's manifest and its features in the bucket are those of the folder."""
+    manifest, features = local
+    assert server.airflow.result_of(run, "ingest")["manifest"] == manifest
+    assert f"manifests/{manifest}.jsonl" in listed(server, "manifests/")
+    found = listed(server, "features/")
+    assert len(features) == 2
+    assert {name: found.get(name) for name in features} == features
+
+
+def python(server, code, *arguments):
+    """What a program prints that runs in a worker, with its keys."""
+    return server.engine.docker("exec", server.engine.service("worker-gpu").container, "python", "-c", code, *arguments)
+
+
+def listed(server, prefix):
+    return json.loads(python(server, LISTED, prefix))
+
+
+def holds(server, prefix, host):
+    """Whether a worker has the lease of a share: of its shards, or of one shard's features."""
+    leases = {name: holder for name, holder in listed(server, prefix).items() if name.endswith(".lock")}
+    return any(holder.startswith(host) for name, holder in leases.items() if "backbone" not in name)
 
 
 def states_of(server, run, name):
