@@ -6,7 +6,7 @@ FROM ${BASE}
 RUN python3 -m venv /opt/venv \
     && groupadd --gid 10001 bincount \
     && useradd --uid 10001 --gid 10001 --create-home bincount \
-    && install -d -o bincount -g bincount /srv/airflow /srv/airflow/logs /srv/workspace /srv/artifacts /srv/sample
+    && install -d -o bincount -g bincount /srv/airflow /srv/airflow/logs /srv/workspace /srv/cache /srv/artifacts /srv/sample
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 
 # Dependencies first: a change of code does not install them again. LOCKS names more of them for a GPU.

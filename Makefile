@@ -75,7 +75,7 @@ server-up: secrets  ## build the image, start every service, wait until all are 
 	@echo "Airflow and MLflow: user admin, passwords AIRFLOW_ADMIN_PASSWORD and MLFLOW_ADMIN_PASSWORD of .env; model server: BINCOUNT_SERVING_TOKEN"
 
 server-down:  ## stop the services; data stay in their volumes
-	COMPOSE_PROFILES=sample docker compose down --remove-orphans
+	COMPOSE_PROFILES=sample,objects docker compose down --remove-orphans
 
 server-test: setup  ## the real file on a real engine, from nothing and back; an hour on two cores
 	$(BIN)/python -m pytest tests/server $(ARGS)

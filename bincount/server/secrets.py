@@ -28,6 +28,8 @@ NAMES = {
     "MLFLOW_FLASK_SECRET_KEY": "key with which MLflow signs its forms",
     "BINCOUNT_SERVING_TOKEN": "token that clients of the model server send",
     "REDIS_PASSWORD": "the queue of docker-compose.celery.yml",
+    "OBJECTS_KEY": "key of the S3 server of docker-compose.object-storage.yml",
+    "OBJECTS_SECRET": "its secret",
     "GRAFANA_ADMIN_PASSWORD": "Grafana's UI, user admin, of docker-compose.monitoring.yml",
 }
 """Each secret and what it protects."""
