@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from bincount.errors import StoreError
+from bincount.errors import BincountError, StoreError
 
 if TYPE_CHECKING:
     import obstore.store
@@ -42,7 +42,7 @@ class Lease:
         """Acquires nothing yet.
 
         Args:
-            request: Calls a function of the bucket, again where that may help.
+            request: Calls a function of the bucket, again where that may help and until an event is set.
             key: The object.
             what: What is done, for log and error.
             timeout_s: How long to wait for another holder.
@@ -71,7 +71,7 @@ class Lease:
             self._stopped.set()
             renewing.join()
             if not self._lost:
-                with contextlib.suppress(StoreError):  # then it expires
+                with contextlib.suppress(BincountError):  # then it expires
                     self._write("", self.number, {"e_tag": self._etag})
 
     def check(self) -> None:
@@ -136,7 +136,7 @@ class Lease:
                 return None
             return str(answer.meta["e_tag"]), json.loads(bytes(answer.bytes()))
 
-        return self._request(ask)
+        return self._request(ask, self._stopped)
 
     def _write(self, holder: str, number: int, mode: Any) -> bool:
         """Writes it if it is still what was read; returns whether it was."""
@@ -152,7 +152,7 @@ class Lease:
             except (AlreadyExistsError, PreconditionError, FileNotFoundError):
                 return None
 
-        answer = self._request(ask)
+        answer = self._request(ask, self._stopped)
         if answer is None:
             found = self._read()  # an earlier try of this very write may have come through without its answer
             if found is None or found[1]["holder"] != holder or not holder or found[1]["number"] != number:

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import math
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -332,9 +333,11 @@ class BucketWorkspace:
 
         return [(name, etag) for name, etag in self._ask("list", ask) if not name.endswith(_OWN)]
 
-    def _ask(self, kind: str, ask: Callable[[obstore.store.S3Store], _T]) -> _T:
+    def _ask(
+        self, kind: str, ask: Callable[[obstore.store.S3Store], _T], stopped: threading.Event | None = None
+    ) -> _T:
         self.usage[kind] += 1
-        return self._store.request(ask)
+        return self._store.request(ask, stopped)
 
     def _check_leases(self) -> None:
         for lease in self._leases:
