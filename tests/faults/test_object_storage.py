@@ -19,7 +19,7 @@ from bincount.learn.train import train
 from bincount.reconcile.reconcile import reconcile
 from bincount.tracking import champion, model_registry, runs
 from tests.bins import write_bins as write_source_bins
-from tests.faults.machines import SHORT, Machine, answer_of, calls
+from tests.faults.machines import SHORT, Machine, calls
 from tests.learn.bins import write_bins
 from tests.processes import wait_until
 from tests.reconcile.reconciled import registered, write_source
@@ -220,7 +220,7 @@ def test_a_killed_fine_tuning_goes_on_elsewhere(place, tmp_path):
 
 
 def open_reconciliation(tmp_path, machine, bins=80):
-    """A registered model and bins. Returns the words of a reconciliation, and the files that an undisturbed one makes."""
+    """A registered model and bins. Returns the words of a reconciliation, and the files of an undisturbed one."""
     folder = make_settings_of(machine)
     model = registered(folder)
     write_source(tmp_path / "source", bins=bins)
