@@ -35,6 +35,7 @@ QUESTIONS = {
     "worker": "How soon does a version's process answer, how fast, and how much memory does it hold?",
     "shadow": "How much slower are answers while they are logged and a shadow answers the same requests?",
     "reconcile": "How fast are records compared with photos, compared with a loop of `model.predict` and pandas?",
+    "object_storage": "How much slower are steps on a workspace in a bucket than in a folder?",
     "orchestration": "What does Airflow add to a task?",
     "growth": "How do time and memory grow with the number of bins?",
     "gpu": "How fast are extraction and fine-tuning on a GPU?",

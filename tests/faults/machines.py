@@ -10,7 +10,11 @@ from bincount.settings import Settings
 from bincount.store.workspace import BucketWorkspace
 from tests.faults.dying import ROOT, command_of
 
-SHORT = {"bincount.store.lease:LEASE_S": 3.0, "bincount.store.workspace:_CHECKPOINT_S": 0.0}
+SHORT = {
+    "bincount.store.lease:LEASE_S": 3.0,
+    "bincount.store.workspace:_CHECKPOINT_S": 0.0,
+    "bincount.store.workspace:_CHECKPOINT_SHARE": 1e9,
+}
 """What makes a test fast: short leases, and a checkpoint whenever one is possible."""
 
 

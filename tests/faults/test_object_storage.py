@@ -19,12 +19,13 @@ from bincount.learn.train import train
 from bincount.reconcile.reconcile import reconcile
 from bincount.tracking import champion, model_registry, runs
 from tests.bins import write_bins as write_source_bins
-from tests.faults.machines import SHORT, Machine, calls
+from tests.faults.machines import Machine, calls
 from tests.learn.bins import write_bins
 from tests.processes import wait_until
 from tests.reconcile.reconciled import registered, write_source
 from tests.stores import make_settings
 
+pytestmark = pytest.mark.slow
 BINS, SHARD_BYTES = 400, 30_000
 SMALL_SHARDS = {"bincount.dataset.placement:SHARD_BYTES": SHARD_BYTES}
 NETWORK = {"backbone": "MobileNetV3Small", "weights": "none", "image_px": 32}
@@ -169,7 +170,6 @@ def make_settings_of(machine):
     )
 
 
-@pytest.mark.slow
 def test_a_killed_extraction_goes_on_elsewhere(place, tmp_path):
     _, _, machine = place
     first, second = machine("first"), machine("second")
@@ -189,7 +189,6 @@ def test_a_killed_extraction_goes_on_elsewhere(place, tmp_path):
         np.testing.assert_array_equal(np.load(found), wanted)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_fine_tuning_goes_on_elsewhere(place, tmp_path):
     client, bucket, machine = place
@@ -236,7 +235,6 @@ def files(folder):
 CHUNKS = {"bincount.reconcile.scoring:_CHUNK": 16}
 
 
-@pytest.mark.slow
 def test_a_killed_reconciliation_goes_on_elsewhere(place, tmp_path):
     client, bucket, machine = place
     first, second = machine("first", **CHUNKS), machine("second", **CHUNKS)
@@ -251,7 +249,6 @@ def test_a_killed_reconciliation_goes_on_elsewhere(place, tmp_path):
     assert not keys(client, bucket, "reconciles")
 
 
-@pytest.mark.slow
 def test_promotions_on_two_machines(place):
     """At once, and after a machine that died while it moved the champion."""
     _, _, machine = place
@@ -274,10 +271,3 @@ def test_promotions_on_two_machines(place):
     assert answer["promoted"]
     assert "the lease of" in said
     assert model_registry.alias(settings, model_registry.CHAMPION) == "4"
-
-
-def test_the_patience_of_a_promotion_outlives_a_lease():
-    from bincount.store import lease
-
-    assert lease.LEASE_S + 10 < champion._TIMEOUT_S
-    assert SHORT

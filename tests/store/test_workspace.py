@@ -10,6 +10,7 @@ from bincount.errors import ConfigError, StoreError
 from bincount.settings import Settings
 from bincount.store import lease, workspace
 from bincount.store.workspace import BucketWorkspace, FolderWorkspace
+from bincount.tracking import champion
 
 
 class Machine:
@@ -418,3 +419,7 @@ def test_a_refused_write_says_what_to_do(bucket, monkeypatch, answer, told):
     monkeypatch.setattr(obstore, "put", refuse)
     with pytest.raises(ConfigError, match=told):
         first.write("runs/1/note.json", b"x")
+
+
+def test_the_patience_of_a_promotion_outlives_a_dead_holders_lease():
+    assert lease.LEASE_S + 10 < champion._TIMEOUT_S
