@@ -36,6 +36,7 @@ QUESTIONS = {
     "shadow": "How much slower are answers while they are logged and a shadow answers the same requests?",
     "soak": "Does the server's memory grow over an hour of load?",
     "reconcile": "How fast are records compared with photos, compared with a loop of `model.predict` and pandas?",
+    "object_storage": "How much slower are steps on a workspace in a bucket than in a folder?",
     "orchestration": "What does Airflow add to a task?",
     "growth": "How do time and memory grow with the number of bins?",
     "bucket": "What do the steps cost on as many bins as the bucket has?",

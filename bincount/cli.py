@@ -36,6 +36,7 @@ from bincount.process.subprocess_runner import EXIT_CODES
 from bincount.schema import Setting, settings_of
 from bincount.serving.serve import add_serve_arguments, serve
 from bincount.settings import Settings
+from bincount.store.workspace import log_usage
 
 _T = TypeVar("_T")
 
@@ -480,7 +481,10 @@ def _options(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 def _print_answer(work: Callable[[], _T]) -> _T:
     """Prints what `work` returns as JSON, and nothing that libraries say on the way: stdout is for the answer."""
     with redirect_stdout(sys.stderr), explain_disk_errors(Settings.from_env().workspace):
-        answer = work()
+        try:
+            answer = work()
+        finally:
+            log_usage()
     text = json.dumps(answer, indent=2, ensure_ascii=False)
     print(text.encode(errors="backslashreplace").decode())  # a name of a file may not be UTF-8: JSON's own escape
     return answer

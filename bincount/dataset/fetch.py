@@ -84,14 +84,21 @@ def _write_shards(store: Store, settings: Settings, job: IngestJob, config: Fetc
         progress = stack.enter_context(ProgressLog("photos", photos))
         # One stream over all shards: the requests for the next are under way while this one is finished.
         answers = stack.enter_context(closing(store.fetch(keys, workers=config.workers)))
+        # A shard is shared while the next one is fetched.
+        sharing = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="share"))
+        shared: Future[None] | None = None
         for key, bins in _bins_of(plan, missing):
             partial = settings.shards / f".{key}.{job.folder.name}.part"
             index = _write_shard(partial, key, bins, answers, entries, progress)
             partial.replace(settings.shards / index.shard.name)
             index.write(settings, key)
-            index.share(settings, key)
+            if shared is not None:
+                shared.result()
+            shared = sharing.submit(index.share, settings, key)
             rejected += index.rejected
             check_rejected(rejected, most_bins, config.max_rejected)
+        if shared is not None:
+            shared.result()
     if store.retries:
         _log.info("%s: %d requests were retried: %s", store.source, sum(store.retries.values()), dict(store.retries))
     return len(missing)

@@ -8,6 +8,7 @@ tf.train.Example, so that tf.data reads the shards as they are.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -24,7 +25,7 @@ from bincount.dataset.contents import Product, contents_of
 from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.dataset.rejection import Rejection
 from bincount.errors import DataError
-from bincount.files import read_json, write_atomically
+from bincount.files import read_json, set_aside, write_atomically
 from bincount.settings import Settings
 from bincount.store.workspace import open_workspace
 
@@ -226,11 +227,14 @@ class ShardIndex:
 def is_whole(settings: Settings, shard: Shard) -> bool:
     """True if a shard's file, here or in the bucket of the workspace, has the SHA-256 of the one that was written."""
     path = settings.shards / shard.name
-    try:
+    with contextlib.suppress(FileNotFoundError):
         stat = path.stat()
-    except FileNotFoundError:
-        return open_workspace(settings).sha256_of(path) == shard.sha256
-    return stat.st_size == shard.size_bytes and _sha256(path, stat.st_mtime_ns, stat.st_ino) == shard.sha256
+        if stat.st_size == shard.size_bytes and _sha256(path, stat.st_mtime_ns, stat.st_ino) == shard.sha256:
+            return True
+    if open_workspace(settings).sha256_of(path) != shard.sha256:
+        return False
+    set_aside(path)  # this machine's copy alone is damaged: what the bucket has stays, and is pulled when it is needed
+    return True
 
 
 # Plan, fetch and join of one process look at the same shards: they are hashed once.

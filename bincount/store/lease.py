@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from bincount.errors import StoreError
+from bincount.errors import BincountError, StoreError
 
 if TYPE_CHECKING:
     import obstore.store
@@ -42,7 +42,7 @@ class Lease:
         """Acquires nothing yet.
 
         Args:
-            request: Calls a function of the bucket, again where that may help.
+            request: Calls a function of the bucket, again where that may help and until an event is set.
             key: The object.
             what: What is done, for log and error.
             timeout_s: How long to wait for another holder.
@@ -53,6 +53,7 @@ class Lease:
         self._etag = ""
         self._renewed_s = -math.inf
         self._lost = False
+        self._writing = threading.Lock()
         self._stopped = threading.Event()
 
     @contextlib.contextmanager
@@ -63,7 +64,7 @@ class Lease:
             StoreError: If another worker holds it for `timeout_s`.
         """
         self._acquire()
-        renewing = threading.Thread(target=self._renew, name="lease", daemon=True)
+        renewing = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
         renewing.start()
         try:
             yield
@@ -71,17 +72,19 @@ class Lease:
             self._stopped.set()
             renewing.join()
             if not self._lost:
-                with contextlib.suppress(StoreError):  # then it expires
+                with contextlib.suppress(BincountError):  # then it expires
                     self._write("", self.number, {"e_tag": self._etag})
 
     def check(self) -> None:
-        """Checks that it is still held.
+        """Checks that it is still held; one that expired while the bucket or this machine was away is renewed.
 
         Raises:
-            StoreError: If it has expired or another worker has it.
+            ConfigError: If it cannot be renewed.
+            StoreError: If another worker has it, or it cannot be renewed.
         """
-        if self._lost or _clock_s() - self._renewed_s > LEASE_S:
-            self._lost = True
+        if not self._lost and _clock_s() - self._renewed_s > LEASE_S:
+            self._renew()
+        if self._lost:
             raise StoreError(
                 f"{self._what}: this worker did not renew its lease for {LEASE_S:.0f} s, so another may do the same "
                 "by now. Nothing more was written; run again."
@@ -90,7 +93,9 @@ class Lease:
     def _acquire(self) -> None:
         began_s, seen, since_s, is_logged = _clock_s(), "", 0.0, False
         while True:
+            asked_s = _clock_s()
             found = self._read()
+            was_away = _clock_s() - asked_s > LEASE_S / 4  # then the holder could not renew it either
             if found is None:
                 if self._write(self._holder, 1, "create"):
                     return
@@ -99,7 +104,7 @@ class Lease:
             if content["holder"] == self._holder:  # an earlier try came through without its answer
                 self._etag, self.number, self._renewed_s = etag, content["number"], began_s
                 return
-            if etag != seen:
+            if etag != seen or was_away:
                 seen, since_s = etag, _clock_s()
             if not content["holder"] or _clock_s() - since_s > LEASE_S:
                 if content["holder"]:
@@ -117,14 +122,18 @@ class Lease:
             is_logged = True
             time.sleep(min(_POLL_S, LEASE_S / 10))
 
-    def _renew(self) -> None:
-        while not self._stopped.wait(LEASE_S / 4):
+    def _keep_renewing(self) -> None:
+        while not self._stopped.wait(LEASE_S / 4) and not self._lost:
             try:
-                if not self._write(self._holder, self.number, {"e_tag": self._etag}):
-                    self._lost = True
-                    return
+                self._renew()
             except Exception as error:  # the next try may succeed; `check` knows how long it has been
                 _log.warning("%s: the lease could not be renewed: %s", self._what, error)
+
+    def _renew(self) -> None:
+        """Writes it anew, which succeeds only if nobody else has taken it."""
+        with self._writing:
+            if not self._lost and not self._write(self._holder, self.number, {"e_tag": self._etag}):
+                self._lost = True
 
     def _read(self) -> tuple[str, dict[str, Any]] | None:
         import obstore
@@ -136,7 +145,7 @@ class Lease:
                 return None
             return str(answer.meta["e_tag"]), json.loads(bytes(answer.bytes()))
 
-        return self._request(ask)
+        return self._request(ask, self._stopped)
 
     def _write(self, holder: str, number: int, mode: Any) -> bool:
         """Writes it if it is still what was read; returns whether it was."""
@@ -152,7 +161,7 @@ class Lease:
             except (AlreadyExistsError, PreconditionError, FileNotFoundError):
                 return None
 
-        answer = self._request(ask)
+        answer = self._request(ask, self._stopped)
         if answer is None:
             found = self._read()  # an earlier try of this very write may have come through without its answer
             if found is None or found[1]["holder"] != holder or not holder or found[1]["number"] != number:

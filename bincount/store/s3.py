@@ -60,15 +60,15 @@ class S3Store:
         stopped = threading.Event()
         return ordered_map(lambda key: self._read(bulk, key, stopped), keys, workers=workers, stopped=stopped)
 
-    def request(self, ask: Callable[[obstore.store.S3Store], _T]) -> _T:
-        """Makes one request with obstore's client, again where that may help.
+    def request(self, ask: Callable[[obstore.store.S3Store], _T], stopped: threading.Event | None = None) -> _T:
+        """Makes one request with obstore's client, again where that may help and until `stopped` is set.
 
         Raises:
-            ConfigError: If it is denied, or the bucket does not exist.
+            ConfigError: If it is denied, or the bucket is full or does not exist.
             StoreError: If the bucket does not answer.
         """
         connection = self._open()
-        return self._with_retries(lambda: ask(connection.bulk), threading.Event())
+        return self._with_retries(lambda: ask(connection.bulk), stopped or threading.Event(), written=True)
 
     def _read(self, bulk: obstore.store.S3Store, key: str, stopped: threading.Event) -> FetchedObject:
         import obstore
@@ -117,7 +117,7 @@ class S3Store:
                 self._connection = self._with_retries(lambda: connect(self._bucket, self._endpoint), threading.Event())
             return self._connection
 
-    def _with_retries(self, request: Callable[[], _T], stopped: threading.Event) -> _T:
+    def _with_retries(self, request: Callable[[], _T], stopped: threading.Event, *, written: bool = False) -> _T:
         """Makes a request, again where that may help and until `stopped` is set."""
         since_s, attempt = time.monotonic(), 0
         while True:
@@ -126,7 +126,7 @@ class S3Store:
                 self._policy.has_answered = True
                 return answer
             except Exception as error:
-                translated: BincountError = translate(error, self.source, self._endpoint)
+                translated: BincountError = translate(error, self.source, self._endpoint, written=written)
                 attempt += 1
                 is_temporary = isinstance(translated, StoreError)
                 if not is_temporary or not self._policy.wait(attempt, since_s, retry_cause(error), stopped):

@@ -11,17 +11,20 @@ from bincount.settings import without_passwords
 _LATER = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"})
 _DENIED = (401, 403, 407)  # 407: by a proxy
 _STATUS = re.compile(r"status code: (\d{3})")
+# Of MinIO, of Ceph, and of HTTP; AWS has no quota.
+_FULL = re.compile(r"StorageFull|QuotaExceeded|status code: 507")
 # The address answers, but not as an S3 server.
 _NO_SERVER = frozenset({"ProxyConnectionError", "ResponseParserError"})
 
 
-def translate(error: Exception, source: str, endpoint: str | None) -> BincountError:
+def translate(error: Exception, source: str, endpoint: str | None, *, written: bool = False) -> BincountError:
     """Translates what a request raised.
 
     Args:
-        error: Any exception of a call to boto3 or of a listing by obstore.
+        error: Any exception of a call to boto3 or obstore.
         source: The bucket, for the message.
         endpoint: The server's address where it is not AWS.
+        written: Whether the bucket is written to as well as read.
 
     Returns:
         StoreError if a retry may help, else ConfigError. An exception of
@@ -36,6 +39,16 @@ def translate(error: Exception, source: str, endpoint: str | None) -> BincountEr
         return _translate_answer(error, where)
     if isinstance(error, ParamValidationError) or (isinstance(error, ValueError) and "endpoint" in str(error)):
         return ConfigError(f"{where}: name and endpoint must be valid, got {_line(error)!r}. Correct them.")
+    if written and _FULL.search(str(error)):
+        return ConfigError(
+            f"{where}: must have room, got {retry_cause(error)}. "
+            "Free some room or raise its quota, then run again; what was finished is kept."
+        )
+    if is_denied(error) and written:
+        return ConfigError(
+            f"{where}: must be readable and writable, got access denied ({retry_cause(error)}). Give the credentials "
+            "the right to list, get, put and delete there, then run again; what was finished is kept."
+        )
     if is_denied(error):
         return ConfigError(
             f"{where}: must be listable, got access denied ({retry_cause(error)}). "

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import math
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -97,6 +98,18 @@ _opened: dict[tuple[Path, str], BucketWorkspace] = {}
 """Those of this process: leases are checked by whoever pushes."""
 
 
+def log_usage() -> None:
+    """Logs what this process asked of the bucket of its workspace, as it is billed; nothing for a folder."""
+    for one in _opened.values():
+        asked = ", ".join(f"{one.usage[kind]} {kind}" for kind in ("get", "put", "list", "delete", "lease"))
+        _log.info(
+            "workspace: asked for %s; %.3f MB pulled, %.3f MB pushed",
+            asked,
+            one.usage["pulled"] / 1e6,
+            one.usage["pushed"] / 1e6,
+        )
+
+
 class FolderWorkspace:
     """A folder that all workers see: there is nothing to pull or push."""
 
@@ -145,7 +158,8 @@ class BucketWorkspace:
     """Objects below a prefix of a bucket; `Settings.workspace` is this machine's cache of them.
 
     Attributes:
-        usage: Number of requests by kind ("get", "put", "list", "delete"), and of bytes "pulled" and "pushed".
+        usage: Number of requests by kind ("get", "put", "list", "delete", "lease"), and of bytes "pulled" and
+            "pushed". A file above 64 MB is one "put" here, and one a part to whom pays for it.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -335,9 +349,9 @@ class BucketWorkspace:
 
         return [(name, etag) for name, etag in self._ask("list", ask) if not name.endswith(_OWN)]
 
-    def _ask(self, kind: str, ask: Callable[[obstore.store.S3Store], _T]) -> _T:
+    def _ask(self, kind: str, ask: Callable[[obstore.store.S3Store], _T], stopped: threading.Event | None = None) -> _T:
         self.usage[kind] += 1
-        return self._store.request(ask)
+        return self._store.request(ask, stopped)
 
     def _check_leases(self) -> None:
         for lease in self._leases:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MOVE = "bincount.move."
 _LOCK = "champion.lock"
-_TIMEOUT_S = 60  # a move takes less than a second
+_TIMEOUT_S = 90  # a move takes less than a second; in a bucket the lease of a holder that died takes a minute
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def move_champion(settings: Settings, version: str, *, instead_of: str | None, a
 
     Raises:
         ChampionChanged: If another version became champion in the meantime.
-        StoreError: If another process holds the lock for a minute.
+        StoreError: If another process holds the lock all that time.
     """
     lock = open_workspace(settings).lock(settings.workspace / _LOCK, "champion", timeout_s=_TIMEOUT_S)
     with lock, mlflow_client(settings, f"promote version {version} of {MODEL}") as client:

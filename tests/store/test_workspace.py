@@ -10,6 +10,7 @@ from bincount.errors import ConfigError, StoreError
 from bincount.settings import Settings
 from bincount.store import lease, workspace
 from bincount.store.workspace import BucketWorkspace, FolderWorkspace
+from bincount.tracking import champion
 
 
 class Machine:
@@ -231,7 +232,7 @@ def test_the_digest_of_a_file_elsewhere(bucket):
 def test_a_dead_holders_lease_is_taken_over(bucket, short_leases):
     _, _, machine = bucket
     first, second = machine(1), machine(2)
-    dead = lease.Lease(lambda ask: first.shared._ask("lease", ask), "work/plan.lock", "plan")
+    dead = lease.Lease(lambda ask, stopped: first.shared._ask("lease", ask, stopped), "work/plan.lock", "plan")
     dead._acquire()  # and nobody renews it
     began = time.monotonic()
     with second.shared.lock(second.root / "plan.lock", "plan"):
@@ -242,13 +243,46 @@ def test_a_dead_holders_lease_is_taken_over(bucket, short_leases):
 
 def test_a_holder_that_slept_cannot_publish(bucket, short_leases, monkeypatch):
     _, _, machine = bucket
-    first = machine(1)
-    monkeypatch.setattr(lease.Lease, "_renew", lambda self: None)  # it sleeps
+    first, second = machine(1), machine(2)
+    monkeypatch.setattr(lease.Lease, "_keep_renewing", lambda self: None)  # it sleeps
     with first.shared.lock(first.root / "plan.lock", "plan"):
-        time.sleep(1.2)
+        with second.shared.lock(second.root / "plan.lock", "plan"):
+            pass
         with pytest.raises(StoreError, match="did not renew its lease for 1 s"):
             first.write("runs/1/note.json", b"late")
     assert machine(2).read("runs/1/note.json") is None
+
+
+def test_a_lease_that_expired_and_nobody_took_is_renewed(bucket, short_leases, monkeypatch):
+    _, _, machine = bucket
+    first, second = machine(1), machine(2)
+    monkeypatch.setattr(lease.Lease, "_keep_renewing", lambda self: None)
+    with first.shared.lock(first.root / "plan.lock", "plan"):
+        time.sleep(1.2)
+        first.write("runs/1/note.json", b"in time")
+        with pytest.raises(StoreError, match="must be done by one at a time"):
+            second.shared.lock(second.root / "plan.lock", "plan", timeout_s=0.3).__enter__()
+    assert second.read("runs/1/note.json") == b"in time"
+
+
+def test_a_bucket_that_was_away_is_no_reason_to_take_a_lease(bucket, short_leases, monkeypatch):
+    """Its holder could not renew it either."""
+    _, _, machine = bucket
+    first, second = machine(1), machine(2)
+    read, reads = lease.Lease._read, []
+
+    def away(self):
+        reads.append(time.monotonic())
+        if len(reads) == 2:
+            time.sleep(1.5)
+        return read(self)
+
+    monkeypatch.setattr(lease.Lease, "_keep_renewing", lambda self: None)
+    with first.shared.lock(first.root / "plan.lock", "plan"):
+        monkeypatch.setattr(lease.Lease, "_read", away)
+        began = time.monotonic()
+        with second.shared.lock(second.root / "plan.lock", "plan"):
+            assert time.monotonic() - began > 2.4, "it waits as long again"
 
 
 def test_a_living_holder_keeps_its_lease(bucket, short_leases):
@@ -336,3 +370,68 @@ def test_settings_name_a_bucket_or_a_folder(tmp_path):
     assert Settings.from_env({"BINCOUNT_WORKSPACE": str(tmp_path)}).remote is None
     with pytest.raises(ConfigError, match="BINCOUNT_CACHE_GB: must be a number > 0, got 'much'"):
         Settings.from_env({"BINCOUNT_CACHE_GB": "much"})
+
+
+def test_a_renewal_that_fails_ends_nothing_before_the_lease_does(bucket, short_leases, monkeypatch, caplog):
+    _, _, machine = bucket
+    first, tries = machine(1), []
+
+    def denied(self, *args):
+        tries.append(time.monotonic())
+        raise ConfigError("denied")
+
+    with first.shared.lock(first.root / "plan.lock", "plan"):
+        monkeypatch.setattr(lease.Lease, "_write", denied)
+        time.sleep(0.6)
+        first.write("runs/1/note.json", b"in time")
+        time.sleep(0.6)
+        with pytest.raises(ConfigError, match="denied"):
+            first.write("runs/1/late.json", b"late")
+    assert len(tries) >= 3
+    assert "plan: the lease could not be renewed: denied" in caplog.text
+    assert machine(2).read("runs/1/note.json") == b"in time"
+
+
+def test_who_leaves_does_not_wait_for_a_bucket_that_is_gone(bucket, short_leases, monkeypatch):
+    import obstore
+
+    _, _, machine = bucket
+    first = machine(1)
+
+    def gone(*args, **more):
+        raise obstore.exceptions.GenericError("HTTP error: kind: Connect")
+
+    with first.shared.lock(first.root / "plan.lock", "plan"):
+        monkeypatch.setattr(obstore, "put", gone)
+        time.sleep(0.5)
+        left = time.monotonic()
+    assert time.monotonic() - left < 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("403 Forbidden: <Code>AccessDenied</Code>", r"must be readable and writable, got access denied \(403 AccessD"),
+        ("507 Insufficient Storage: <Code>XMinioStorageFull</Code>", r"must have room, got 507 XMinioStorageFull"),
+        (
+            "403 Forbidden: <Code>QuotaExceeded</Code>",
+            r"must have room, got 403 QuotaExceeded. Free some room or raise",
+        ),
+    ],
+)
+def test_a_refused_write_says_what_to_do(bucket, monkeypatch, answer, told):
+    import obstore
+
+    _, _, machine = bucket
+    first = machine(1)
+
+    def refuse(*args, **more):
+        raise obstore.exceptions.GenericError(f"Server returned non-2xx status code: {answer}")
+
+    monkeypatch.setattr(obstore, "put", refuse)
+    with pytest.raises(ConfigError, match=told):
+        first.write("runs/1/note.json", b"x")
+
+
+def test_the_patience_of_a_promotion_outlives_a_dead_holders_lease():
+    assert lease.LEASE_S + 10 < champion._TIMEOUT_S

@@ -1,0 +1,273 @@
+"""A workspace in a bucket and two machines: what one has finished the other goes on from, and nothing is done twice."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bincount.dataset import placement
+from bincount.dataset.ingest import collect
+from bincount.dataset.manifest import Manifest
+from bincount.learn.prepare import prepare
+from bincount.learn.train import train
+from bincount.reconcile.reconcile import reconcile
+from bincount.tracking import champion, model_registry, runs
+from tests.bins import write_bins as write_source_bins
+from tests.faults.machines import Machine, calls
+from tests.learn.bins import write_bins
+from tests.processes import wait_until
+from tests.reconcile.reconciled import registered, write_source
+from tests.stores import make_settings
+
+pytestmark = pytest.mark.slow
+BINS, SHARD_BYTES = 400, 30_000
+SMALL_SHARDS = {"bincount.dataset.placement:SHARD_BYTES": SHARD_BYTES}
+NETWORK = {"backbone": "MobileNetV3Small", "weights": "none", "image_px": 32}
+FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in NETWORK.items()]
+FOUND = {"learning_rate": 2e-2, "batch_size": 32, "epochs": 6, "units": 16, "dropout": 0.1}
+FETCHING = r"fetching \d+ photos, about [\d.]+ GB, into (\d+) shards"
+SHARE = "bincount.dataset.shards:ShardIndex.share"
+
+
+@pytest.fixture
+def place(tmp_path, moto_endpoint, new_bucket):
+    """A bucket's client and name, and a function that gives a machine of its own."""
+    client, bucket = new_bucket(moto_endpoint)
+    make_settings(tmp_path)
+
+    def machine(name, endpoint=moto_endpoint, **more):
+        return Machine(tmp_path / name, f"s3://{bucket}/work", endpoint, **more)
+
+    return client, bucket, machine
+
+
+@pytest.fixture
+def bins(tmp_path):
+    return write_source_bins(tmp_path / "bins", bins=BINS)
+
+
+@pytest.fixture
+def calm(tmp_path, bins, monkeypatch):
+    """The summary of an ingest of the same bins into a folder."""
+    monkeypatch.setattr(placement, "SHARD_BYTES", SHARD_BYTES)
+    settings = dataclasses.replace(make_settings(tmp_path), workspace=tmp_path / "calm")
+    return collect(settings, source=str(bins))
+
+
+def keys(client, bucket, folder=""):
+    """Names of the objects of a folder of the workspace, without leases."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"work/{folder}")
+    found = [entry["Key"].removeprefix("work/") for page in pages for entry in page.get("Contents", [])]
+    return [name for name in found if not name.endswith(".lock")]
+
+
+def ingested(answer):
+    """What does not differ from run to run."""
+    return {name: value for name, value in answer.items() if name != "run_id"}
+
+
+def put(machine):
+    """Shares all that was written to a machine's cache."""
+    machine.shared.push(machine.settings.workspace)
+
+
+def test_a_bucket_holds_what_a_folder_holds(place, bins, calm):
+    client, bucket, machine = place
+    first, second = machine("first", **SMALL_SHARDS), machine("second", **SMALL_SHARDS)
+    planned, _ = first.run("plan", "--source", bins)
+    first.run("fetch", "--plan", planned["plan"], "--share", "1/2")
+    second.run("fetch", "--plan", planned["plan"], "--share", "2/2")
+    answer, said = first.run("ingest", "--source", bins)
+    assert ingested(answer) == calm
+    assert not re.search(FETCHING, said)
+    assert sorted(name.rpartition(".")[2] for name in keys(client, bucket, "manifests")) == ["csv", "json", "jsonl"]
+    shared = second.shared
+    shared.pull_folder(second.settings.shards)
+    manifest = Manifest.read(first.settings.manifests, answer["manifest"])
+    for shard in manifest.shards:
+        there = (second.settings.shards / shard.name).read_bytes()
+        assert there == (Path(bins).parent / "calm" / "shards" / shard.name).read_bytes()
+
+
+@pytest.mark.parametrize("clock_s", [0, -600, 600])
+def test_a_killed_fetch_goes_on_elsewhere(place, bins, calm, tmp_path, clock_s):
+    """With clocks that are ten minutes apart too."""
+    client, bucket, machine = place
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock" / "sitecustomize.py").write_text(
+        f"import time\n_now, _ns = time.time, time.time_ns\ntime.time = lambda: _now() + {clock_s}\n"
+        f"time.time_ns = lambda: _ns() + {clock_s} * 10**9\n"
+    )
+    first = machine("first", **SMALL_SHARDS)
+    second = machine("second", python_path=[tmp_path / "clock"], **SMALL_SHARDS)
+    planned, _ = first.run("plan", "--source", bins)
+    first.killed("fetch", "--plan", planned["plan"], moment=SHARE, nth=4)
+    assert len(keys(client, bucket, "shards")) == 2 * 3, "three shards, each with its index"
+    began = time.monotonic()
+    answer, said = second.run("ingest", "--source", bins)
+    assert time.monotonic() - began < 60
+    assert ingested(answer) == calm
+    assert "the lease of" in said
+    assert int(re.search(FETCHING, said)[1]) == planned["shards"] - 3
+
+
+def test_who_slept_past_its_lease_publishes_nothing(place, bins, calm):
+    client, bucket, machine = place
+    first, second = machine("first", **SMALL_SHARDS), machine("second", **SMALL_SHARDS)
+    planned, _ = first.run("plan", "--source", bins)
+    sleeper = first.start("fetch", "--plan", planned["plan"], moment=SHARE, nth=2, stopped=True)
+    try:
+        wait_until(lambda: Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "asleep")
+        answer, _ = second.run("ingest", "--source", bins)
+        before = {name: client.head_object(Bucket=bucket, Key=f"work/{name}")["ETag"] for name in keys(client, bucket)}
+    finally:
+        os.kill(sleeper.pid, signal.SIGCONT)
+    _, said = sleeper.communicate(timeout=60)
+    assert sleeper.returncode == 4, said
+    assert "did not renew its lease for 3 s" in said
+    assert said.rstrip().splitlines()[-2].endswith("Nothing more was written; run again.")
+    assert ingested(answer) == calm
+    assert before == {
+        name: client.head_object(Bucket=bucket, Key=f"work/{name}")["ETag"] for name in keys(client, bucket)
+    }
+    assert first.run("fetch", "--plan", planned["plan"])[0] == {"shards": 0}, "it runs again, as it was told"
+
+
+def test_a_damaged_copy_is_no_reason_to_fetch_a_shard_again(place, bins, calm):
+    _, _, machine = place
+    first = machine("first", **SMALL_SHARDS)
+    answer, _ = first.run("ingest", "--source", bins)
+    shard = first.settings.shards / Manifest.read(first.settings.manifests, answer["manifest"]).shards[0].name
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + b"?")
+    again, said = first.run("ingest", "--source", bins)
+    assert ingested(again) == calm
+    assert not re.search(FETCHING, said)
+    second = machine("second")
+    second.shared.pull(second.settings.shards / shard.name)
+    assert (second.settings.shards / shard.name).read_bytes() == whole
+
+
+def prepared_run(machine, bins=60):
+    """Made bins in the bucket, and a run. Returns the run's id and the bins' digest."""
+    manifest = write_bins(machine.settings.workspace, bins=bins)
+    put(machine)
+    settings = make_settings_of(machine)
+    return runs.open_run(settings), manifest
+
+
+def make_settings_of(machine):
+    """Settings of this process with the tracking server of a machine, and a folder."""
+    place = machine.settings.cache.parent
+    return dataclasses.replace(
+        machine.settings, workspace=place / "calm", remote=None, artifacts=place / "artifacts", buckets={}
+    )
+
+
+def test_a_killed_extraction_goes_on_elsewhere(place, tmp_path):
+    _, _, machine = place
+    first, second = machine("first"), machine("second")
+    run_id, manifest = prepared_run(first)
+    words = ("prepare", f"--run-id={run_id}", f"--manifest={manifest}", *FLAGS)
+    first.killed(*words, moment="bincount.learn.features:write_features", nth=3)
+    answer, said = second.run(*words)
+    assert re.findall(r"features: (\d+ of \d+) photos", said)[-1] == "20 of 20", "the third shard, and no other"
+    folder = make_settings_of(first)
+    write_bins(folder.workspace, bins=60)
+    assert answer == prepare(folder, run_id=runs.open_run(folder), manifest=manifest, **NETWORK)
+    arrays = {path.name: np.load(path) for path in folder.features.rglob("*.npy") if "." not in path.stem}
+    second.shared.pull_folder(second.settings.features)
+    assert len(arrays) == 3
+    for name, wanted in arrays.items():
+        (found,) = second.settings.features.rglob(name)
+        np.testing.assert_array_equal(np.load(found), wanted)
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_fine_tuning_goes_on_elsewhere(place, tmp_path):
+    client, bucket, machine = place
+    first, second = machine("first"), machine("second")
+    run_id, manifest = prepared_run(first)
+    folder = make_settings_of(first)
+    write_bins(folder.workspace, bins=60)
+    calm_run = runs.open_run(folder)
+    features = prepare(folder, run_id=calm_run, manifest=manifest, **NETWORK)["features"]
+    note = {"features": features, "best": FOUND}
+    for place_of, run in ((first.settings, run_id), (folder, calm_run)):
+        (place_of.run(run) / "search").mkdir(parents=True)
+        (place_of.run(run) / "search" / "best.json").write_text(json.dumps(note))
+    put(first)
+    first.run("prepare", f"--run-id={run_id}", f"--manifest={manifest}", *FLAGS)
+    words = ("train", f"--run-id={run_id}", f"--features={features}", "--fine-tune-epochs=4")
+    epoch = "bincount.learn.whole_network:_State.add"
+    first.killed(*words, moment=epoch, nth=3)
+    assert [Path(name).suffix for name in keys(client, bucket, f"runs/{run_id}/whole")] == [".npz"]
+    answer, said = second.run(*words, moment=epoch)
+    assert calls(said) == 2, "the third epoch and the fourth"
+    undisturbed = train(folder, run_id=calm_run, features=features, fine_tune_epochs=4)
+    assert {**answer, "model": ""} == {**undisturbed, "model": ""}
+    assert not keys(client, bucket, f"runs/{run_id}/whole")
+    facts = [json.loads((each.run(run) / "model" / "model.json").read_text())
+             for each, run in ((second.settings, run_id), (folder, calm_run))]  # fmt: skip
+    assert facts[0] == facts[1]
+
+
+def open_reconciliation(tmp_path, machine, bins=80):
+    """A registered model and bins. Returns the words of a reconciliation, and the files of an undisturbed one."""
+    folder = make_settings_of(machine)
+    model = registered(folder)
+    write_source(tmp_path / "source", bins=bins)
+    reconcile(folder, source=str(tmp_path / "source"), model=model, out=str(tmp_path / "undisturbed"))
+    return ("reconcile", f"--source={tmp_path / 'source'}", f"--model={model}"), files(tmp_path / "undisturbed")
+
+
+def files(folder):
+    """Names and contents."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+CHUNKS = {"bincount.reconcile.scoring:_CHUNK": 16}
+
+
+def test_a_killed_reconciliation_goes_on_elsewhere(place, tmp_path):
+    client, bucket, machine = place
+    first, second = machine("first", **CHUNKS), machine("second", **CHUNKS)
+    words, undisturbed = open_reconciliation(tmp_path, first)
+    score = "bincount.reconcile.scoring:_score"
+    first.killed(*words, f"--out={tmp_path / 'out'}", moment=score, nth=4)
+    answer, said = second.run(*words, f"--out={tmp_path / 'out'}", moment=score)
+    assert "continuing from another worker's snapshot" in said
+    assert calls(said) == 3, "the last two of five chunks, and an empty one at the end"
+    assert files(tmp_path / "out") == undisturbed
+    assert answer["bins"] == 80
+    assert not keys(client, bucket, "reconciles")
+
+
+def test_promotions_on_two_machines(place):
+    """At once, and after a machine that died while it moved the champion."""
+    _, _, machine = place
+    first, second = machine("first"), machine("second")
+    settings = make_settings_of(first)
+    for seed in (1, 2, 3, 4):
+        registered(settings, seed=seed)
+    promote = ("--force", "--reason=it counts better")
+    running = [each.start("promote", version, *promote) for each, version in ((first, 1), (second, 2))]
+    for process in running:
+        process.communicate(timeout=120)
+    assert {process.returncode for process in running} <= {0, 4}
+    moves = champion.champion_moves(settings)
+    assert [move.instead_of for move in moves] == [None, *(move.champion for move in moves)][:-1]
+    assert len(moves) == [process.returncode for process in running].count(0) >= 1
+    assert model_registry.alias(settings, model_registry.CHAMPION) == moves[-1].champion
+
+    first.killed("promote", 3, *promote, moment="mlflow:MlflowClient.set_registered_model_alias")
+    answer, said = second.run("promote", 4, *promote)
+    assert answer["promoted"]
+    assert "the lease of" in said
+    assert model_registry.alias(settings, model_registry.CHAMPION) == "4"
