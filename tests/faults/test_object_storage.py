@@ -34,7 +34,7 @@ from tests.learn.bins import write_bins
 from tests.processes import wait_until
 from tests.reconcile.reconciled import registered
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SHARE = "bincount.dataset.shards:ShardIndex.share"
 
 
@@ -134,7 +134,6 @@ def test_a_killed_extraction_goes_on_elsewhere(place, tmp_path):
         np.testing.assert_array_equal(np.load(found), wanted)
 
 
-@pytest.mark.timeout(600)
 def test_a_killed_fine_tuning_goes_on_elsewhere(place, tmp_path):
     client, bucket, machine = place
     first, second = machine("first"), machine("second")
