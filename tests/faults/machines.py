@@ -1,14 +1,19 @@
 """Machines that share a workspace in a bucket: each has a cache of its own, and runs commands as anyone does."""
 
+import dataclasses
 import json
 import os
 import re
 import signal
 import subprocess
 
+from bincount.reconcile.reconcile import reconcile
 from bincount.settings import Settings
 from bincount.store.workspace import BucketWorkspace
+from bincount.tracking import runs
 from tests.faults.dying import ROOT, command_of
+from tests.learn.bins import write_bins
+from tests.reconcile.reconciled import registered, write_source
 
 SHORT = {
     "bincount.store.lease:LEASE_S": 3.0,
@@ -16,6 +21,14 @@ SHORT = {
     "bincount.store.workspace:_CHECKPOINT_SHARE": 1e9,
 }
 """What makes a test fast: short leases, and a checkpoint whenever one is possible."""
+
+BINS, SHARD_BYTES = 400, 30_000
+SMALL_SHARDS = {"bincount.dataset.placement:SHARD_BYTES": SHARD_BYTES}
+NETWORK = {"backbone": "MobileNetV3Small", "weights": "none", "image_px": 32}
+FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in NETWORK.items()]
+FOUND = {"learning_rate": 2e-2, "batch_size": 32, "epochs": 6, "units": 16, "dropout": 0.1}
+FETCHING = r"fetching \d+ photos, about [\d.]+ GB, into (\d+) shards"
+CHUNKS = {"bincount.reconcile.scoring:_CHUNK": 16}
 
 
 class Machine:
@@ -84,3 +97,50 @@ def answer_of(process):
 def calls(said):
     """How often the function of the moment was called."""
     return int(re.search(r": (\d+) calls$", said, re.M)[1])
+
+
+def keys(client, bucket, folder=""):
+    """Names of the objects of a folder of the workspace, without leases."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"work/{folder}")
+    found = [entry["Key"].removeprefix("work/") for page in pages for entry in page.get("Contents", [])]
+    return [name for name in found if not name.endswith(".lock")]
+
+
+def ingested(answer):
+    """What does not differ from run to run."""
+    return {name: value for name, value in answer.items() if name != "run_id"}
+
+
+def put(machine):
+    """Shares all that was written to a machine's cache."""
+    machine.shared.push(machine.settings.workspace)
+
+
+def prepared_run(machine, bins=60):
+    """Made bins in the bucket, and a run. Returns the run's id and the bins' digest."""
+    manifest = write_bins(machine.settings.workspace, bins=bins)
+    put(machine)
+    settings = make_settings_of(machine)
+    return runs.open_run(settings), manifest
+
+
+def make_settings_of(machine):
+    """Settings of this process with the tracking server of a machine, and a folder."""
+    place = machine.settings.cache.parent
+    return dataclasses.replace(
+        machine.settings, workspace=place / "calm", remote=None, artifacts=place / "artifacts", buckets={}
+    )
+
+
+def open_reconciliation(tmp_path, machine, bins=80):
+    """A registered model and bins. Returns the words of a reconciliation, and the files of an undisturbed one."""
+    folder = make_settings_of(machine)
+    model = registered(folder)
+    write_source(tmp_path / "source", bins=bins)
+    reconcile(folder, source=str(tmp_path / "source"), model=model, out=str(tmp_path / "undisturbed"))
+    return ("reconcile", f"--source={tmp_path / 'source'}", f"--model={model}"), files(tmp_path / "undisturbed")
+
+
+def files(folder):
+    """Names and contents."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}

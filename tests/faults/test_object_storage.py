@@ -1,6 +1,5 @@
 """A workspace in a bucket and two machines: what one has finished the other goes on from, and nothing is done twice."""
 
-import dataclasses
 import json
 import os
 import re
@@ -11,70 +10,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bincount.dataset import placement
-from bincount.dataset.ingest import collect
 from bincount.dataset.manifest import Manifest
 from bincount.learn.prepare import prepare
 from bincount.learn.train import train
-from bincount.reconcile.reconcile import reconcile
 from bincount.tracking import champion, model_registry, runs
-from tests.bins import write_bins as write_source_bins
-from tests.faults.machines import Machine, calls
+from tests.faults.machines import (
+    CHUNKS,
+    FETCHING,
+    FLAGS,
+    FOUND,
+    NETWORK,
+    SMALL_SHARDS,
+    calls,
+    files,
+    ingested,
+    keys,
+    make_settings_of,
+    open_reconciliation,
+    prepared_run,
+    put,
+)
 from tests.learn.bins import write_bins
 from tests.processes import wait_until
-from tests.reconcile.reconciled import registered, write_source
-from tests.stores import make_settings
+from tests.reconcile.reconciled import registered
 
-pytestmark = pytest.mark.slow
-BINS, SHARD_BYTES = 400, 30_000
-SMALL_SHARDS = {"bincount.dataset.placement:SHARD_BYTES": SHARD_BYTES}
-NETWORK = {"backbone": "MobileNetV3Small", "weights": "none", "image_px": 32}
-FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in NETWORK.items()]
-FOUND = {"learning_rate": 2e-2, "batch_size": 32, "epochs": 6, "units": 16, "dropout": 0.1}
-FETCHING = r"fetching \d+ photos, about [\d.]+ GB, into (\d+) shards"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SHARE = "bincount.dataset.shards:ShardIndex.share"
-
-
-@pytest.fixture
-def place(tmp_path, moto_endpoint, new_bucket):
-    """A bucket's client and name, and a function that gives a machine of its own."""
-    client, bucket = new_bucket(moto_endpoint)
-    make_settings(tmp_path)
-
-    def machine(name, endpoint=moto_endpoint, **more):
-        return Machine(tmp_path / name, f"s3://{bucket}/work", endpoint, **more)
-
-    return client, bucket, machine
-
-
-@pytest.fixture
-def bins(tmp_path):
-    return write_source_bins(tmp_path / "bins", bins=BINS)
-
-
-@pytest.fixture
-def calm(tmp_path, bins, monkeypatch):
-    """The summary of an ingest of the same bins into a folder."""
-    monkeypatch.setattr(placement, "SHARD_BYTES", SHARD_BYTES)
-    settings = dataclasses.replace(make_settings(tmp_path), workspace=tmp_path / "calm")
-    return collect(settings, source=str(bins))
-
-
-def keys(client, bucket, folder=""):
-    """Names of the objects of a folder of the workspace, without leases."""
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"work/{folder}")
-    found = [entry["Key"].removeprefix("work/") for page in pages for entry in page.get("Contents", [])]
-    return [name for name in found if not name.endswith(".lock")]
-
-
-def ingested(answer):
-    """What does not differ from run to run."""
-    return {name: value for name, value in answer.items() if name != "run_id"}
-
-
-def put(machine):
-    """Shares all that was written to a machine's cache."""
-    machine.shared.push(machine.settings.workspace)
 
 
 def test_a_bucket_holds_what_a_folder_holds(place, bins, calm):
@@ -154,22 +115,6 @@ def test_a_damaged_copy_is_no_reason_to_fetch_a_shard_again(place, bins, calm):
     assert (second.settings.shards / shard.name).read_bytes() == whole
 
 
-def prepared_run(machine, bins=60):
-    """Made bins in the bucket, and a run. Returns the run's id and the bins' digest."""
-    manifest = write_bins(machine.settings.workspace, bins=bins)
-    put(machine)
-    settings = make_settings_of(machine)
-    return runs.open_run(settings), manifest
-
-
-def make_settings_of(machine):
-    """Settings of this process with the tracking server of a machine, and a folder."""
-    place = machine.settings.cache.parent
-    return dataclasses.replace(
-        machine.settings, workspace=place / "calm", remote=None, artifacts=place / "artifacts", buckets={}
-    )
-
-
 def test_a_killed_extraction_goes_on_elsewhere(place, tmp_path):
     _, _, machine = place
     first, second = machine("first"), machine("second")
@@ -189,7 +134,6 @@ def test_a_killed_extraction_goes_on_elsewhere(place, tmp_path):
         np.testing.assert_array_equal(np.load(found), wanted)
 
 
-@pytest.mark.timeout(600)
 def test_a_killed_fine_tuning_goes_on_elsewhere(place, tmp_path):
     client, bucket, machine = place
     first, second = machine("first"), machine("second")
@@ -216,23 +160,6 @@ def test_a_killed_fine_tuning_goes_on_elsewhere(place, tmp_path):
     facts = [json.loads((each.run(run) / "model" / "model.json").read_text())
              for each, run in ((second.settings, run_id), (folder, calm_run))]  # fmt: skip
     assert facts[0] == facts[1]
-
-
-def open_reconciliation(tmp_path, machine, bins=80):
-    """A registered model and bins. Returns the words of a reconciliation, and the files of an undisturbed one."""
-    folder = make_settings_of(machine)
-    model = registered(folder)
-    write_source(tmp_path / "source", bins=bins)
-    reconcile(folder, source=str(tmp_path / "source"), model=model, out=str(tmp_path / "undisturbed"))
-    return ("reconcile", f"--source={tmp_path / 'source'}", f"--model={model}"), files(tmp_path / "undisturbed")
-
-
-def files(folder):
-    """Names and contents."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
-
-
-CHUNKS = {"bincount.reconcile.scoring:_CHUNK": 16}
 
 
 def test_a_killed_reconciliation_goes_on_elsewhere(place, tmp_path):

@@ -14,22 +14,19 @@ import pytest
 from bincount.learn.prepare import prepare
 from bincount.learn.train import train
 from bincount.tracking import runs
-from tests.faults.machines import calls
-from tests.faults.test_object_storage import (
+from tests.faults.machines import (
     CHUNKS,
     FETCHING,
     FLAGS,
     FOUND,
     NETWORK,
     SMALL_SHARDS,
-    bins,  # noqa: F401
-    calm,  # noqa: F401
+    calls,
     files,
     ingested,
     keys,
     make_settings_of,
     open_reconciliation,
-    place,  # noqa: F401
     prepared_run,
     put,
 )
@@ -56,7 +53,7 @@ def check_ended(failed, told):
 
 
 @pytest.mark.parametrize(("how", "for_s"), [("gone", GONE_S), ("busy", 3)])
-def test_a_fetch_outlives_a_bucket_that_is_away(place, bins, calm, proxy, how, for_s):  # noqa: F811
+def test_a_fetch_outlives_a_bucket_that_is_away(place, bins, calm, proxy, how, for_s):
     _, _, machine = place
     first = machine("first", proxy.endpoint, **SMALL_SHARDS)
     proxy.latency_s = 0.02
@@ -71,7 +68,7 @@ def test_a_fetch_outlives_a_bucket_that_is_away(place, bins, calm, proxy, how, f
 
 
 @pytest.mark.parametrize(("how", "told"), [("denied", DENIED), ("full", FULL), ("quota", QUOTA)])
-def test_a_fetch_that_may_not_write_ends_at_a_whole_shard(place, bins, calm, proxy, how, told):  # noqa: F811
+def test_a_fetch_that_may_not_write_ends_at_a_whole_shard(place, bins, calm, proxy, how, told):
     client, bucket, machine = place
     first = machine("first", proxy.endpoint, **SMALL_SHARDS)
     planned, _ = first.run("plan", "--source", bins)
@@ -86,7 +83,7 @@ def test_a_fetch_that_may_not_write_ends_at_a_whole_shard(place, bins, calm, pro
     assert int(re.search(FETCHING, said)[1]) == planned["shards"] - 2
 
 
-def test_an_extraction(place, proxy):  # noqa: F811
+def test_an_extraction(place, proxy):
     client, bucket, machine = place
     first, second = machine("first", proxy.endpoint), machine("second", proxy.endpoint)
     run_id, manifest = prepared_run(first)
@@ -109,7 +106,7 @@ def test_an_extraction(place, proxy):  # noqa: F811
         np.testing.assert_array_equal(np.load(found), np.load(wanted))
 
 
-def test_a_fine_tuning(place, proxy):  # noqa: F811
+def test_a_fine_tuning(place, proxy):
     client, bucket, machine = place
     first, second = machine("first", proxy.endpoint), machine("second", proxy.endpoint)
     run_id, manifest = prepared_run(first)
@@ -135,7 +132,7 @@ def test_a_fine_tuning(place, proxy):  # noqa: F811
     assert {**answer, "model": ""} == {**undisturbed, "model": ""}
 
 
-def test_a_reconciliation(place, proxy, tmp_path):  # noqa: F811
+def test_a_reconciliation(place, proxy, tmp_path):
     client, bucket, machine = place
     first, second = (machine(name, proxy.endpoint, **CHUNKS) for name in ("first", "second"))
     words, undisturbed = open_reconciliation(tmp_path, first)
