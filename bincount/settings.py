@@ -101,7 +101,9 @@ class Settings:
         mlruns = CHECKOUT / "mlruns"
         workspace = environ.get("BINCOUNT_WORKSPACE") or str(CHECKOUT / "data")
         remote = workspace.rstrip("/") if workspace.startswith("s3://") else None
-        cache = Path(environ.get("BINCOUNT_CACHE") or Path.home() / ".cache" / "bincount").absolute()
+        cache = Path()
+        if remote:
+            cache = Path(environ.get("BINCOUNT_CACHE") or Path.home() / ".cache" / "bincount").absolute()
         return cls(
             workspace=cache / digest_of(remote) if remote else Path(workspace).absolute(),
             remote=remote,

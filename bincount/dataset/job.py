@@ -57,7 +57,7 @@ class IngestJob:
     """The folder of one ingest job, from which an interrupted ingest resumes.
 
     Attributes:
-        folder: It.
+        folder: The folder.
         shared: The workspace that it is in.
     """
 

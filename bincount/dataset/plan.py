@@ -143,6 +143,7 @@ def make_plan(store: Store, settings: Settings, spec: JobSpec, candidates: Candi
     """
     job = IngestJob.of(settings, spec.name)
     if job.plan.is_file() and job.journal.is_file() and not job.retry_marker.exists():
+        job.shared.push(job.journal, job.plan)  # a killed attempt may not have come so far
         return Plan.read(job.plan)
     job.write_spec(spec)
     with Journal(job.journal, partial(job.shared.checkpoint, job.journal)) as journal:

@@ -225,7 +225,10 @@ class ShardIndex:
 
 
 def is_whole(settings: Settings, shard: Shard) -> bool:
-    """True if a shard's file, here or in the bucket of the workspace, has the SHA-256 of the one that was written."""
+    """True if a shard's file, here or in the bucket of the workspace, has the SHA-256 of the one that was written.
+
+    A copy here that is damaged is set aside where the bucket has a whole one.
+    """
     path = settings.shards / shard.name
     with contextlib.suppress(FileNotFoundError):
         stat = path.stat()

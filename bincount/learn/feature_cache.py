@@ -107,7 +107,9 @@ def compute_missing(settings: Settings, prepared: CachedFeatures, share: Partiti
 
     shared, rates = open_workspace(settings), list[float]()
     shards = share.pick(prepared.manifest.shards)
-    shared.pull(*(file for shard in shards for file in files_of(prepared.folder, shard)))
+    files = [file for shard in shards for file in files_of(prepared.folder, shard)]
+    shared.pull(*files)
+    shared.push(*files)  # what a killed attempt has computed and not shared
     if missing := missing_features(prepared.folder, shards):
         forward, width = _forward_of(prepared)
         extract_features(

@@ -71,6 +71,7 @@ def prepare(
         which = "" if part == ALL else f"/{part.number}"
         runs.log_metrics(settings, run_id, {f"prepare/photos_per_s{which}": rate})
     note = prepared.folder / f"{manifest}.json"
+    shared.pull(note)
     write_json(note, prepared.facts)
     shared.push(note)
     return {
@@ -89,6 +90,7 @@ def _network_of(settings: Settings, run_id: str, config: dict[str, Any]) -> Cach
     if before:
         shared.pull_folder(settings.features / before["folder"], NETWORK_FILES)
     if before and before.get("config") == config and is_whole_network(settings.features / before["folder"] / NETWORK):
+        shared.push(note)
         bins = read_manifest(settings, config["manifest"])
         return CachedFeatures(settings.features / before["folder"], bins, before["facts"])
     prepared = _resolve(settings, **config)

@@ -70,7 +70,7 @@ def tune(
         runs.log_params(settings, nested, hyperparameters)
         if score is not None:
             runs.log_metrics(settings, nested, {"best_val_nll": score})
-        shared.push(folder)
+        shared.push(*folder.rglob("trial.json"), folder)  # KerasTuner's list of trials after the trials
         completed = status == "COMPLETED"
         runs.finish_run(settings, nested, "FINISHED" if completed else "FAILED")
         _log.info("trial %s: %s %s, val_nll %s", trial, status, dict(hyperparameters), score)

@@ -117,7 +117,8 @@ def _tracked(settings: Settings, run_id: str | None) -> tuple[str, Path]:
     """The MLflow run of a tracked reconciliation, and its worklist's folder."""
     if run_id is not None and not re.fullmatch(r"[0-9a-f]{32}", run_id):
         raise ConfigError(f"worklist: must be the MLflow run of a reconciliation, got {run_id[:40]!r}.")
-    open_workspace(settings).pull_folder(settings.runs, "*/reconcile/*")
+    place = settings.run(run_id) if run_id else settings.runs
+    open_workspace(settings).pull_folder(place, "*/reconcile/*")
     found = list(settings.runs.glob(f"{run_id or '*'}/reconcile/summary.json"))
     if not found:
         raise ConfigError(

@@ -242,7 +242,7 @@ class OutcomeStore:
             content = "".join(f"{encode(line)}\n" for line in lines).encode()
             path = self._folder / f"{_digest(content)}.jsonl"
             write_atomically(path, [content])
-            self._shared.push(path)
+        self._shared.push(*self._folder.glob("[0-9a-f]*.jsonl"))  # those of an import that failed then, too
         return len(new)
 
     def read(self) -> dict[Origin, list[JoinedOutcome]]:

@@ -206,6 +206,8 @@ def _write_worklist(
             }
             counted = confirmed.latest() if confirmed else []
             publish(state, store, predictor, context, summary, folder, confirmed=counted)
+            if folder.is_relative_to(settings.workspace):
+                open_workspace(settings).publish(folder, last="summary.json")
             state.remove()
     _log.info("%s: %d bins, %.1f records expected to be wrong", folder, summary["bins"], summary["expected_wrong"])
     return summary

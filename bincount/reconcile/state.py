@@ -13,6 +13,7 @@ from types import TracebackType
 
 from bincount.dataset.inventory import InventoryRow
 from bincount.errors import ConfigError, DataError, StoreError
+from bincount.files import write_atomically
 from bincount.settings import Settings
 from bincount.store.workspace import FolderWorkspace, Workspace, open_workspace
 
@@ -48,7 +49,7 @@ def open_state(settings: Settings, request: str) -> Iterator[ReconcileState]:
         request: Digest of the request.
 
     Raises:
-        ConfigError: If another process of this machine works on the same request; one of another machine is waited for.
+        ConfigError: If another process works on the same request. In a bucket it is waited for.
         StoreError: If file or bucket cannot be read and written.
     """
     path, shared = settings.reconciles / f"{request}.db", open_workspace(settings)
@@ -62,13 +63,24 @@ def open_state(settings: Settings, request: str) -> Iterator[ReconcileState]:
 
 def _restore(path: Path, shared: Workspace) -> None:
     """Takes another machine's snapshot where it is newer than this machine's."""
-    snapshot = snapshot_of(path)
-    before = snapshot.stat().st_mtime_ns if snapshot.exists() else None
+    snapshot, beside = snapshot_of(path), path.with_suffix(".beside")
     shared.pull(snapshot)
-    if snapshot.exists() and (not path.exists() or snapshot.stat().st_mtime_ns != before):
+    if snapshot.exists() and not (path.exists() and _is_of(path, snapshot)):
         _unlink(path)
-        shutil.copyfile(snapshot, path)
+        shutil.copyfile(snapshot, beside)
+        beside.replace(path)
+        _mark(path, snapshot)
         _log.info("reconcile: continuing from another worker's snapshot")
+
+
+def _is_of(path: Path, snapshot: Path) -> bool:
+    """True if a state's file began as a snapshot, or the snapshot was taken of it."""
+    mark = path.with_suffix(".mark")
+    return mark.exists() and mark.read_text() == str(snapshot.stat().st_mtime_ns)
+
+
+def _mark(path: Path, snapshot: Path) -> None:
+    write_atomically(path.with_suffix(".mark"), [str(snapshot.stat().st_mtime_ns).encode()])
 
 
 def snapshot_of(path: Path) -> Path:
@@ -119,6 +131,7 @@ class ReconcileState:
         snapshot = snapshot_of(self.path)
         self._shared.delete(snapshot)
         snapshot.unlink(missing_ok=True)
+        self.path.with_suffix(".mark").unlink(missing_ok=True)
         _unlink(self.path)
 
     @property
@@ -191,6 +204,7 @@ class ReconcileState:
         with contextlib.closing(sqlite3.connect(beside)) as copy:
             self._db.backup(copy)
         beside.replace(snapshot)
+        _mark(self.path, snapshot)
 
     def load_contents(self, rows: Iterable[tuple[str, str, int, str]]) -> int:
         """Adds the products of a file to their bins, and returns to how many.

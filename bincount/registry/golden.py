@@ -20,6 +20,7 @@ from bincount.files import read_json
 from bincount.learn.engine import BFLOAT16
 from bincount.mismatch.answer import SAME_WITHIN, SAME_WITHIN_BFLOAT16, answer_of, same_answer
 from bincount.settings import Settings
+from bincount.store.workspace import open_workspace
 from bincount.tracking import runs
 from bincount.tracking.model_registry import Version
 
@@ -67,6 +68,7 @@ def write_golden(
         (folder / f"{record.id}.photo").write_bytes(photo)
         answers[record.id] = answer_of(predictor.predict([photo])[0], predictor.counts)
     (folder / "answers.json").write_text(json.dumps(answers, indent=1))  # last: marks the folder as complete
+    open_workspace(settings).publish(folder, last="answers.json")
     runs.log_artifacts(settings, run_id, folder, "golden")
 
 
@@ -77,6 +79,7 @@ def read_golden(settings: Settings, run_id: str) -> Golden:
         DataError: If the run has none.
     """
     folder = settings.run(run_id) / "golden"
+    open_workspace(settings).pull_folder(folder)
     if read_json(folder / "answers.json") is None:
         fetch_golden(settings, run_id, folder)
     return golden_in(folder)

@@ -29,7 +29,7 @@ def make_bucket(settings: Settings, *, timeout_s: float = _TIMEOUT_S) -> str:
         StoreError: If the server does not answer.
     """
     import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
     bucket = (settings.remote or "").removeprefix("s3://").partition("/")[0]
     endpoint = settings.buckets.get(bucket)
@@ -47,8 +47,8 @@ def make_bucket(settings: Settings, *, timeout_s: float = _TIMEOUT_S) -> str:
             client.create_bucket(Bucket=bucket)
             return f"s3://{bucket}: created"
         except (BotoCoreError, ClientError) as error:
-            status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 503)
-            if status in (401, 403):
+            status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if 400 <= status < 500 or not (status or isinstance(error, ConnectionError | HTTPClientError)):
                 raise ConfigError(f"s3://{bucket}: the keys must be allowed to create it, got {error}.") from error
             if time.monotonic() > until:
                 raise StoreError(f"s3://{bucket}: its server must answer, got {error}.") from error

@@ -68,7 +68,7 @@ class S3Store:
             StoreError: If the bucket does not answer.
         """
         connection = self._open()
-        return self._with_retries(lambda: ask(connection.bulk), stopped or threading.Event(), written=True)
+        return self._with_retries(lambda: ask(connection.files), stopped or threading.Event(), written=True)
 
     def _read(self, bulk: obstore.store.S3Store, key: str, stopped: threading.Event) -> FetchedObject:
         import obstore

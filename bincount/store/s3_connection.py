@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig
 
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _REQUEST_TIMEOUT_S = 4, 6, 60
+# Of files of the workspace, up to gigabytes: obstore's read timeout runs while a part of 64 MB is sent, too.
+_FILE_READ_TIMEOUT_S, _FILE_REQUEST_TIMEOUT_S = 60, 6 * 3600
 
 # docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _NAME_RULES = (
@@ -44,15 +46,17 @@ def check_bucket_name(name: str) -> None:
 
 @dataclass(frozen=True)
 class Connection:
-    """Both clients of one bucket. Neither retries by itself: `RetryPolicy` does.
+    """The clients of one bucket. None retries by itself: `RetryPolicy` does.
 
     Attributes:
         client: boto3's.
-        bulk: obstore's.
+        bulk: obstore's, for objects as small as photos.
+        files: obstore's, for large ones.
     """
 
     client: Any
     bulk: obstore.store.S3Store
+    files: obstore.store.S3Store
 
 
 def connect(bucket: str, endpoint: str | None) -> Connection:
@@ -95,10 +99,25 @@ def connect(bucket: str, endpoint: str | None) -> Connection:
     region = ask_region(client, bucket)
     if region != client.meta.region_name:
         client = client_in(region)
-    return Connection(client, bulk_client(client, core, bucket, is_anonymous=is_anonymous))
+    bulk, files = (
+        bulk_client(client, core, bucket, is_anonymous=is_anonymous, read_timeout_s=read_s, request_timeout_s=request_s)
+        for read_s, request_s in (
+            (_READ_TIMEOUT_S, _REQUEST_TIMEOUT_S),
+            (_FILE_READ_TIMEOUT_S, _FILE_REQUEST_TIMEOUT_S),
+        )
+    )
+    return Connection(client, bulk, files)
 
 
-def bulk_client(client: Any, core: Any, bucket: str, *, is_anonymous: bool) -> obstore.store.S3Store:
+def bulk_client(
+    client: Any,
+    core: Any,
+    bucket: str,
+    *,
+    is_anonymous: bool,
+    read_timeout_s: float = _READ_TIMEOUT_S,
+    request_timeout_s: float = _REQUEST_TIMEOUT_S,
+) -> obstore.store.S3Store:
     """An obstore client that reaches a bucket as a boto3 client does.
 
     Args:
@@ -106,6 +125,8 @@ def bulk_client(client: Any, core: Any, bucket: str, *, is_anonymous: bool) -> o
         core: Its botocore session.
         bucket: The bucket's name.
         is_anonymous: Whether requests are not signed.
+        read_timeout_s: How long nothing may come, or a part may take to be sent.
+        request_timeout_s: How long a request may take with its answer.
     """
     import boto3
     from botocore.utils import get_environ_proxies
@@ -124,8 +145,8 @@ def bulk_client(client: Any, core: Any, bucket: str, *, is_anonymous: bool) -> o
     client_options: ClientConfig = {
         "allow_http": address.startswith("http://"),
         "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
-        "read_timeout": timedelta(seconds=_READ_TIMEOUT_S),
-        "timeout": timedelta(seconds=_REQUEST_TIMEOUT_S),
+        "read_timeout": timedelta(seconds=read_timeout_s),
+        "timeout": timedelta(seconds=request_timeout_s),
     }
     authority = core.get_config_variable("ca_bundle")
     if authority:

@@ -40,7 +40,7 @@ class Workspace(Protocol):
     """The files that all workers share."""
 
     def pull(self, *files: Path) -> None:
-        """Makes the copies of some files on this machine those that are shared; one that is not shared stays.
+        """Replaces local copies of some files by the shared ones; a file that is not shared is left alone.
 
         Raises:
             StoreError: If the bucket does not answer, or an object is not what was pushed.
@@ -74,7 +74,7 @@ class Workspace(Protocol):
         """Deletes all shared files below a folder."""
 
     def sha256_of(self, file: Path) -> str | None:
-        """SHA-256 of a shared file that may not be on this machine; None if there is none, or for a folder."""
+        """SHA-256 of a shared file that may not be on this machine; None if there is none, or in a folder."""
 
     def lock(self, path: Path, what: str, *, timeout_s: float = math.inf) -> contextlib.AbstractContextManager[None]:
         """A lock that other workers wait for, a lease in the bucket; the folder of `path` is created."""
@@ -144,7 +144,7 @@ class FolderWorkspace:
 
 
 _SHA256 = "sha256"
-"""Name of the metadata of an object that hold its digest."""
+"""Name of the metadata entry of an object that holds its digest."""
 # Above it a write is in parts, which S3 cannot make conditional: the object is looked at before.
 _CONDITIONAL_BYTES = 64_000_000
 _PIECE_BYTES = 4 << 20
@@ -159,7 +159,7 @@ class BucketWorkspace:
 
     Attributes:
         usage: Number of requests by kind ("get", "put", "list", "delete", "lease"), and of bytes "pulled" and
-            "pushed". A file above 64 MB is one "put" here, and one a part to whom pays for it.
+            "pushed". A file above 64 MB is one "put" here, and billed as one per part.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -209,7 +209,10 @@ class BucketWorkspace:
         known = self._cache.below(self._name(folder))
         if all(known.get(self._name(file), _NEVER).is_unchanged(file) for file in files):
             return
-        if self._name(marker) in known or self.sha256_of(marker):
+        head, before = self._head(self._name(marker)), known.get(self._name(marker))
+        if head and head[1] != _sha256(marker):
+            if before is None or head[0] != before.etag:
+                raise self._changed(self._name(marker))
             self.delete(marker)
         self.push(*(file for file in files if file != marker))
         ours = {self._name(file) for file in files}
@@ -303,7 +306,10 @@ class BucketWorkspace:
         mode: PutMode = {"e_tag": known.etag} if known else "create"
         if size > _CONDITIONAL_BYTES:
             head, mode = self._head(name), "overwrite"
-            if head and head[1] != digest and (known is None or head[0] != known.etag):
+            if head and head[1] == digest:
+                self._cache.note(name, Synced.of(path, head[0]))
+                return
+            if head and (known is None or head[0] != known.etag):
                 raise self._changed(name)
             _log.info("workspace: putting %s, %.2f GB", name, size / 1e9)
 
@@ -367,7 +373,7 @@ class BucketWorkspace:
         from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
         key = self._key(f"probe-{uuid4().hex}")
-        obeyed = []
+        obeyed: set[str] = set()  # a retry adds nothing
 
         def ask(bulk: obstore.store.S3Store) -> None:
             obstore.put(bulk, key, b"1", mode="overwrite")
@@ -375,7 +381,7 @@ class BucketWorkspace:
                 try:
                     obstore.put(bulk, key, b"2", mode=mode)  # type: ignore[arg-type]
                 except (AlreadyExistsError, PreconditionError):
-                    obeyed.append(mode)
+                    obeyed.add(str(mode))
                 except BaseError as error:
                     if "NotImplemented" not in str(error):
                         raise
@@ -394,8 +400,8 @@ class BucketWorkspace:
 
     def _changed(self, name: str) -> StoreError:
         return StoreError(
-            f"{self._store.source}/{name}: must be as it was when this worker read it, got another worker's. "
-            "Nothing was overwritten; run again."
+            f"{self._store.source}/{name}: must be as it was when this worker read it, got another or "
+            "none. Nothing was overwritten; run again."
         )
 
     def _key(self, name: str) -> str:
@@ -420,15 +426,13 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 def _files_of(path: Path) -> list[Path]:
     """The finished files of a folder, or the file itself; none where there is nothing."""
-    if path.is_dir():
-        found = sorted(each for each in path.rglob("*") if each.is_file())
-        return [each for each in found if not each.name.startswith(".") and not each.name.endswith(_OWN)]
-    return [path] if path.is_file() else []
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [each for each in found if each.is_file() and not each.name.startswith(".") and not each.name.endswith(_OWN)]
 
 
 def _download(pieces: Iterable[Any], path: Path, digest: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    beside = path.with_name(f".pull-{uuid4().hex}")
     hashed = hashlib.sha256()
     try:
         with beside.open("wb") as file:

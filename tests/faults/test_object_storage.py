@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from bincount.dataset.manifest import Manifest
+from bincount.errors import StoreError
 from bincount.learn.prepare import prepare
 from bincount.learn.train import train
+from bincount.outcomes.outcome_store import OutcomeStore
+from bincount.store.workspace import BucketWorkspace
 from bincount.tracking import champion, model_registry, runs
 from tests.faults.machines import (
     CHUNKS,
@@ -33,6 +36,7 @@ from tests.faults.machines import (
 from tests.learn.bins import write_bins
 from tests.processes import wait_until
 from tests.reconcile.reconciled import registered
+from tests.simulated import kept_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SHARE = "bincount.dataset.shards:ShardIndex.share"
@@ -198,3 +202,22 @@ def test_promotions_on_two_machines(place):
     assert answer["promoted"]
     assert "the lease of" in said
     assert model_registry.alias(settings, model_registry.CHAMPION) == "4"
+
+
+def test_counts_that_could_not_be_shared_are_shared_by_the_next_import(place, monkeypatch):
+    _, _, machine = place
+    first, second = machine("first"), machine("second")
+    origin, rows = kept_rows(1, bins=30)
+
+    def gone(self, *paths):
+        raise StoreError("the bucket is gone")
+
+    store = OutcomeStore(first.settings)
+    with monkeypatch.context() as away, store.locked():
+        away.setattr(BucketWorkspace, "push", gone)
+        with pytest.raises(StoreError, match="the bucket is gone"):
+            store.add(origin, rows)
+    assert OutcomeStore(second.settings).read() == {}
+    with store.locked():
+        assert store.add(origin, rows) == 0
+    assert OutcomeStore(second.settings).read() == store.read() != {}

@@ -182,13 +182,28 @@ def test_a_file_is_created_once(bucket):
         machine(3).write("runs/1/note.json", b"other")
 
 
+def test_a_folder_that_another_published_is_not_replaced(bucket):
+    """A worker that was thought dead ends after the one that took over."""
+    _, _, machine = bucket
+    first, second = machine(1), machine(2)
+    for name in ("data.txt", "model.json"):
+        second.write(f"runs/1/model/{name}", b"late", push=False)
+        first.write(f"runs/1/model/{name}", b"first", push=False)
+    first.shared.publish(first.root / "runs/1/model", last="model.json")
+    with pytest.raises(StoreError, match="must be as it was when this worker read it"):
+        second.shared.publish(second.root / "runs/1/model", last="model.json")
+    third = machine(3)
+    assert third.names("runs/1/model") == ["data.txt", "model.json"]
+    assert {third.read(f"runs/1/model/{name}") for name in ("data.txt", "model.json")} == {b"first"}
+
+
 def test_work_in_progress_stays_here(bucket):
     client, name, machine = bucket
     first = machine(1)
     for own in ("a.lock", "b.json.damaged", ".c.json.1234", "d.partial", "e.beside.npy", "f.db-wal"):
         first.write(f"runs/1/{own}", b"x", push=False)
     first.write("runs/1/real.json", b"x", push=False)
-    first.shared.push(first.root / "runs")
+    first.shared.push(first.root / "runs", first.root / "runs/1/b.json.damaged")
     assert [entry["Key"] for entry in client.list_objects_v2(Bucket=name)["Contents"]] == ["work/runs/1/real.json"]
 
 
