@@ -42,7 +42,7 @@ WRITTEN, FAILED = "written", "failed"
 """Keys of a report: rows that are in a file, and rows that were lost."""
 
 _FLUSH_S, _FLUSH_ROWS = 5.0, 1000
-_FILE_BYTES = 4_000_000  # a larger file is continued in another one
+_FILE_BYTES = 1_000_000  # a larger file is continued in another one; what it holds is in memory too, 40 times as large
 _FILES_AT_LEAST = 10  # within the bound, so that the oldest tenth goes and not all
 _LOCK_S = 30.0  # the writer of a server that was killed is ending
 _LENGTHS = struct.Struct(">III")
@@ -128,7 +128,7 @@ class LogWriter:
         self._file_bytes = min(_FILE_BYTES, int(settings.most_mb * 1e6) // _FILES_AT_LEAST)
         self._rows: list[dict[str, Any]] = []
         self._path: Path | None = None
-        self._tables: list[pyarrow.Table] = []  # what the file at this path holds
+        self._table: pyarrow.Table = SCHEMA.empty_table()  # what the file at this path holds
         self._is_failing = False
 
     @property
@@ -179,9 +179,10 @@ class LogWriter:
         """
         rows, self._rows = self._rows, []
         self._path = self._path or self._folder.new_file()
-        tables = [*self._tables, pyarrow.Table.from_pylist(rows, SCHEMA)]
+        # In one piece: hundreds of small ones would take twice the memory.
+        table = pyarrow.concat_tables([self._table, pyarrow.Table.from_pylist(rows, SCHEMA)]).combine_chunks()
         content = BytesIO()
-        parquet.write_table(pyarrow.concat_tables(tables), content, compression="zstd")
+        parquet.write_table(table, content, compression="zstd")
         try:
             self._folder.write_rows(self._path, content.getvalue())
         except OSError as error:
@@ -189,9 +190,9 @@ class LogWriter:
             return {FAILED: len(rows)}
         if self._is_failing:
             _log.info("the log is written again")
-        self._is_failing, self._tables = False, tables
+        self._is_failing, self._table = False, table
         if content.tell() >= self._file_bytes:
-            self._path, self._tables = None, []
+            self._path, self._table = None, SCHEMA.empty_table()
         return {WRITTEN: len(rows)}
 
     def _say_failing(self, error: OSError) -> None:
