@@ -1,5 +1,6 @@
 """For all tests: an environment of their own, Ctrl-C for the processes that they start, the longest test first."""
 
+import linecache
 import os
 import signal
 
@@ -8,6 +9,21 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so, and every process below would be deaf to Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _Linecache:
+    """Forgets source that SQLAlchemy 2.1 has generated, before each test and doctest.
+
+    It would delete it whenever garbage is collected, also while a doctest goes through all of it: a KeyError then.
+    """
+
+    def pytest_runtest_setup(self):
+        for name in [name for name in list(linecache.cache) if name.startswith("<sqlalchemy generated")]:
+            linecache.cache.pop(name, None)
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(_Linecache())  # for doctests too, which are outside this folder
 
 
 def pytest_collection_modifyitems(items):
