@@ -92,6 +92,6 @@ def test_a_chain(settings, tmp_path):
     till.check("prepare", get=12 + 5 * shards, put=8 + 2 * shards, list=4, delete=0, lease=10 + 5 * shards)
     till.check("train", get=20 + 6 * shards, put=EPOCHS + 12, list=8, delete=4, lease=0)
     till.check("evaluate", get=20, put=14, list=8, delete=2, lease=4)
-    till.check("register", get=20, put=4, list=8, delete=0, lease=4)
+    till.check("register", get=24, put=10, list=8, delete=0, lease=4)
     till.check("promote", get=4, put=0, list=4, delete=0, lease=4)
     till.check("reconcile", get=4, put=1, list=2, delete=1, lease=4)
