@@ -182,7 +182,7 @@ class Bench:
         shutil.rmtree(settings.workspace)
 
     def prepare(self, where: str) -> None:
-        """What extraction and training begin with; not measured."""
+        """Ingests and prepares, unmeasured, for extraction and training to begin with."""
         from bincount.learn.prepare import prepare
         from bincount.tracking import runs
         from tests.learn.bins import write_bins

@@ -35,7 +35,7 @@ REFUSED = (
 
 @dataclass(frozen=True)
 class Minute:
-    """What a part of the load did."""
+    """Answers, times and memory of one part of the load."""
 
     minute: float
     answered: int

@@ -37,7 +37,7 @@ from bincount.tracking import runs
 _log = logging.getLogger(__name__)
 
 NOTE = "model.json"
-"""What a model was made of; a folder that has it is complete."""
+"""The facts of a model, such as its counts and settings; a folder that has it is complete."""
 _CHECKED = 32  # photos that the exported model is checked on
 
 

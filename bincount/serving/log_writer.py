@@ -51,7 +51,7 @@ _ANSWERED = ("count", "confidence", "low", "high", "mismatch_probability", "dire
 
 @dataclass(frozen=True)
 class LogSettings:
-    """What is logged, and where.
+    """Folder, size and contents of the log of answers.
 
     Attributes:
         folder: The log's folder.
@@ -93,7 +93,7 @@ class LoggedAnswer:
     answer: bytes
 
     def to_frame(self) -> tuple[bytes, bytes, bytes]:
-        """What `read_frame` reads, in parts, since the body may be large."""
+        """The answer framed for `read_frame`, in parts, since the body may be large."""
         facts = json.dumps({name: value for name, value in vars(self).items() if name not in ("body", "answer")})
         head = facts.encode()
         return _LENGTHS.pack(len(head), len(self.body), len(self.answer)) + head, self.body, self.answer

@@ -18,7 +18,7 @@ from bincount.serving.worker_handle import LOW_PRIORITY
 _log = logging.getLogger(__name__)
 
 DROPPED = "dropped"
-"""What becomes of rows beside `WRITTEN` and `FAILED`: there was no room in the queue."""
+"""Key of the rows for which the queue had no room, beside `WRITTEN` and `FAILED`."""
 
 _MOST_REQUESTS = 256
 _CHUNK = 65_536

@@ -15,7 +15,7 @@ from bincount.serving.prediction_log import DROPPED, PredictionLog
 from bincount.serving.request_queue import RequestQueue
 
 ANSWERED = "answered"
-"""What becomes of requests beside `FAILED` (no answer, or a refusal) and `DROPPED` (no room, or no version)."""
+"""Key of the answered requests, beside `FAILED` (no answer, or a refusal) and `DROPPED` (no room, or no version)."""
 
 _MOST_REQUESTS = 64
 

@@ -1,4 +1,4 @@
-"""What a machine holds of a workspace in object storage, within a bound."""
+"""The bounded local copy of a workspace in object storage, and what is known of its files."""
 
 from __future__ import annotations
 

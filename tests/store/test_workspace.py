@@ -378,10 +378,10 @@ def test_keys_do_not_leave_the_workspace(bucket):
 
 
 def test_settings_name_a_bucket_or_a_folder(tmp_path):
-    found = Settings.from_env({"BINCOUNT_WORKSPACE": "s3://bins/work/", "BINCOUNT_CACHE": str(tmp_path)})
-    assert found.remote == "s3://bins/work"
+    found = Settings.from_env({"BINCOUNT_WORKSPACE": "s3://bins/prefix/", "BINCOUNT_CACHE": str(tmp_path)})
+    assert found.remote == "s3://bins/prefix"
     assert found.workspace.parent == tmp_path
-    assert found.environment()["BINCOUNT_WORKSPACE"] == "s3://bins/work"
+    assert found.environment()["BINCOUNT_WORKSPACE"] == "s3://bins/prefix"
     assert Settings.from_env({"BINCOUNT_WORKSPACE": str(tmp_path)}).remote is None
     with pytest.raises(ConfigError, match="BINCOUNT_CACHE_GB: must be a number > 0, got 'much'"):
         Settings.from_env({"BINCOUNT_CACHE_GB": "much"})
