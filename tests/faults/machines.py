@@ -9,7 +9,7 @@ import subprocess
 
 from bincount.reconcile.reconcile import reconcile
 from bincount.settings import Settings
-from bincount.store.workspace import BucketWorkspace
+from bincount.store.bucket_workspace import BucketWorkspace
 from bincount.tracking import runs
 from tests.faults.dying import ROOT, command_of
 from tests.learn.bins import write_bins
@@ -17,8 +17,8 @@ from tests.reconcile.reconciled import registered, write_source
 
 SHORT = {
     "bincount.store.lease:LEASE_S": 3.0,
-    "bincount.store.workspace:_CHECKPOINT_S": 0.0,
-    "bincount.store.workspace:_CHECKPOINT_SHARE": 1e9,
+    "bincount.store.bucket_workspace:_CHECKPOINT_S": 0.0,
+    "bincount.store.bucket_workspace:_CHECKPOINT_SHARE": 1e9,
 }
 """What makes a test fast: short leases, and a checkpoint whenever one is possible."""
 

@@ -15,7 +15,7 @@ from bincount.errors import StoreError
 from bincount.learn.prepare import prepare
 from bincount.learn.train import train
 from bincount.outcomes.outcome_store import OutcomeStore
-from bincount.store.workspace import BucketWorkspace
+from bincount.store.bucket_workspace import BucketWorkspace
 from bincount.tracking import champion, model_registry, runs
 from tests.faults.machines import (
     CHUNKS,

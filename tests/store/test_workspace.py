@@ -8,8 +8,9 @@ import pytest
 
 from bincount.errors import ConfigError, StoreError
 from bincount.settings import Settings
-from bincount.store import lease, workspace
-from bincount.store.workspace import BucketWorkspace, FolderWorkspace
+from bincount.store import bucket_workspace, lease
+from bincount.store.bucket_workspace import BucketWorkspace
+from bincount.store.workspace import FolderWorkspace
 from bincount.tracking import champion
 
 
@@ -364,7 +365,7 @@ def test_a_checkpoint_is_seldom(bucket, monkeypatch):
     path = first.write("ingests/1/metadata.journal", b"a", push=False)
     first.shared.checkpoint(path)
     assert first.shared.usage["pushed"] == 0
-    monkeypatch.setattr(workspace, "_CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(bucket_workspace, "_CHECKPOINT_S", 0.0)
     other = first.write("ingests/1/other.journal", b"a", push=False)
     first.shared.checkpoint(other)
     assert first.shared.usage["pushed"] == 1
