@@ -168,6 +168,15 @@ def stages_of(network: keras.Model) -> list[keras.KerasTensor]:
     return [*(best[halvings] for halvings in sorted(best) if halvings < last), network.output]
 
 
+def layers_of_stages(backbone: keras.Model, stages: int) -> list[layers.Layer]:
+    """The layers of a backbone's network from its input to the end of its first stages."""
+    network = backbone.get_layer("network")
+    if not stages:
+        return []
+    last = network.outputs[stages - 1]._keras_history.operation
+    return network.layers[: 1 + network.layers.index(last)]
+
+
 def set_statistics(backbone: Backbone, photos: np.ndarray) -> None:
     """Sets the batch-norm statistics of a network with random weights from some training photos.
 

@@ -13,8 +13,8 @@ import numpy as np
 from bincount.dataset.contents import SUMS
 from bincount.dataset.manifest import Manifest
 from bincount.learn import efficientnet_lite
-from bincount.learn.backbone import with_last_activations
-from bincount.learn.devices import mixed_precision, on_gpu, spread
+from bincount.learn.backbone import layers_of_stages, with_last_activations
+from bincount.learn.devices import mixed_precision, on_gpu, reuse_large_blocks, spread
 from bincount.learn.model import build_plain_head, join, restrict
 from bincount.learn.photo_batches import Photos, moments
 from bincount.learn.whole_network import FINE_TUNING, FINE_TUNING_LITE, OnEpoch, Recipe, fit_network
@@ -84,13 +84,17 @@ def fine_tune(
         seed: What everything random is drawn from.
         on_epoch: Called after each epoch with its metrics.
     """
+    if not on_gpu():
+        reuse_large_blocks()
     backbone = with_last_activations(backbone)
     keras.utils.set_random_seed(seed)
     width = backbone.output.shape[1]
     head, sums_head = build_plain_head(width, classes), build_plain_head(width, len(SUMS), name="sums")
     backbone.trainable = True
+    frozen = layers_of_stages(backbone, recipe.frozen_stages)
     for layer in backbone.get_layer("network").layers:
-        layer.trainable = recipe.batch_norm or not isinstance(layer, keras.layers.BatchNormalization)
+        learns = recipe.batch_norm or not isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = learns and layer not in frozen
     backbone.get_layer("normalisation").trainable = False
     network = join(backbone, head, sums_head)
     with spread() as several:

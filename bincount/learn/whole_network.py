@@ -38,6 +38,8 @@ class Recipe:
         loss_mix: Share of the soft neighbour labels, 0 to 1.
         batch_norm: Whether batch norm learns too. Otherwise it keeps its statistics of ImageNet, which are those of
             far more photos than a batch has.
+        frozen_stages: Stages from the first that stay as they are, batch norm too: the largest activations, so the most
+            expensive to learn.
     """
 
     learning_rate: float
@@ -46,12 +48,13 @@ class Recipe:
     weight_decay: float = 0.05
     loss_mix: float = 0.3
     batch_norm: bool = False
+    frozen_stages: int = 0
 
 
 FINE_TUNING = Recipe(learning_rate=1e-4, batch_size=32, epochs=10, weight_decay=0.01)
 """For any network: small steps, and batch norm as it is."""
 
-FINE_TUNING_LITE = Recipe(learning_rate=7e-4, batch_size=32, epochs=8, batch_norm=True)
+FINE_TUNING_LITE = Recipe(learning_rate=7e-4, batch_size=32, epochs=8, batch_norm=True, frozen_stages=2)
 """For EfficientNetLite0, whose batch norm has a momentum of 0.9 and so follows within some ten batches."""
 
 

@@ -1,6 +1,7 @@
 """Half precision and several devices, tried on what every machine has: processors."""
 
 import json
+import platform
 import subprocess
 import sys
 
@@ -37,6 +38,31 @@ def test_one_device_is_not_spread():
     with spread() as several:
         assert not several
     assert not on_gpu()
+
+
+FAULTS = """
+import ctypes, resource, sys
+from bincount.learn.devices import reuse_large_blocks
+if sys.argv[1] == "reused":
+    assert reuse_large_blocks()
+libc = ctypes.CDLL(None)
+libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+for attempt in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = libc.malloc(256 << 20)
+    ctypes.memset(block, 1, 256 << 20)
+    libc.free(block)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_a_large_block_is_used_again_without_page_faults():
+    def faults(mode):
+        return int(subprocess.run([sys.executable, "-c", FAULTS, mode], check=True, capture_output=True).stdout)
+
+    assert faults("reused") < 100 < faults("as it is")
 
 
 TWO = """
