@@ -28,7 +28,8 @@ from typing import NamedTuple
 from bincount.dataset.rejection import InvalidObject
 
 MOST_PIXELS = 25_000_000
-"""Larger photos are refused before a pixel is decoded; the photos of `s3://aft-vbi-pds` have 0.8 million at most."""
+"""Larger photos are refused before a pixel is decoded; the photos of `s3://aft-vbi-pds` have 0.8 million at most.
+Files of more bytes than `store.interface.MAX_OBJECT_BYTES` are not read at all."""
 
 DAMAGED = "photo is damaged"
 """The reason for photos whose file is broken, or whose pixels cannot be decoded without an error or a warning."""

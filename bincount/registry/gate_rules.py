@@ -1,7 +1,8 @@
 """The gate's rules: whether a model may become the champion. Pure functions.
 
-The relative rules are tests with stated error rates; docs/decisions/gate.md
-says how they were chosen and how often each outcome occurs.
+The rules against the champion are tests with stated error rates; docs/decisions/gate.md
+says how they were chosen and how often each outcome occurs. The rules for a model
+by itself are in evaluate/quality_checks.py, since the model card shows them too.
 """
 
 from __future__ import annotations
