@@ -14,6 +14,7 @@ from bincount.errors import RowError
 from bincount.mismatch.answer import answers_of
 from bincount.mismatch.calibration import Calibration
 from bincount.settings import Settings
+from bincount.store.interface import MAX_OBJECT_BYTES
 from bincount.tracking import model_registry
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ def _entries(files: Sequence[str], predictor: Predictor, calibration: Calibratio
     photos: list[tuple[dict[str, Any], bytes]] = []
     for entry in entries:
         try:
-            data = Path(entry["file"]).read_bytes()
+            with Path(entry["file"]).open("rb") as file:
+                data = file.read(MAX_OBJECT_BYTES + 1)
+            if len(data) > MAX_OBJECT_BYTES:
+                raise InvalidObject("photo is too large", f"{file.name}: must have at most {MAX_OBJECT_BYTES:,} bytes.")
             check_photo(data, entry["file"])
             photos.append((entry, data))
         except OSError as error:

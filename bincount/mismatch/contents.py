@@ -165,10 +165,30 @@ class ContentsJudge:
         """
         return _softmax(self._terms(contents, photo, sums, prior) @ self.weights)
 
-    def likelihood(self, contents: Sequence[Sequence[Product]], sums: np.ndarray, prior: np.ndarray) -> np.ndarray:
-        """(N, C) what list and volume add to other evidence of a total: `totals` without the photo's distribution."""
-        terms = self._terms(contents, np.tile(prior, (len(sums), 1)), sums, prior)
-        return np.exp(terms @ self.weights) / prior ** self.weights[0]
+    def joint(
+        self,
+        contents: Sequence[Sequence[Product]],
+        photo: np.ndarray,
+        sums: np.ndarray,
+        prior: np.ndarray,
+        pairs: Sequence[np.ndarray | None],
+    ) -> np.ndarray:
+        """(N, C) P(total | all evidence): `totals`, with an earlier photo the pair's times list and volume.
+
+        Args:
+            contents: (N,) the products of each bin, all of known sizes.
+            photo: (N, C) what the model predicts from the photos.
+            sums: (N, len(SUMS)) what it predicts of the sums.
+            prior: (C,) class frequencies among training bins.
+            pairs: (N,) the distribution (C,) of a bin's two photos (`ChangeHead.joint`), None for a bin with one.
+        """
+        without_photo = self._terms(contents, np.tile(prior, (len(sums), 1)), sums, prior)
+        likelihood = np.exp(without_photo @ self.weights) / prior ** self.weights[0]
+        joint = self.totals(contents, photo, sums, prior)
+        for row, pair in enumerate(pairs):
+            if pair is not None:
+                joint[row] = pair * likelihood[row]
+        return joint / joint.sum(axis=1, keepdims=True)
 
     def missed_evidence(
         self,

@@ -225,17 +225,16 @@ def judge_contents(work: ReconcileState, judge: ContentsJudge | None, prior: np.
         rows, contents = zip(*usable, strict=True)
         positions, recorded, _, blobs, summed, joints, evidences = zip(*rows, strict=True)
         photo, sums = (np.stack([np.frombuffer(blob) for blob in each]) for each in (blobs, summed))
-        totals, likelihood = judge.totals(contents, photo, sums, prior), judge.likelihood(contents, sums, prior)
+        pairs = [None if joint is None else np.frombuffer(joint) for joint in joints]
+        distributions = rounded(judge.joint(contents, photo, sums, prior, pairs))
         classes = np.array([judge.counts.index_of(value) for value in recorded])
         missed = judge.missed_evidence(contents, classes, photo, sums, prior)
         updates = []
-        for row, joint in enumerate(joints):
-            both = totals[row] if joint is None else np.frombuffer(joint) * likelihood[row]
+        for row, distribution in enumerate(distributions):
             books, seen = (_LITRES * np.expm1(each) for each in (sums_of(contents[row])[0], sums[row][0]))
             litres = f"the record lists {books:.3g} litres of products, the photo shows about {max(seen, 0):.2g}"
             evidence = f"{evidences[row]} and contents"
-            distribution = rounded(both / both.sum()).tobytes()
-            updates.append((distribution, evidence, float(missed[row]), litres, positions[row]))
+            updates.append((distribution.tobytes(), evidence, float(missed[row]), litres, positions[row]))
         work.update(("joint", "evidence", "missed", "litres"), updates)
     used, named = work.count("missed IS NOT NULL"), work.count("contents IS NOT NULL")
     log = _log.info if used else _log.warning

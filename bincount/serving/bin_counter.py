@@ -129,13 +129,10 @@ class BinCounter:
         if problem or self._judge is None or self._sums is None or self._calibration is None or recorded is None:
             return other._replace(problems={**other.problems, "contents_problem": problem})
         prior, sums = self._calibration.prior, self._sums.predict(features)
-        if other.distribution is None:
-            joint = self._judge.totals([products], photo, sums, prior)[0]
-        else:
-            joint = other.distribution * self._judge.likelihood([products], sums, prior)[0]
+        joint = self._judge.joint([products], photo, sums, prior, [other.distribution])[0]
         classes = np.array([self._counts.index_of(recorded)])
         missed = float(self._judge.missed_evidence([products], classes, photo, sums, prior)[0])
-        return other._replace(distribution=joint / joint.sum(), calibration=self._judge.calibration, missed=missed)
+        return other._replace(distribution=joint, calibration=self._judge.calibration, missed=missed)
 
 
 _NOTHING = Evidence(None, None, None, None, {})

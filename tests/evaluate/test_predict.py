@@ -13,6 +13,7 @@ from bincount.dataset.manifest import Manifest
 from bincount.errors import ConfigError
 from bincount.evaluate.predict import predict
 from bincount.reconcile.reconcile import reconcile
+from bincount.store.interface import MAX_OBJECT_BYTES
 from tests.bins import photo, saved, undecodable, write_bin, write_bins
 from tests.reconcile.reconciled import read_lists, registered
 from tests.stores import make_settings
@@ -23,6 +24,7 @@ BAD = {
     "text.jpg": (b"<html>Not Found</html>", "photo is no JPEG or PNG"),
     "cut.jpg": (photo(3)[:-40], "photo is cut short"),
     "damaged.jpg": (undecodable(photo(4)), "photo is damaged"),
+    "large.jpg": (photo(5).ljust(MAX_OBJECT_BYTES + 1, b"\0"), "photo is too large"),
     "deep.png": (saved(kind="PNG", mode="I;16"), "photo is a PNG of a rare kind"),
 }
 

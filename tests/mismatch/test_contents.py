@@ -69,8 +69,17 @@ def test_a_neighbour_s_record_fits_the_photo_worse(judge):
 def test_volumes_without_noise_decide(judge):
     contents = [(product(1),), (product(4),)]
     sums = np.array([sums_of([product(4)]), sums_of([product(4)])])
-    likelihood = judge.likelihood(contents, sums, PRIOR)
-    assert likelihood[:, 3].min() > likelihood[:, 0].max()
+    joint = judge.joint(contents, np.tile(PRIOR, (2, 1)), sums, PRIOR, [PRIOR, None])
+    assert np.allclose(joint.sum(axis=1), 1)
+    assert joint[:, 3].min() > joint[:, 0].max()
+
+
+def test_the_pair_of_photos_replaces_the_photo_beside_the_products(judge):
+    contents, _, photo, sums = (each[:2] for each in bins(300, seed=4))
+    pair = np.array([0.0, 1.0, 0.0, 0.0, 0.0])
+    with_pair, alone = judge.joint(contents, photo, sums, PRIOR, [pair, None])
+    assert with_pair.tolist() == pair.tolist()
+    assert np.allclose(alone, judge.totals(contents, photo, sums, PRIOR)[1])
 
 
 @pytest.mark.parametrize(
