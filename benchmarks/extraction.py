@@ -24,7 +24,7 @@ def compare_extraction(source: Path, folder: Path, photos: int, repeats: int, im
     from bincount.dataset.manifest import read_manifest
     from bincount.learn.backbone import build_backbone
     from bincount.learn.engine import open_network, save_network
-    from bincount.learn.features import engine_forward, extract_features, keras_forward
+    from bincount.learn.feature_extraction import engine_forward, extract_features, keras_forward
     from bincount.learn.photo_batches import load_photos
     from bincount.settings import Settings
 

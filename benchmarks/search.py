@@ -43,7 +43,7 @@ def compare(
     from bincount.dataset.ingest import collect
     from bincount.dataset.manifest import read_manifest
     from bincount.learn.backbone import STATISTICS_PHOTOS, build_backbone, set_statistics
-    from bincount.learn.features import extract_features, keras_forward, read_examples
+    from bincount.learn.feature_extraction import extract_features, keras_forward, read_examples
     from bincount.learn.photo_batches import load_photos
     from bincount.learn.search import search_heads
     from bincount.settings import Settings

@@ -17,7 +17,7 @@ from dataclasses import asdict
 import numpy as np
 
 from benchmarks.measure import Ratio, Spent, machine, parser_of, publish, run_process
-from bincount.learn.features import VIEWS, Examples, map_arrays
+from bincount.learn.feature_extraction import VIEWS, Examples, map_arrays
 
 WHOLE = 536_434  # bins in the bucket
 _WIDTH = 2048

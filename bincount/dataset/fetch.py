@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bincount.config import FetchConfig
+from bincount.dataset.bin_reader import Photo, photo_of
 from bincount.dataset.job import IngestJob, check_disk_space, check_rejected, find_finished_ingest
 from bincount.dataset.journal import open_entries, read_entry
 from bincount.dataset.keys import photo_key
 from bincount.dataset.manifest import Shard
 from bincount.dataset.partition import Partition
 from bincount.dataset.plan import Plan, PlannedBin, PlannedShard
-from bincount.dataset.reader import Photo, photo_of
 from bincount.dataset.rejection import Rejection
 from bincount.dataset.shards import PackedPhoto, ShardIndex, drop_shard, encode_example, frame_record, is_whole
 from bincount.files import set_aside

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 from bincount.config import IngestConfig
 from bincount.counts import Counts
+from bincount.dataset.bin_reader import metadata_of
 from bincount.dataset.candidates import Candidates, check_ids, find_candidates
 from bincount.dataset.job import FORMAT, IngestJob, JobSpec, check_rejected, find_finished_ingest
 from bincount.dataset.journal import Journal, open_entries, read_entry
 from bincount.dataset.keys import metadata_key
 from bincount.dataset.metadata import Metadata
 from bincount.dataset.placement import assign_parts, check_parts, cut_shards, draw_order
-from bincount.dataset.reader import metadata_of
 from bincount.dataset.rejection import SIBLING, Rejection
 from bincount.errors import ConfigError
 from bincount.files import digest_of, write_atomically

@@ -188,8 +188,8 @@ def _publish(
     probabilities: np.ndarray,
 ) -> None:
     """Writes everything to a temporary folder, logs it, then renames the folder: an existing one is complete."""
-    from bincount.evaluate.figures import draw
     from bincount.evaluate.model_card import card_of, summary_of, to_html, to_markdown
+    from bincount.evaluate.plots import draw
 
     beside = evaluation_folder.with_name("evaluation.beside")
     shutil.rmtree(beside, ignore_errors=True)  # of a killed attempt

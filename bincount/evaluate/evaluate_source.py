@@ -16,6 +16,7 @@ import numpy as np
 
 from bincount.config import FetchConfig
 from bincount.counts import Counts
+from bincount.dataset.bin_reader import metadata_of, photo_of
 from bincount.dataset.candidates import check_ids, find_candidates
 from bincount.dataset.contents import Product, contents_of
 from bincount.dataset.groups import groups_of, sort_key_of
@@ -24,7 +25,6 @@ from bincount.dataset.manifest import Record, read_manifest
 from bincount.dataset.pairs import pairs_of
 from bincount.dataset.photo_check import DAMAGED
 from bincount.dataset.placement import draw_order
-from bincount.dataset.reader import metadata_of, photo_of
 from bincount.dataset.rejection import Rejection
 from bincount.dataset.split import DEVELOPMENT_PARTS, SEEN_PARTS, part_of
 from bincount.errors import ConfigError, DataError, RowError

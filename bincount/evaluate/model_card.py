@@ -10,7 +10,7 @@ from pathlib import Path
 from bincount.config import GateLimits
 from bincount.evaluate import contents_metrics, pair_metrics
 from bincount.evaluate.detection_metrics import KINDS
-from bincount.evaluate.quality_checks import gate_scores, quality_checks
+from bincount.evaluate.gate_checks import gate_scores, quality_checks
 
 LICENCE = (
     "Photos of the Amazon Bin Image Dataset are licensed CC BY-NC-SA 3.0 US: attribution, no commercial use, "

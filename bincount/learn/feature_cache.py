@@ -24,7 +24,7 @@ from bincount.settings import Settings
 from bincount.store.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
-    from bincount.learn.features import Examples, Forward
+    from bincount.learn.feature_extraction import Examples, Forward
     from bincount.learn.photo_batches import Photos
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class CachedFeatures:
 
     def examples(self, part: str) -> Examples:
         """Features and classes of one part."""
-        from bincount.learn.features import read_examples
+        from bincount.learn.feature_extraction import read_examples
 
         return read_examples(self.folder, self.manifest, part)
 
@@ -103,7 +103,7 @@ def compute_missing(settings: Settings, prepared: CachedFeatures, share: Partiti
     Raises:
         DataError: If a shard, a photo or the network is damaged.
     """
-    from bincount.learn.features import extract_features, files_of, missing_features
+    from bincount.learn.feature_extraction import extract_features, files_of, missing_features
 
     shared, rates = open_workspace(settings), list[float]()
     shards = share.pick(prepared.manifest.shards)
@@ -138,7 +138,7 @@ def _alone(shared: Workspace, files: tuple[Path, Path]) -> Iterator[None]:
 def _forward_of(prepared: CachedFeatures) -> tuple[Forward, int]:
     """The function that computes features on this machine, and their number per photo."""
     from bincount.learn.engine import has_gpu, is_whole_network, load_keras, open_network
-    from bincount.learn.features import engine_forward, keras_forward
+    from bincount.learn.feature_extraction import engine_forward, keras_forward
 
     if not is_whole_network(prepared.backbone_path):
         raise DataError(

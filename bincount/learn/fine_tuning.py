@@ -16,8 +16,8 @@ from bincount.learn import efficientnet_lite
 from bincount.learn.backbone import layers_of_stages, with_last_activations
 from bincount.learn.devices import mixed_precision, on_gpu, reuse_large_blocks, spread
 from bincount.learn.model import build_plain_head, join, restrict
+from bincount.learn.network_training import FINE_TUNING, FINE_TUNING_LITE, OnEpoch, Recipe, fit_network
 from bincount.learn.photo_batches import Photos, moments
-from bincount.learn.whole_network import FINE_TUNING, FINE_TUNING_LITE, OnEpoch, Recipe, fit_network
 from bincount.mismatch.sums import SumsHead
 
 

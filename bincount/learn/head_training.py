@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from bincount.learn.features import Examples, release
+from bincount.learn.feature_extraction import Examples, release
 from bincount.learn.model import Hyperparameters, build_head
 from bincount.learn.photo_batches import soft_targets
 from bincount.learn.temperature import nll_of

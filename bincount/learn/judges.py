@@ -93,7 +93,7 @@ def _read_part(settings: Settings, cached: CachedFeatures, part: str, fine_tuned
     if fine_tuned is None:
         examples = cached.examples(part)
         return _Part(records, rows, contents, classes, lambda some: examples.features[some].mean(1, dtype=np.float32))
-    from bincount.learn.whole_network import features_of
+    from bincount.learn.network_training import features_of
 
     photos = cached.photos(settings, part, counts=counts)
     return _Part(records, rows, contents, classes, partial(features_of, fine_tuned, photos))

@@ -21,7 +21,7 @@ from keras_tuner.engine.base_tuner import BaseTuner
 
 from bincount.errors import BincountError, DataError
 from bincount.files import digest_of
-from bincount.learn.features import Examples
+from bincount.learn.feature_extraction import Examples
 from bincount.learn.head_training import fit_head
 from bincount.learn.model import WEIGHT_DECAY, Hyperparameters
 

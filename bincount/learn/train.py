@@ -22,14 +22,14 @@ from bincount.files import read_json
 from bincount.learn.backbone import load_backbone
 from bincount.learn.engine import is_whole_network, save_network
 from bincount.learn.feature_cache import CachedFeatures, read_features
-from bincount.learn.features import Examples, join_examples
+from bincount.learn.feature_extraction import Examples, join_examples
 from bincount.learn.fine_tuning import TrainedModel, fine_tune, recipe_of, scored_of
 from bincount.learn.head_training import fit_head, mean_of_views
 from bincount.learn.judges import Judges, learn_judges
 from bincount.learn.model import Hyperparameters, assemble
+from bincount.learn.network_training import OnEpoch, Recipe
 from bincount.learn.predictor import FEATURES, MODEL
 from bincount.learn.temperature import temperature_of
-from bincount.learn.whole_network import OnEpoch, Recipe
 from bincount.settings import Settings
 from bincount.store.workspace import open_workspace
 from bincount.tracking import runs

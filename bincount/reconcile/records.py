@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 
+from bincount.dataset.bin_reader import metadata_of
 from bincount.dataset.candidates import list_candidates
 from bincount.dataset.contents import contents_of, encode_contents
 from bincount.dataset.contents_file import contents_rows
 from bincount.dataset.ids import counterpart_of
 from bincount.dataset.inventory import InventoryRow, check_id_spelling, inventory_rows
 from bincount.dataset.keys import metadata_key, photo_key
-from bincount.dataset.reader import metadata_of
 from bincount.dataset.rejection import Rejection
 from bincount.dataset.table_reader import TableReader
 from bincount.errors import DataError

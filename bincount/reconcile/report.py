@@ -21,13 +21,13 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image, ImageOps
 
+from bincount.dataset.bin_reader import Photo, photo_of
 from bincount.dataset.keys import bin_id_of, photo_key
 from bincount.dataset.metadata import is_bin_id
-from bincount.dataset.reader import Photo, photo_of
 from bincount.errors import ConfigError
 from bincount.outcomes.confirmed import Confirmed
 from bincount.outcomes.decay import RATE_FACTOR
-from bincount.reconcile.evidence import Evidence, evidence_of, heat_of
+from bincount.reconcile.report_pictures import ReportPictures, heat_of, report_pictures_of
 from bincount.reconcile.state import ReconcileState
 from bincount.reconcile.worklist import WorklistContext, worklist_rows, write_worklist
 from bincount.store.interface import Store
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS, MAX_PHOTOS, MAX_COUNTED, MAX_EXPLAINED = 1000, 200, 2000, 50
 """Rows of the report, photos in it or in the count sheet (about 4 MB), bins on a count sheet, and bins whose
-evidence is in the report (about 1 MB, and 27 forward passes each)."""
+pictures are in the report (about 1 MB, and 27 forward passes each)."""
 MAX_COUNTED_WORKLISTS = 20
 """Earlier worklists of which the report shows what counting found."""
 
@@ -102,10 +102,10 @@ def publish(
             rows = list(worklist_rows(state, context, limit=MAX_ROWS))
             ids = _pictured(rows)
             explained = _pictured(rows[: summary["to_count"]])[:MAX_EXPLAINED]
-            evidence = evidence_of(store, predictor, explained, confirmed)
+            pictures = report_pictures_of(store, predictor, explained, confirmed)
             ids += sorted({bin_id_of(row["before"]) for row in rows[:MAX_PHOTOS] if row["before"]} - set(ids))
             page = render_report(
-                summary, rows, reduced_photos(store, ids), context, evidence, _similar_photos(store, evidence)
+                summary, rows, reduced_photos(store, ids), context, pictures, _similar_photos(store, pictures)
             )
         (temporary / "report.html").write_text(page, encoding="utf-8")
         (temporary / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
@@ -118,8 +118,8 @@ def _pictured(rows: Sequence[Mapping]) -> list[str]:
     return [row["id"] for row in rows[:MAX_PHOTOS] if row["photo"] and is_bin_id(row["id"])]
 
 
-def _similar_photos(store: Store, evidence: Evidence) -> dict[str, bytes]:
-    ids = sorted({each.photo for similar in evidence.similar.values() for each in similar})
+def _similar_photos(store: Store, pictures: ReportPictures) -> dict[str, bytes]:
+    ids = sorted({each.photo for similar in pictures.similar.values() for each in similar})
     return reduced_photos(store, ids, size_px=_SIMILAR_SIZE_PX)
 
 
@@ -165,7 +165,7 @@ def render_report(
     rows: Sequence[Mapping],
     photos: Mapping[str, bytes],
     context: WorklistContext,
-    evidence: Evidence,
+    pictures: ReportPictures,
     similar_photos: Mapping[str, bytes],
 ) -> str:
     """Renders the page. All text from outside is escaped, and the page's policy forbids any other script.
@@ -175,8 +175,8 @@ def render_report(
         rows: The first rows of the worklist.
         photos: Reduced JPEGs of some of them, by id.
         context: What is the same for all of them.
-        evidence: For some of them.
-        similar_photos: Smaller JPEGs of the counted bins in the evidence, by id.
+        pictures: For some of them.
+        similar_photos: Smaller JPEGs of the counted bins in the pictures, by id.
     """
     names = dict(zip(context.counts.values, context.counts.names, strict=True))
 
@@ -184,7 +184,7 @@ def render_report(
         return _base64(photos.get(bin_id, b""))
 
     def similar(bin_id: str) -> list[dict]:
-        counted = evidence.similar.get(bin_id, [])
+        counted = pictures.similar.get(bin_id, [])
         there = [each for each in counted if each.photo in similar_photos]
         return [{**each._asdict(), "thumbnail": _base64(similar_photos[each.photo])} for each in there]
 
@@ -194,7 +194,7 @@ def render_report(
             "shows": names.get(row["predicted"], ""),
             "thumbnail": thumbnail(row["id"]),
             "thumbnail_before": thumbnail(bin_id_of(row["before"])) if row["before"] else "",
-            "heat": _base64(heat_of(evidence.falls[row["id"]])) if row["id"] in evidence.falls else "",
+            "heat": _base64(heat_of(pictures.falls[row["id"]])) if row["id"] in pictures.falls else "",
             "similar": similar(row["id"]),
         }
         for row in rows

@@ -12,11 +12,11 @@ import numpy as np
 
 from bincount.config import DriftLimits
 from bincount.counts import Counts
+from bincount.dataset.bin_reader import photo_of
 from bincount.dataset.contents import decode_contents, sums_of
 from bincount.dataset.keys import photo_key
 from bincount.dataset.metadata import LARGEST_COUNT
 from bincount.dataset.photo_check import DAMAGED
-from bincount.dataset.reader import photo_of
 from bincount.dataset.rejection import Rejection
 from bincount.errors import RowError
 from bincount.evaluate.batch_inference import rounded

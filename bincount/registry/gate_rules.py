@@ -2,7 +2,7 @@
 
 The rules against the champion are tests with stated error rates; docs/decisions/gate.md
 says how they were chosen and how often each outcome occurs. The rules for a model
-by itself are in evaluate/quality_checks.py, since the model card shows them too.
+by itself are in evaluate/gate_checks.py, since the model card shows them too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from scipy import special
 
 from bincount.config import GateLimits
-from bincount.evaluate.quality_checks import Check, Scores, quality_checks
+from bincount.evaluate.gate_checks import Check, Scores, quality_checks
 
 ACCEPTED, REFUSED, UNDECIDED = "accepted", "refused", "undecided"
 

@@ -1,4 +1,4 @@
-"""Makes a run's model a version of the registered model "bincount"."""
+"""Calibrates a run's model and makes it a version of the registered model "bincount"."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import logging
 from importlib import metadata
 from pathlib import Path
 
-from bincount.dataset.manifest import read_manifest
+import numpy as np
+
+from bincount.dataset.manifest import Manifest, read_manifest
+from bincount.dataset.split import AUXILIARY, LEARNED_PARTS
 from bincount.errors import ConfigError
-from bincount.evaluate.batch_inference import digest_of_model, model_of
-from bincount.evaluate.conformal_calibration import calibrate, coverage_of
+from bincount.evaluate.batch_inference import digest_of_model, model_of, predict_records
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.evaluate.evaluate import read_evaluation
+from bincount.evaluate.evaluation import exclude_learned, truth_of
 from bincount.evaluate.model_card import summary_of, to_markdown
 from bincount.learn.engine import FLOAT32, checked_precisions
 from bincount.learn.predictor import MODEL, Predictor
@@ -43,7 +46,7 @@ MODULES = (
     *(f"mismatch/{name}.py" for name in ("likelihood", "model_file", "posterior", "sums", "verdicts")),
     *("serving/__init__.py", "serving/batcher.py", "serving/bin_counter.py", "serving/example.jpg"),
 )
-"""The files of this package that a version carries: all that `serving/model.py` imports."""
+"""The files of this package that a version carries: all that `serving/mlflow_model.py` imports."""
 
 
 def register(settings: Settings, *, run_id: str) -> dict:
@@ -85,7 +88,7 @@ def register(settings: Settings, *, run_id: str) -> dict:
     write_golden(settings, run_id, manifest, ids, probabilities, predictor)
     _log.info("run %s: answers come from %s in %s", run_id, predictor.library, predictor.precision)
     package = model_registry.Package(
-        code=_SERVING / "model.py",
+        code=_SERVING / "mlflow_model.py",
         model=folder,
         modules=MODULES,
         requirements=requirements_of(folder),
@@ -105,6 +108,64 @@ def register(settings: Settings, *, run_id: str) -> dict:
     model_registry.set_challenger(settings, version)
     _log.info("run %s is version %s", run_id, version)
     return _answer(version)
+
+
+def calibrate(settings: Settings, folder: Path, manifest: Manifest, predictor: Predictor) -> Calibration:
+    """Calibrates a model, unless its folder holds a calibration already.
+
+    Args:
+        settings: Where the photos are.
+        folder: The model's; `calibration.json` is written there and served with the model.
+        manifest: The manifest that the model was trained on.
+        predictor: The model.
+
+    Raises:
+        DataError: If a shard or an existing calibration is damaged.
+    """
+    existing = Calibration.read(folder)
+    if existing is not None:
+        return existing
+    counts = predictor.counts
+    train = manifest.part("train")
+    learned = {record.group for part in (*LEARNED_PARTS, AUXILIARY) for record in manifest.part(part)}
+    records = exclude_learned(manifest.part("calibration"), learned)
+    probabilities = np.zeros((0, len(counts)))
+    if records:
+        probabilities = predict_records(settings, manifest, records, predictor)
+    groups = [record.group for record in records]
+    training = truth_of(train, counts).tolist()
+    calibration = Calibration.of(probabilities, truth_of(records, counts), groups, training, counts)
+    calibration.write(folder)
+    if pooled := calibration.pooled():
+        _log.warning(
+            "too few calibration bins of %s for thresholds of their own: pooled over counts (%d bins in %d groups)",
+            ", ".join(pooled),
+            len(records),
+            len(set(groups)),
+        )
+    return calibration
+
+
+def coverage_of(calibration: Calibration, manifest: Manifest, ids: list[str], probabilities: np.ndarray) -> dict:
+    """Coverage and size of the prediction intervals on test bins.
+
+    Args:
+        calibration: The model's.
+        manifest: Holds the records.
+        ids: (N,) ids of the test bins.
+        probabilities: (N, C) predicted distributions.
+
+    Returns:
+        `test_coverage`, the share of intervals that contain the record (95 % is
+        nominal), and `test_set_size`, their mean number of counts.
+    """
+    recorded = {record.id: record.recorded for record in manifest.part("test")}
+    low, high = calibration.bounds(probabilities)
+    truth = np.asarray([calibration.counts.index_of(recorded[bin_id]) for bin_id in ids])
+    return {
+        "test_coverage": float(((low <= truth) & (truth <= high)).mean()),
+        "test_set_size": float((high - low + 1).mean()),
+    }
 
 
 def requirements_of(model: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """kill -9 of each step at its worst moment: the next attempt ends as if nothing had been.
 
 Of plan, fetch and ingest: tests/dataset/test_ingest_faults.py; in the middle of an extraction, a search, an epoch and a
-reconciliation: tests/learn/test_features.py, tests/learn/test_tune.py, tests/learn/test_whole_network.py and
+reconciliation: tests/learn/test_feature_extraction.py, tests/learn/test_tune.py, tests/learn/test_whole_network.py and
 tests/reconcile/test_reconcile.py.
 """
 
@@ -48,7 +48,7 @@ def files(folder):
     "moment",
     [
         "bincount.learn.prepare:_save_network",
-        "bincount.learn.features:write_features",
+        "bincount.learn.feature_extraction:write_features",
         "bincount.learn.prepare:write_json",
     ],
 )

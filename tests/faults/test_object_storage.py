@@ -124,7 +124,7 @@ def test_a_killed_extraction_goes_on_elsewhere(place, tmp_path):
     first, second = machine("first"), machine("second")
     run_id, manifest = prepared_run(first)
     words = ("prepare", f"--run-id={run_id}", f"--manifest={manifest}", *FLAGS)
-    first.killed(*words, moment="bincount.learn.features:write_features", nth=3)
+    first.killed(*words, moment="bincount.learn.feature_extraction:write_features", nth=3)
     answer, said = second.run(*words)
     assert re.findall(r"features: (\d+ of \d+) photos", said)[-1] == "20 of 20", "the third shard, and no other"
     folder = make_settings_of(first)
@@ -153,7 +153,7 @@ def test_a_killed_fine_tuning_goes_on_elsewhere(place, tmp_path):
     put(first)
     first.run("prepare", f"--run-id={run_id}", f"--manifest={manifest}", *FLAGS)
     words = ("train", f"--run-id={run_id}", f"--features={features}", "--fine-tune-epochs=4")
-    epoch = "bincount.learn.whole_network:_State.add"
+    epoch = "bincount.learn.network_training:_State.add"
     first.killed(*words, moment=epoch, nth=3)
     assert [Path(name).suffix for name in keys(client, bucket, f"runs/{run_id}/whole")] == [".npz"]
     answer, said = second.run(*words, moment=epoch)

@@ -125,7 +125,7 @@ def test_a_fine_tuning(place, proxy):
     assert not keys(client, bucket, f"runs/{run_id}/model")
     proxy.rules.remove(rule)
     rule = proxy.fail("gone", "PUT .*/whole/", for_s=GONE_S)
-    answer, said = second.run(*words, moment="bincount.learn.whole_network:_State.add")
+    answer, said = second.run(*words, moment="bincount.learn.network_training:_State.add")
     assert rule.hit == 1
     assert calls(said) == 2, "the first epoch was shared, the second was not"
     undisturbed = train(folder, run_id=calm_run, features=features, fine_tune_epochs=3)

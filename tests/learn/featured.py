@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from bincount.dataset.manifest import Manifest
-from bincount.learn.features import write_features
+from bincount.learn.feature_extraction import write_features
 from bincount.tracking import runs
 from tests.learn.bins import write_bins
 

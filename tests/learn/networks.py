@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from bincount.learn.model import build_plain_head, join
-from bincount.learn.whole_network import Recipe
+from bincount.learn.network_training import Recipe
 
 RECIPE = Recipe(learning_rate=3e-3, batch_size=16, epochs=4)
 ALL = slice(0, 5)

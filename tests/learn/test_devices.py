@@ -76,7 +76,7 @@ from bincount.dataset.manifest import Manifest
 from bincount.learn import fine_tuning
 from bincount.learn.backbone import build_backbone
 from bincount.learn.devices import spread
-from bincount.learn.whole_network import Recipe
+from bincount.learn.network_training import Recipe
 from bincount.learn.photo_batches import Photos
 fine_tuning.spread = partial(spread, "CPU")
 workspace, digest, folder = Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bincount.learn import head_training
-from bincount.learn.features import Examples
+from bincount.learn.feature_extraction import Examples
 from bincount.learn.head_training import fit_head, mean_of_views, shuffled_parts
 from bincount.learn.model import Hyperparameters
 from bincount.learn.temperature import nll_of

@@ -12,7 +12,7 @@ from PIL import Image
 from bincount.dataset.shards import decode_example, read_record
 from bincount.errors import DataError, RowError
 from bincount.learn.engine import FLOAT32, save_network
-from bincount.learn.features import extract_features, keras_forward, read_examples
+from bincount.learn.feature_extraction import extract_features, keras_forward, read_examples
 from bincount.learn.head_training import fit_head, mean_of_views
 from bincount.learn.model import Hyperparameters, assemble
 from bincount.learn.photo_batches import load_photos

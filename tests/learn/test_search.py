@@ -8,7 +8,7 @@ import pytest
 
 from bincount.errors import DataError, StoreError
 from bincount.learn import search
-from bincount.learn.features import Examples
+from bincount.learn.feature_extraction import Examples
 from bincount.learn.head_training import FittedHead
 from bincount.learn.search import search_fine_tuning, search_heads
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from bincount.learn.backbone import build_backbone
 from bincount.learn.fine_tuning import fine_tune
+from bincount.learn.network_training import FINE_TUNING, FINE_TUNING_LITE
 from bincount.learn.photo_batches import Photos
-from bincount.learn.whole_network import FINE_TUNING, FINE_TUNING_LITE
 
 
 def test_fine_tuning_trains_the_network_on_with_batch_norm_frozen(manifest, shard_files, tmp_path):

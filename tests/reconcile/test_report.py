@@ -5,8 +5,8 @@ import pytest
 
 from bincount.counts import Counts
 from bincount.outcomes.confirmed import Confirmed
-from bincount.reconcile.evidence import Evidence
 from bincount.reconcile.report import reduced_photos, render_report
+from bincount.reconcile.report_pictures import ReportPictures
 from bincount.reconcile.worklist import WorklistContext, yield_curve
 from tests.bins import write_bin
 from tests.tiny import photo
@@ -82,9 +82,9 @@ def page_of(folder, *, rows=24, **said):
     falls = np.zeros((8, 8), np.float32)
     falls[0, 7] = 0.9
     similar = [Confirmed("10001", 4, "2026-11-20"), Confirmed("10002", 2, ""), Confirmed("99999", 1, "")]
-    evidence = Evidence({"10000": falls}, {"10000": similar}) if rows else Evidence({}, {})
+    pictures = ReportPictures({"10000": falls}, {"10000": similar}) if rows else ReportPictures({}, {})
     path = folder / "report.html"
-    path.write_text(render_report(summary, listed, photos, ABOUT, evidence, photos), encoding="utf-8")
+    path.write_text(render_report(summary, listed, photos, ABOUT, pictures, photos), encoding="utf-8")
     return path
 
 

@@ -10,8 +10,8 @@ from scipy.special import softmax
 from bincount.config import GateLimits
 from bincount.counts import Counts
 from bincount.dataset.manifest import Record
+from bincount.evaluate.gate_checks import Scores
 from bincount.evaluate.metrics import values_per_bin
-from bincount.evaluate.quality_checks import Scores
 from bincount.registry.comparison import compare
 from bincount.registry.gate_rules import ACCEPTED, REFUSED, UNDECIDED, Comparison, RecallPair, decide
 

@@ -12,7 +12,7 @@ from bincount.config import GateLimits
 from bincount.dataset.manifest import Manifest
 from bincount.errors import ConfigError, DataError, StoreError
 from bincount.evaluate.evaluate import evaluate, read_evaluation
-from bincount.evaluate.figures import FIGURES
+from bincount.evaluate.plots import FIGURES
 from bincount.evaluate.served_log import SCHEMA, SHADOW
 from bincount.registry.golden import read_golden
 from bincount.registry.promotion import promote

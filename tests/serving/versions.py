@@ -22,7 +22,7 @@ from bincount.tracking.client import mlflow_client
 from tests.processes import free_ports
 from tests.tiny import photo, write_change_head, write_contents_judge, write_model
 
-CODE = Path(bincount.serving.__file__).with_name("model.py")
+CODE = Path(bincount.serving.__file__).with_name("mlflow_model.py")
 PHOTOS = [photo(items=items, seed=items) for items in range(1, 6)]
 
 

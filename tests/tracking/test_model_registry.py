@@ -60,7 +60,7 @@ def test_a_server_does_what_a_database_does(settings, tmp_path):
 
     write_model(tmp_path / "model")
     package = model_registry.Package(
-        code=Path(bincount.serving.__file__).with_name("model.py"),
+        code=Path(bincount.serving.__file__).with_name("mlflow_model.py"),
         model=tmp_path / "model",
         requirements=["mlflow==3.17.2"],
         example=photo(),

@@ -1,4 +1,4 @@
-"""Figures of an evaluation."""
+"""Plots of an evaluation: counts, confusion, reliability, coverage, learning curves, groups, and the worst errors."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from bincount.learn.network_training import Recipe, fit_network, logits_of
 from bincount.learn.photo_batches import Photos
-from bincount.learn.whole_network import Recipe, fit_network, logits_of
 from tests.learn.bins import write_bins
 from tests.learn.networks import ALL, RECIPE, network_of
 
@@ -121,7 +121,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from bincount.dataset.manifest import Manifest
-from bincount.learn.whole_network import Recipe, fit_network
+from bincount.learn.network_training import Recipe, fit_network
 from bincount.learn.photo_batches import Photos
 from tests.learn.networks import ALL, RECIPE, network_of
 workspace, digest, folder = map(Path, sys.argv[1:])

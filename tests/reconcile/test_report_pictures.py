@@ -1,4 +1,4 @@
-"""Evidence of a record: where the network saw items, and counted bins that look alike."""
+"""Pictures of a record: where the network saw items, and counted bins that look alike."""
 
 import io
 
@@ -9,8 +9,8 @@ from PIL import Image
 from bincount.learn.predictor import Predictor
 from bincount.outcomes.confirmed import Confirmed
 from bincount.outcomes.import_outcomes import import_outcomes
-from bincount.reconcile.evidence import SIMILAR, evidence_of, heat_of
 from bincount.reconcile.reconcile import reconcile
+from bincount.reconcile.report_pictures import SIMILAR, heat_of, report_pictures_of
 from bincount.store.folder import FolderStore
 from tests.bins import write_bin
 from tests.reconcile.reconciled import registered, write_records, write_source
@@ -30,21 +30,21 @@ def test_the_same_photo_under_another_id_is_the_most_alike(predictor, tmp_path):
     write_bin(tmp_path / "bins", "20000", recorded=3, image=photo(items=recorded[ids[7]], seed=int(ids[7])))
     write_bin(tmp_path / "bins", ids[3], recorded=3, image=b"no photo")
     confirmed = [Confirmed(bin_id, count, "2026-11-20") for bin_id, count in recorded.items()]
-    evidence = evidence_of(
+    pictures = report_pictures_of(
         FolderStore(str(tmp_path / "bins")), predictor, ["20000", ids[3], "29999", ids[0]], confirmed
     )
-    assert set(evidence.falls) == set(evidence.similar) == {"20000", ids[0]}
-    assert evidence.similar["20000"][0] == confirmed[7]
-    assert len(evidence.similar["20000"]) == SIMILAR
-    assert ids[0] not in {each.photo for each in evidence.similar[ids[0]]}
+    assert set(pictures.falls) == set(pictures.similar) == {"20000", ids[0]}
+    assert pictures.similar["20000"][0] == confirmed[7]
+    assert len(pictures.similar["20000"]) == SIMILAR
+    assert ids[0] not in {each.photo for each in pictures.similar[ids[0]]}
 
 
 def test_too_few_counted_bins_are_compared_with_nothing(predictor, tmp_path):
     recorded = write_source(tmp_path / "bins", bins=19)
     confirmed = [Confirmed(bin_id, count, "") for bin_id, count in recorded.items()]
-    evidence = evidence_of(FolderStore(str(tmp_path / "bins")), predictor, ["10000"], confirmed)
-    assert set(evidence.falls) == {"10000"}
-    assert evidence.similar == {}
+    pictures = report_pictures_of(FolderStore(str(tmp_path / "bins")), predictor, ["10000"], confirmed)
+    assert set(pictures.falls) == {"10000"}
+    assert pictures.similar == {}
 
 
 def test_heat_is_where_hiding_lowers_the_count():

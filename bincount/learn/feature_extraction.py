@@ -1,4 +1,4 @@
-"""The feature cache: a frozen network sees each photo once, however many heads are tried on it."""
+"""Extraction of features: a frozen network sees each photo once, however many heads are tried on it."""
 
 from __future__ import annotations
 

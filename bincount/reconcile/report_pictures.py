@@ -1,4 +1,4 @@
-"""Evidence for the reviewer of a record: where the network saw items, and bins that were counted and look alike."""
+"""Pictures for the reviewer of a record: a heat map of what the network counted, and counted bins that look alike."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
+from bincount.dataset.bin_reader import Photo, photo_of
 from bincount.dataset.keys import photo_key
-from bincount.dataset.reader import Photo, photo_of
 from bincount.errors import RowError
 from bincount.outcomes.confirmed import Confirmed
 from bincount.progress import ProgressLog
@@ -37,7 +37,7 @@ _MOST_OPAQUE = 170  # of 255
 _FULL_HEAT_ITEMS = 0.3  # a photo in which nothing lowers the count by as much stays pale
 
 
-class Evidence(NamedTuple):
+class ReportPictures(NamedTuple):
     """Heat maps and similar counted bins, shown beside the photos of some bins.
 
     Attributes:
@@ -49,10 +49,10 @@ class Evidence(NamedTuple):
     similar: Mapping[str, list[Confirmed]]
 
 
-def evidence_of(
+def report_pictures_of(
     store: Store, predictor: Predictor, ids: Sequence[str], confirmed: Sequence[Confirmed] = ()
-) -> Evidence:
-    """Computes the evidence for some bins; about 27 forward passes each.
+) -> ReportPictures:
+    """Computes the pictures of some bins; about 27 forward passes each.
 
     Args:
         store: Where the photos are.
@@ -66,7 +66,7 @@ def evidence_of(
     from bincount.learn.occlusion import occlusion_map
 
     falls, outputs = {}, {}
-    with ProgressLog("evidence", len(ids)) as progress:
+    with ProgressLog("report pictures", len(ids)) as progress:
         for bin_id, photo in _photos(store, ids):
             try:
                 falls[bin_id] = occlusion_map(predictor, photo)
@@ -75,7 +75,7 @@ def evidence_of(
                 continue
             progress.step(len(photo))
     if len(confirmed) < _FEWEST_CONFIRMED or not outputs or any(len(each) == 1 for each in outputs.values()):
-        return Evidence(falls, {})
+        return ReportPictures(falls, {})
     known: list[Confirmed] = []
     rows = []
     by_photo = {each.photo: each for each in confirmed[:MOST_CONFIRMED]}
@@ -90,12 +90,12 @@ def evidence_of(
             known += [by_photo[photo_id] for photo_id, _ in chunk]
             break
     if len(known) < _FEWEST_CONFIRMED:
-        return Evidence(falls, {})
+        return ReportPictures(falls, {})
     pool, asked = ([np.concatenate(output) for output in zip(*each, strict=True)] for each in (rows, outputs.values()))
     similar = {}
     for bin_id, nearest in zip(outputs, most_alike(*pool, *asked), strict=True):
         similar[bin_id] = [known[at] for at in nearest if known[at].photo != bin_id][:SIMILAR]
-    return Evidence(falls, similar)
+    return ReportPictures(falls, similar)
 
 
 def most_alike(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bincount.errors import DataError
-from bincount.learn.features import extract_features, keras_forward, missing_features, read_examples
+from bincount.learn.feature_extraction import extract_features, keras_forward, missing_features, read_examples
 from bincount.learn.photo_batches import load_photos
 
 
@@ -107,7 +107,7 @@ import sys, time
 from pathlib import Path
 import keras
 from bincount.dataset.manifest import Manifest
-from bincount.learn.features import extract_features, keras_forward
+from bincount.learn.feature_extraction import extract_features, keras_forward
 folder, manifests, digest, network = sys.argv[1:]
 manifest = Manifest.read(Path(manifests), digest)
 shards = {shard: Path(manifests).parent / "shards" / shard.name for shard in manifest.shards}

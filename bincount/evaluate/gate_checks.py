@@ -1,4 +1,4 @@
-"""Quality checks of a single model: enough test bins, better than both baselines, calibrated."""
+"""The gate's checks of a model by itself: enough test bins, better than both baselines, calibrated."""
 
 from __future__ import annotations
 

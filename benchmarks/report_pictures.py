@@ -1,6 +1,6 @@
-"""Evidence in the report: whether it is where the count comes from, and whether bins that look alike hold as many.
+"""Pictures in the report: whether the heat map is where the count comes from, and whether similar bins hold as many.
 
-    python -m benchmarks.evidence --run RUN [--bins 200] [--seed 0]
+    python -m benchmarks.report_pictures --run RUN [--bins 200] [--seed 0]
 
 RUN is a trained run in the workspace that BINCOUNT_WORKSPACE names. For test bins, a third of the photo's width and
 height is blurred where the occlusion map is hottest, and at random: the hot region must move the expected count
@@ -22,7 +22,7 @@ from bincount.dataset.split import LEARNED_PARTS
 from bincount.evaluate.batch_inference import model_of
 from bincount.learn.occlusion import CELLS, occlusion_map
 from bincount.learn.predictor import Predictor
-from bincount.reconcile.evidence import MOST_CONFIRMED, SIMILAR, most_alike
+from bincount.reconcile.report_pictures import MOST_CONFIRMED, SIMILAR, most_alike
 from bincount.settings import Settings
 
 _CELLS = 2  # on a side of the hidden region
