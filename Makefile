@@ -1,10 +1,10 @@
-# make up · make test · make check · make bench · make server-up; README and CI call these and nothing else.
+# make up · make test · make check · make bench · make server-up; the README and CI call these.
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: setup up test test-all check bench lock sbom licences clean secrets server-up server-down server-test backup restore
+.PHONY: setup up test test-all check bench lock sbom licences secrets server-up server-down server-test backup restore
 
 setup: $(INSTALLED)  ## install everything into .venv
 
@@ -41,7 +41,7 @@ check: setup  ## style, types and the fast tests
 bench: setup  ## every benchmark, and docs/benchmarks.md from it; ARGS="--quick", ARGS="--only search"
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lock: setup  ## pin every dependency anew
+lock: setup  ## pin every dependency anew, but uv itself
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --quiet --upgrade --output-file requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --constraint requirements.lock --universal --python-version 3.11 --generate-hashes \
@@ -50,7 +50,7 @@ lock: setup  ## pin every dependency anew
 	$(BIN)/uv pip compile pyproject.toml --extra server --constraint requirements.lock --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --no-header --quiet --upgrade --output-file requirements-server.lock
 
-# Tools that nothing else needs run by themselves, in versions that stand here, as pip-audit does in .ci/audit.py.
+# Tools that nothing else needs are run outside .venv, in the versions pinned here, as pip-audit is in .ci/audit.py.
 CYCLONEDX := cyclonedx-bom==7.5.0
 PIP_LICENSES := pip-licenses==5.5.5
 
@@ -77,7 +77,7 @@ server-up: secrets  ## build the image, start every service, wait until all are 
 server-down:  ## stop the services; data stay in their volumes
 	COMPOSE_PROFILES=sample,objects docker compose down --remove-orphans
 
-server-test: setup  ## the real file on a real engine, from nothing and back; an hour on two cores
+server-test: setup  ## the stack of docker-compose.yml on a real engine, from nothing; an hour on two cores
 	$(BIN)/python -m pytest tests/server $(ARGS)
 
 backup:  ## write databases, artifacts, workspace and secrets to backups/<time>; FOLDER=... names another place

@@ -74,7 +74,7 @@ def audit(lock: Path) -> dict | None:
 
 
 def main() -> int:
-    """Audits both locks."""
+    """Audits every lock."""
     exceptions, worst = exceptions_of(EXCEPTIONS.read_text()), 0
     for name in LOCKS:
         status, text = verdict_of(audit(ROOT / name), exceptions)

@@ -74,12 +74,13 @@ def page_of(results: Path) -> str:
         "# Benchmarks",
         "",
         "Written by `make bench`; do not edit. Results first, then the figures behind them: medians, and ranges over",
-        "repeats. All figures are in `benchmarks/results/`; failed experiments are in the [log](log.md).",
+        "repeats. All figures are in `benchmarks/results/`; failed experiments, and runs of some benchmarks by other",
+        "settings, are in the [log](log.md).",
     ]
     for name, question in QUESTIONS.items():
         path = results / f"{name}.json"
         if not path.exists():
-            lines += ["", f"## {question}", "", f"Not run. `python -m benchmarks.{name}`"]
+            lines += ["", f"## {question}", "", f"No stored result. `python -m benchmarks.{name}`"]
             continue
         result = json.loads(path.read_text())
         here = result["machine"]

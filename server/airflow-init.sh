@@ -1,5 +1,5 @@
 #!/bin/sh
-# Before Airflow's parts start: its tables, those of its users, the first user, the pool. Run again, it changes nothing.
+# Before Airflow's parts start: its tables, those of its users, the first user, the pool. Run again, it migrates the tables and sets the pool.
 set -eu
 airflow db migrate
 airflow pools set gpu "$GPU_SLOTS" "Steps that train."

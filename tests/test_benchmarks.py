@@ -74,7 +74,7 @@ def test_the_page_says_where_and_when_and_what_was_not_run(tmp_path, capsys):
     assert f"commit {here['commit']}" in page
     assert f"{here['cores']} cores" in page
     assert "| times faster | **100** |  |  |" in page
-    assert page.count("Not run.") == len(QUESTIONS) - 1
+    assert page.count("No stored result.") == len(QUESTIONS) - 1
 
 
 def test_a_benchmark_leaves_no_process_and_no_file(tmp_path):
