@@ -73,7 +73,7 @@ _FINE_TUNE_EPOCHS = {
     "metavar": "N",
     "title": "Fine-tuning epochs",
     "section": _EFFORT,
-    "help": "epochs of training the whole network on photos; 0 leaves it as it is and trains a head on its features",
+    "help": "epochs of fine-tuning the network on photos; 0 leaves it as it is and trains a head on its features",
 }
 
 

@@ -52,7 +52,7 @@ class Settings:
     cache_gb: float = field(
         default=50.0,
         metadata=_operator(
-            "BINCOUNT_CACHE_GB", "how large that copy may be in GB; the least recently used files go first"
+            "BINCOUNT_CACHE_GB", "how large that copy may be in GB, 50 if unset; the least recently used files go first"
         ),
     )
     buckets: Mapping[str, str] = field(
@@ -66,7 +66,7 @@ class Settings:
     serving_url: str | None = field(
         default=None,
         repr=False,
-        metadata=_operator("BINCOUNT_SERVING_URL", "address of the running model server"),
+        metadata=_operator("BINCOUNT_SERVING_URL", "address of the running model server, which `verify-serving` asks"),
     )
     serving_token: str | None = field(
         default=None,

@@ -20,6 +20,7 @@ from bincount.config import (
     GateLimits,
     IngestConfig,
     NetworkConfig,
+    OutcomesConfig,
     ReconcileConfig,
     SearchConfig,
     TrainConfig,
@@ -30,15 +31,34 @@ from bincount.settings import Settings
 PAGE = Path(__file__).with_name("settings.md")
 
 SECTIONS = (
-    ("Bins", BinsConfig, "`bincount run`, `ingest`, `plan`; the form of `train_bin_counter`."),
+    (
+        "Bins",
+        BinsConfig,
+        "`bincount run`, `ingest`, `plan`; the form of `train_bin_counter`. `bincount up` takes `source` (default: "
+        "`sample`), `limit` and `seed`; `prepare`, `tune` and `train` take `seed`.",
+    ),
     ("Fetching", FetchConfig, "`bincount ingest`, `plan`, `fetch`."),
     ("Which ids", IngestConfig, "`bincount ingest`, `plan`."),
     ("Network", NetworkConfig, "`bincount run`, `prepare`; the form of `train_bin_counter`."),
-    ("Search", SearchConfig, "`bincount run`, `tune`; the form of `train_bin_counter`."),
+    (
+        "Search",
+        SearchConfig,
+        "`bincount run`, `tune`; the form of `train_bin_counter`. `train` takes `fine_tune_epochs` and `loss_mix` too.",
+    ),
     ("Training", TrainConfig, "`bincount run`, `train`; the form of `train_bin_counter`."),
     ("Workers", FormConfig, "The form of `train_bin_counter`; `bincount up`."),
     ("Approval", ApprovalConfig, "The form of `train_bin_counter`."),
-    ("Reconciling", ReconcileConfig, "`bincount reconcile`; the form of `reconcile_inventory`."),
+    (
+        "Reconciling",
+        ReconcileConfig,
+        "`bincount reconcile`; the form of `reconcile_inventory`. Both take `source` too: where the photos are.",
+    ),
+    (
+        "Importing counts",
+        OutcomesConfig,
+        "The form of `import_outcomes`, with `count_cost` and `miss_cost`. On the command line: `bincount outcomes "
+        "import FILE --worklist DIR`.",
+    ),
     ("Gate", GateLimits, "`BINCOUNT_GATE`, a JSON object with some of these."),
     (
         "Drift",
@@ -58,7 +78,9 @@ def page() -> str:
     parts = [
         "# Settings",
         "This page is written by `python docs/write_settings.py` from `bincount/config.py` and `bincount/settings.py`. "
-        "On the command line a setting is its name with dashes (`image_px`: `--image-px`), in a DAG's form its name.",
+        "On the command line a setting is its name with dashes (`image_px`: `--image-px`), in a DAG's form its name. "
+        "A setting that several commands take is listed once. Flags of a single command, such as those of `bincount "
+        "serve`, are in its `--help`.",
         "## Environment",
         "Operators set these for every process.",
         _table(("variable", "meaning"), [(f"`{env}`", text) for env, text in _environment()]),
@@ -73,6 +95,8 @@ def page() -> str:
     listed: set[str] = set()
     for title, schema, where in SECTIONS:
         fresh = [each for each in settings_of(schema) if each.name not in listed or title in ("Gate", "Drift", "Decay")]
+        if not fresh:  # all of them are listed above
+            continue
         listed |= {each.name for each in fresh}
         rows = [(f"`{each.name}`", _default(each), each.rule, _meaning(each)) for each in fresh]
         parts += [f"## {title}", where, _table(("setting", "default", "value", "meaning"), rows)]
