@@ -61,7 +61,7 @@ _LOSS_MIX = {
     "metavar": "SHARE",
     "title": "Soft neighbour labels",
     "section": _LEARNING,
-    "unset": "0 for a head, 0.3 for whole networks",
+    "unset": "0 for a head, 0.3 for fine-tuning",
     "examples": (0, 0.3),
     "help": "share of soft neighbour labels in the loss",
 }
@@ -372,7 +372,7 @@ class ReconcileConfig(Schema):
         help="how many bins can be counted; instead of the two costs",
     )
     count_cost: float | None = setting(None, **_COUNT_COST)
-    miss_cost: float | None = setting(None, **_MISS_COST)
+    miss_cost: float | None = setting(None, **{**_MISS_COST, "unset": "1, or 0 where records have a unit_value"})
     error_rate: float | None = setting(
         None,
         low=0,
