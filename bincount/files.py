@@ -53,7 +53,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         document = None
     if isinstance(document, dict):
         return document
-    set_aside(path)
+    rename_damaged(path)
     return None
 
 
@@ -66,7 +66,7 @@ def is_whole_zip(path: Path) -> bool:
         return False
 
 
-def set_aside(path: Path) -> None:
+def rename_damaged(path: Path) -> None:
     """Renames a damaged file, for whoever looks why; what needs it makes it again."""
     aside = path.with_name(f"{path.name}.damaged")
     try:

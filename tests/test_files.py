@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from bincount.files import is_whole_zip, read_json, set_aside, write_atomically, write_json
+from bincount.files import is_whole_zip, read_json, rename_damaged, write_atomically, write_json
 
 
 def test_what_is_written_is_there_and_nothing_beside_it(tmp_path):
@@ -41,14 +41,14 @@ def test_a_damaged_document_is_set_aside_and_said(tmp_path, caplog, content):
 
 
 def test_what_is_gone_already_need_not_be_set_aside(tmp_path, caplog):
-    set_aside(tmp_path / "absent")
+    rename_damaged(tmp_path / "absent")
     assert not caplog.text
 
 
 def test_the_latest_damage_is_kept(tmp_path):
     for content in ("one", "two"):
         (tmp_path / "a").write_text(content)
-        set_aside(tmp_path / "a")
+        rename_damaged(tmp_path / "a")
     assert (tmp_path / "a.damaged").read_text() == "two"
 
 

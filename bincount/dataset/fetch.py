@@ -21,7 +21,7 @@ from bincount.dataset.partition import Partition
 from bincount.dataset.plan import Plan, PlannedBin, PlannedShard
 from bincount.dataset.rejection import Rejection
 from bincount.dataset.shards import PackedPhoto, ShardIndex, drop_shard, encode_example, frame_record, is_whole
-from bincount.files import set_aside
+from bincount.files import rename_damaged
 from bincount.progress import ProgressLog
 from bincount.settings import Settings
 from bincount.store.interface import FetchedObject, Store
@@ -114,7 +114,7 @@ def _is_finished(store: Store, settings: Settings, key: str, is_retry: bool) -> 
     if index is None:
         return False
     if not is_whole(settings, index.shard):
-        set_aside(settings.shards / index.shard.name)
+        rename_damaged(settings.shards / index.shard.name)
     elif not (is_retry and _has_sound_photo(store, index.rejected)):
         index.share(settings, key)  # a killed worker may not have come so far
         return True

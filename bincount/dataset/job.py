@@ -13,7 +13,7 @@ from bincount.dataset.manifest import Shard, read_manifest
 from bincount.dataset.rejection import Rejection, count_reasons
 from bincount.dataset.shards import is_whole
 from bincount.errors import ConfigError, DataError
-from bincount.files import digest_of, explain_disk_errors, read_json, set_aside, write_json
+from bincount.files import digest_of, explain_disk_errors, read_json, rename_damaged, write_json
 from bincount.settings import Settings
 from bincount.store.workspace import Workspace, open_workspace
 
@@ -219,7 +219,7 @@ def find_finished_ingest(settings: Settings, name: str, max_rejected: float) -> 
     try:
         shards = read_manifest(settings, summary["manifest"]).shards
     except DataError:
-        set_aside(path)
+        rename_damaged(path)
         return None
     if not all(is_whole(settings, shard) for shard in shards):
         return None

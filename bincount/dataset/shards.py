@@ -25,7 +25,7 @@ from bincount.dataset.contents import Product, contents_of
 from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.dataset.rejection import Rejection
 from bincount.errors import DataError
-from bincount.files import read_json, set_aside, write_atomically
+from bincount.files import read_json, rename_damaged, write_atomically
 from bincount.settings import Settings
 from bincount.store.workspace import open_workspace
 
@@ -236,7 +236,9 @@ def is_whole(settings: Settings, shard: Shard) -> bool:
             return True
     if open_workspace(settings).sha256_of(path) != shard.sha256:
         return False
-    set_aside(path)  # this machine's copy alone is damaged: what the bucket has stays, and is pulled when it is needed
+    rename_damaged(
+        path
+    )  # this machine's copy alone is damaged: what the bucket has stays, and is pulled when it is needed
     return True
 
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.errors import DataError
-from bincount.files import read_json, set_aside, write_json
+from bincount.files import read_json, rename_damaged, write_json
 from bincount.learn.devices import mixed_precision, on_gpu
 from bincount.learn.engine import Network
 from bincount.learn.photo_batches import ids_of, read_photos
@@ -94,7 +94,7 @@ def extract_features(
                 done += len(ids[shard])
                 continue
             if _note_of(final):
-                set_aside(final)
+                rename_damaged(final)
             rows = partial.stat().st_size // row_bytes if partial.exists() else 0
             done += rows
             with partial.open("ab") as file:

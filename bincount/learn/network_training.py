@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from bincount.files import digest_of, set_aside
+from bincount.files import digest_of, rename_damaged
 from bincount.learn.devices import on_gpu
 from bincount.learn.photo_batches import Photos, TrainingBatches, soft_targets
 from bincount.learn.temperature import nll_of, temperature_of
@@ -189,7 +189,7 @@ class _State:
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            set_aside(self._path)
+            rename_damaged(self._path)
             return
         self.history, self._best = history, best
         self._write(self._variables, now)

@@ -11,7 +11,7 @@ from bincount.config import NetworkConfig
 from bincount.dataset.manifest import Manifest, Record, read_manifest
 from bincount.dataset.partition import ALL, Partition
 from bincount.errors import DataError
-from bincount.files import digest_of, read_json, set_aside, write_json
+from bincount.files import digest_of, read_json, rename_damaged, write_json
 from bincount.learn.engine import BFLOAT16, FLOAT32, checked_precisions, has_bfloat16, has_gpu, is_whole_network
 from bincount.learn.feature_cache import NETWORK, NETWORK_FILES, CachedFeatures, compute_missing, shard_paths
 from bincount.settings import Settings
@@ -152,7 +152,7 @@ def _save_network(settings: Settings, prepared: CachedFeatures, network: Backbon
         paths = shard_paths(settings, prepared.manifest.shards)
         photos = load_photos(photographed, paths, image_px=facts["image_px"], fit=facts["fit"])
         set_statistics(network, photos)
-    set_aside(prepared.backbone_path)
+    rename_damaged(prepared.backbone_path)
     beside = prepared.folder / "beside.keras"
     some = np.stack([np.random.default_rng(0).integers(0, 256, network.model.input.shape[1:], np.uint8)])
     save_network(network.model, beside, some)
