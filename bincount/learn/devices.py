@@ -40,6 +40,8 @@ def reuse_large_blocks() -> bool:
     block = libc.malloc(_RESERVED)
     if not block:
         return False
+    # TensorFlow's generators set the trim threshold back; a heap that does not end in free memory is not trimmed.
+    libc.malloc(_HUGE_PAGE)
     start = -(-block // _HUGE_PAGE) * _HUGE_PAGE
     libc.madvise(start, (block + _RESERVED - start) // _HUGE_PAGE * _HUGE_PAGE, mmap.MADV_HUGEPAGE)
     libc.free(block)
