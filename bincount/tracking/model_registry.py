@@ -27,6 +27,8 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ARTIFACT = "model"
 DATASET = "bins"
 """The dataset of every run, by name; its digest is the manifest's."""
+LOGGED_MODEL = "bincount.logged_model"
+"""The tag of a version that names its logged model: MLflow's server does not return a version's `model_id`."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -220,7 +222,7 @@ def register(settings: Settings, run_id: str, package: Package, tags: Mapping[st
             source=logged.artifact_location,
             run_id=run_id,
             model_id=logged.model_id,
-            tags={key: str(value) for key, value in tags.items()},
+            tags={**{key: str(value) for key, value in tags.items()}, LOGGED_MODEL: logged.model_id},
             description=description,
         )
         return str(made.version)

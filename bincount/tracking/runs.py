@@ -265,7 +265,7 @@ def link_version(settings: Settings, run_id: str, version: str) -> None:
     with mlflow_client(settings, f"version {version} in run {run_id}") as client:
         from mlflow.entities import LoggedModelInput
 
-        model_id = client.get_model_version(model_registry.MODEL, version).model_id
+        model_id = client.get_model_version(model_registry.MODEL, version).tags.get(model_registry.LOGGED_MODEL)
         if model_id:
             client.log_inputs(run_id, models=[LoggedModelInput(model_id)])
 

@@ -72,7 +72,7 @@ def test_a_server_does_what_a_database_does(settings, tmp_path):
     runs.log_dataset(settings, run_id, digest="0" * 16, source="s3://bins")
     version = model_registry.register(settings, run_id, package, {"bincount.model": "0"}, "Counts.")
     with mlflow_client(settings, "the model") as client:
-        logged = client.get_logged_model(client.get_model_version("bincount", version).model_id)
+        logged = client.get_logged_model(client.get_model_version("bincount", version).tags["bincount.logged_model"])
         assert logged.params == {"image_px": "32"}
         assert [(one.key, one.value, one.dataset_digest) for one in logged.metrics] == [("test_exact", 0.4, "0" * 16)]
         later = runs.open_run(settings)
