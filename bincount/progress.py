@@ -39,8 +39,8 @@ class ProgressLog:
         self._bar = Bar(*columns, console=Console(stderr=True), disable=not self._draws)
         self._task = self._bar.add_task(what, total=total, note="")
 
-    def step(self, size_bytes: int, rejected: bool = False) -> None:
-        """Counts one more."""
+    def step(self, size_bytes: int = 0, rejected: bool = False) -> None:
+        """Counts one more; its size where something is transferred."""
         self._done += 1
         self._bytes += size_bytes
         self._rejected += rejected
@@ -50,11 +50,12 @@ class ProgressLog:
     def _say(self) -> None:
         self._said_s = time.monotonic()
         spent_s = max(1e-6, self._said_s - self._started_s)
-        note = f"{self._bytes / 1e6 / spent_s:.1f} MB/s, {self._rejected:,} rejected"
+        note = f"{self._bytes / 1e6 / spent_s:.1f} MB/s, {self._rejected:,} rejected" if self._bytes else ""
         self._bar.update(self._task, completed=self._done, note=note)
         if not self._draws:
             left_s = spent_s / self._done * max(0, self._total - self._done)
-            _log.info(f"{self._what}: {self._done:,} of {self._total:,}, {note}, {left_s:.0f} s left")
+            told = (f"{self._done:,} of {self._total:,}", *([note] if note else []), f"{left_s:.0f} s left")
+            _log.info("%s: %s", self._what, ", ".join(told))
 
     def __enter__(self) -> ProgressLog:
         self._bar.start()

@@ -19,6 +19,7 @@ from bincount.files import digest_of, rename_damaged
 from bincount.learn.devices import on_gpu
 from bincount.learn.photo_batches import Photos, TrainingBatches, soft_targets
 from bincount.learn.temperature import nll_of, temperature_of
+from bincount.progress import ProgressLog
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 """Told the epoch, from 0, and its metrics."""
@@ -115,7 +116,9 @@ def fit_network(
         on_epoch(epoch, metrics)
     for epoch in range(len(state.history), recipe.epochs):
         batches = TrainingBatches(train, targets, recipe.batch_size, seed=seed, epoch=epoch)
-        fitted = network.fit(batches, epochs=1, verbose=0, shuffle=False)
+        with ProgressLog(f"epoch {epoch + 1} of {recipe.epochs}, batches", len(batches)) as progress:
+            told = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs, step=progress.step: step())
+            fitted = network.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[told])
         logits = logits_of(network, validation)[:, scored]
         temperature = temperature_of(logits, validation.classes)
         val_nll = nll_of(logits / temperature, validation.classes)

@@ -1,8 +1,10 @@
 """Training whole networks: they learn, and go on after a kill as if nothing had happened."""
 
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +117,14 @@ def test_a_state_that_was_cut_is_set_aside_and_the_training_starts_again(undistu
 def test_another_recipe_or_seed_starts_afresh(undisturbed, parts, tmp_path, changed):
     run(parts, tmp_path)
     assert run(parts, tmp_path, **changed)[2] != undisturbed[2]
+
+
+def test_the_batches_of_an_epoch_are_counted(parts, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run(parts, tmp_path, recipe=replace(RECIPE, epochs=1))
+    (last,) = [line for line in caplog.messages if line.startswith("epoch 1 of 1, batches: ")][-1:]
+    done, total = re.fullmatch(r"epoch 1 of 1, batches: (\d+) of (\d+), 0 s left", last).groups()
+    assert done == total == str(len(parts["train"]) // RECIPE.batch_size)
 
 
 KILLED = """
