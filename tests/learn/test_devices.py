@@ -42,8 +42,8 @@ def test_one_device_is_not_spread():
 
 FAULTS = """
 import ctypes, resource, sys
-from bincount.learn.devices import reuse_large_blocks
 if sys.argv[1] == "reused":
+    from bincount.learn.devices import reuse_large_blocks
     assert reuse_large_blocks()
 libc = ctypes.CDLL(None)
 libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
