@@ -98,7 +98,7 @@ class BinCounter:
     def _follow(
         self, earlier: np.ndarray, later: np.ndarray, counted: int, photo: np.ndarray, *, same: bool
     ) -> Evidence:
-        """What one earlier photo adds; all arrays have one row."""
+        """Evidence of one earlier photo; all arrays have one row."""
         before = self._counts.index_of(counted)
         if self._change is None or self._calibration is None:
             problem = NO_HEAD
@@ -119,7 +119,7 @@ class BinCounter:
         features: np.ndarray,
         other: Evidence,
     ) -> Evidence:
-        """What the products of one record add to other evidence; all arrays have one row."""
+        """Other evidence joined with the products of one record; all arrays have one row."""
         if self._judge is None or self._sums is None or self._calibration is None:
             problem = NO_JUDGE
         elif recorded is None:

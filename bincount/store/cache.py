@@ -76,7 +76,7 @@ class Cache:
         self._session = self._begin_session()
 
     def find(self, name: str) -> Synced | None:
-        """How a file was when it was last in sync."""
+        """Tag, size and time of a file when it was last in sync; None for one that never was."""
         with self._db() as db:
             row = db.execute("SELECT etag, size, mtime_ns FROM files WHERE name = ?", (name,)).fetchone()
         return row and Synced(*row)

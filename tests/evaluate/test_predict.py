@@ -120,7 +120,7 @@ KINDS = {  # a file, and why it is refused or the size of what is shown
 
 @pytest.fixture(scope="module")
 def doors(model, tmp_path_factory):
-    """What ingest, reconcile and predict say of each kind of file, by its name."""
+    """Answers of ingest, reconcile and predict to each kind of file, by its name."""
     settings, uri = model
     source = write_bins(tmp_path_factory.mktemp("kinds"), 100)
     ids = {name: f"{70_000 + 100 * number}" for number, name in enumerate(KINDS)}

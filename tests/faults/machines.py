@@ -20,7 +20,7 @@ SHORT = {
     "bincount.store.bucket_workspace:_CHECKPOINT_S": 0.0,
     "bincount.store.bucket_workspace:_CHECKPOINT_SHARE": 1e9,
 }
-"""What makes a test fast: short leases, and a checkpoint whenever one is possible."""
+"""Settings that make a test fast: short leases, and a checkpoint whenever one is possible."""
 
 BINS, SHARD_BYTES = 400, 30_000
 SMALL_SHARDS = {"bincount.dataset.placement:SHARD_BYTES": SHARD_BYTES}
@@ -95,7 +95,7 @@ def answer_of(process):
 
 
 def calls(said):
-    """How often the function of the moment was called."""
+    """Number of calls of the function of the moment."""
     return int(re.search(r": (\d+) calls$", said, re.M)[1])
 
 
@@ -107,7 +107,7 @@ def keys(client, bucket, folder=""):
 
 
 def ingested(answer):
-    """What does not differ from run to run."""
+    """The parts of an answer that do not differ from run to run."""
     return {name: value for name, value in answer.items() if name != "run_id"}
 
 

@@ -39,7 +39,7 @@ def settings(tmp_path):
 
 
 def files(folder):
-    """What is there, but for locks and what an unfinished attempt has left to itself."""
+    """Files of a folder, but for locks and what an unfinished attempt has left to itself."""
     found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
