@@ -50,7 +50,9 @@ class ProgressLog:
     def _say(self) -> None:
         self._said_s = time.monotonic()
         spent_s = max(1e-6, self._said_s - self._started_s)
-        note = f"{self._bytes / 1e6 / spent_s:.1f} MB/s, {self._rejected:,} rejected" if self._bytes else ""
+        note = ""
+        if self._bytes or self._rejected:
+            note = f"{self._bytes / 1e6 / spent_s:.1f} MB/s, {self._rejected:,} rejected"
         self._bar.update(self._task, completed=self._done, note=note)
         if not self._draws:
             left_s = spent_s / self._done * max(0, self._total - self._done)

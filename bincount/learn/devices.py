@@ -23,7 +23,7 @@ def reuse_large_blocks() -> bool:
     """Lets the C library reuse large blocks, in huge pages; true where it does (glibc on Linux).
 
     By itself glibc returns every block above 32 MB to the kernel and gets it back page by page, zeroed. The activations
-    of a training step are such blocks: a step of EfficientNetLite0 at 224 px takes 0.7 of the time without that
+    of a training step are such blocks: with them reused, a step of EfficientNetLite0 at 224 px takes 0.7 of the time
     (docs/log/learn.md). For a process that trains: it keeps its largest memory to its end.
 
     Source: mallopt(3), madvise(2).
