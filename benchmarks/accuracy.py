@@ -63,7 +63,7 @@ def learn_fold(settings: Settings, manifest: Manifest, name: str, options: argpa
     Returns:
         `records` in the order of `probabilities`, and `covered`, whether each prediction set holds the record.
     """
-    from bincount.evaluate.conformal_calibration import calibrate
+    from bincount.registry.register import calibrate
 
     from bincount.evaluate.batch_inference import model_of
     from bincount.evaluate.evaluate import evaluate_run, read_evaluation
