@@ -3,8 +3,8 @@
     python -m benchmarks.accuracy --source ../shared/abid-224 [--folds 3] [--json FILE] [what a run takes]
 
 Blocks of 20 ids are dealt to the folds; each fold is the test part of a model that learns from the others, by the same
-steps as `bincount run`. The predictions of all models for their own folds are pooled, so every bin is scored once. A
-killed run continues.
+steps as `bincount run`. The predictions of all models for their own folds are pooled, so every bin is scored once; the
+figures of pairs and of contents are means over the folds, weighted by their pairs and bins. A killed run continues.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ def learn_fold(settings: Settings, manifest: Manifest, name: str, options: argpa
     """Trains on one fold's learned parts and scores its test part; finished steps are not repeated.
 
     Returns:
-        `records` in the order of `probabilities`, and `covered`, whether each prediction set holds the record.
+        `records` in the order of `probabilities`; `covered`, whether each prediction set holds the record; and
+        `evaluation`, what the step `evaluate` wrote.
     """
-    from bincount.registry.register import calibrate
-
     from bincount.evaluate.batch_inference import model_of
     from bincount.evaluate.evaluate import evaluate_run, read_evaluation
     from bincount.learn.predictor import Predictor
     from bincount.learn.prepare import prepare
     from bincount.learn.train import train
     from bincount.learn.tune import tune
+    from bincount.registry.register import calibrate
 
     digest = manifest.write(settings.manifests)
     run_id = runs.open_run(settings, attempt=f"{name} of {digest}, {options.fine_tune_epochs} epochs")
@@ -79,14 +79,38 @@ def learn_fold(settings: Settings, manifest: Manifest, name: str, options: argpa
     tune(settings, run_id=run_id, features=prepared, max_epochs=options.max_epochs, seed=options.seed)
     train(settings, run_id=run_id, features=prepared, seed=options.seed, fine_tune_epochs=options.fine_tune_epochs)
     evaluate_run(settings, run_id=run_id)
-    _, ids, probabilities = read_evaluation(settings, run_id)
+    evaluation, ids, probabilities = read_evaluation(settings, run_id)
     by_id = {record.id: record for record in manifest.records}
     records = [by_id[bin_id] for bin_id in ids]
     folder, _ = model_of(settings, run_id)
     low, high = calibrate(settings, folder, manifest, Predictor(folder)).bounds(probabilities)
     truth = truth_of(records, manifest.counts)
     runs.finish_run(settings, run_id)
-    return {"records": records, "probabilities": probabilities, "covered": (low <= truth) & (truth <= high)}
+    covered = (low <= truth) & (truth <= high)
+    return {"records": records, "probabilities": probabilities, "covered": covered, "evaluation": evaluation}
+
+
+def mean_of(figures: list[dict], weights: list[int]) -> dict:
+    """The weighted mean of each number that all of the nested dicts hold."""
+    answer: dict = {}
+    for name, first in figures[0].items():
+        values = [each.get(name) for each in figures]
+        if isinstance(first, dict) and None not in values:
+            answer[name] = mean_of(values, weights)
+        elif isinstance(first, float) and None not in values:
+            answer[name] = float(np.average(values, weights=weights))
+    return answer
+
+
+def judges_of(folds: list[dict]) -> dict:
+    """Figures of the change head and of the judge of contents, where all folds' models have them."""
+    answer = {}
+    for name, size in (("pairs", "pairs"), ("contents", "bins")):
+        figures = [fold["evaluation"].get(name) for fold in folds]
+        if all(figures):
+            sizes = [each[size] for each in figures]
+            answer[name] = {size: sum(sizes), **mean_of(figures, sizes)}
+    return answer
 
 
 def pool(manifest: Manifest, folds: list[dict]) -> dict:
@@ -109,6 +133,7 @@ def pool(manifest: Manifest, folds: list[dict]) -> dict:
             **{name: float(covered[truth == index].mean()) for index, name in enumerate(manifest.counts.names)},
         },
         "variance": variance["kinds"],
+        **judges_of(folds),
     }
 
 
@@ -142,7 +167,8 @@ def main() -> None:
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(answer, indent=1))
-    print(json.dumps({name: answer[name] for name in ("metrics", "coverage")}, indent=1))
+    printed = ("metrics", "intervals", "coverage", "pairs", "contents")
+    print(json.dumps({name: answer[name] for name in printed if name in answer}, indent=1))
 
 
 if __name__ == "__main__":
