@@ -1,11 +1,15 @@
-"""Rates at which the gate's relative rules accept, refuse or are undecided: the table of docs/decisions/gate.md.
+"""Rates at which the gate's rules accept, refuse or are undecided: the tables of docs/decisions/gate.md.
 
-    python -m benchmarks.gate [--draws 400] [--bins 134 770 2500 20000]
+    python -m benchmarks.gate [--draws 400] [--bins 134 770 2500 20000] [--calibration]
 
-Simulation: two calibrated models see the number of items of a bin through normal noise, of which they share a part: 0.9
-is a network trained again with another seed, 0.2 a network of another kind. The champion counts half of the bins
-exactly. The challenger's noise is set so that its expected ranked probability score (RPS) is equal, 5 % better, worse
-by the margin, or worse by twice the margin. Every tenth photo is a sibling of the one before it, with the same noise.
+Against the champion: two calibrated models see the number of items of a bin through normal noise, of which they share a
+part: 0.9 is a network trained again with another seed, 0.2 a network of another kind. The champion counts half of the
+bins exactly. The challenger's noise is set so that its expected ranked probability score (RPS) is equal, 5 % better,
+worse by the margin, or worse by twice the margin. Every tenth photo is a sibling of the one before it, with the same
+noise.
+
+With `--calibration`, of one model: the share of models refused for their calibration error (ECE), where the probability
+of a right answer is the confidence (0.37 on average), or lower than it by so much.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from bincount.config import GateLimits
 from bincount.counts import Counts
 from bincount.dataset.manifest import Record
 from bincount.evaluate.gate_checks import Scores
-from bincount.evaluate.metrics import values_per_bin
+from bincount.evaluate.metrics import calibration_per_bin, ece_by_chance, predicted_class, values_per_bin
 from bincount.registry.comparison import compare
 from bincount.registry.gate_rules import ACCEPTED, REFUSED, UNDECIDED, decide
 
@@ -70,13 +74,64 @@ def outcomes_of(bins: int, shared: float, noise: float, draws: int, limits: Gate
     return counts_by_outcome
 
 
+def refusals_of(bins: int, off: float, draws: int, limits: GateLimits) -> Counter[str]:
+    """How many of the draws each rule for the calibration error refuses.
+
+    Args:
+        bins: Number of test bins.
+        off: By how much the confidence is really too high.
+        draws: Number of models.
+        limits: Of the gate.
+
+    Returns:
+        `plain`, models with an ECE above the limit; `above mean`, above the mean by chance and the limit; `rule`,
+        refused by the gate; and sums over models of the ECE by chance: of its means, `chance`, and 95 % quantiles,
+        `by_chance_95`.
+    """
+    rng = np.random.default_rng([bins, int(100 * off)])
+    answer: Counter[str] = Counter()
+    for _ in range(draws):
+        probabilities = softmax(0.65 * rng.normal(size=(bins, len(COUNTS))), axis=1)
+        confidence = probabilities.max(axis=1)
+
+        def ece_if_right(chance: np.ndarray, probabilities: np.ndarray = probabilities) -> float:
+            best = predicted_class(probabilities)
+            truth = np.where(rng.random(bins) < chance, best, (best + 1) % len(COUNTS))
+            return float(abs(calibration_per_bin(probabilities, truth).mean(axis=0)).sum())
+
+        ece, largest = ece_if_right(confidence - off), ece_by_chance(probabilities)
+        mean = float(np.mean([ece_if_right(confidence) for _ in range(40)]))
+        answer["plain"] += ece > limits.ece
+        answer["above mean"] += ece > mean + limits.ece
+        answer["rule"] += ece > max(limits.ece, largest)
+        answer["chance"] += mean
+        answer["by_chance_95"] += largest
+    return answer
+
+
+def print_calibration(draws: int, limits: GateLimits) -> None:
+    """Prints the table of the calibration error in Markdown."""
+    print("| test bins | ECE by chance: mean, 95 % | really off by | plain | above the mean by chance | the rule |")
+    print("|---|---|---|---|---|---|")
+    for bins in (60, 240, 900):
+        for off in (0.0, 0.05, 0.1):
+            found = refusals_of(bins, off, draws, limits)
+            shares = " | ".join(f"{found[rule] / draws:.0%}" for rule in ("plain", "above mean", "rule"))
+            chance = f"{found['chance'] / draws:.3f}, {found['by_chance_95'] / draws:.3f}"
+            print(f"| {bins} | {chance} | {off:.2f} | {shares} |", flush=True)
+
+
 def main() -> None:
-    """Prints the table in Markdown."""
+    """Prints one table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--bins", type=int, nargs="+", default=[134, 770, 2500, 20000])
+    parser.add_argument("--calibration", action="store_true")
     options = parser.parse_args()
     limits = GateLimits()
+    if options.calibration:
+        print_calibration(options.draws, limits)
+        return
     level, margin = expected_rps(NOISE), limits.rps_worse
     cases = {
         "equal": NOISE,
