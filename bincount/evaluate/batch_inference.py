@@ -15,8 +15,8 @@ import numpy as np
 from bincount.dataset.manifest import Manifest, Record
 from bincount.dataset.shards import photos_of
 from bincount.errors import ConfigError
+from bincount.evaluate.count_metrics import truth_of
 from bincount.evaluate.drift_baseline import DriftBaseline
-from bincount.evaluate.evaluation import truth_of
 from bincount.settings import Settings
 from bincount.store.workspace import open_workspace
 

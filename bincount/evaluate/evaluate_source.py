@@ -29,7 +29,7 @@ from bincount.dataset.rejection import Rejection
 from bincount.dataset.split import DEVELOPMENT_PARTS, SEEN_PARTS, part_of
 from bincount.errors import ConfigError, DataError, RowError
 from bincount.evaluate.contents_metrics import evaluate_contents
-from bincount.evaluate.evaluation import evaluate_predictions
+from bincount.evaluate.count_metrics import evaluate_predictions
 from bincount.evaluate.leakage import is_another_bucket, learned_bins
 from bincount.evaluate.pair_metrics import evaluate_pairs
 from bincount.mismatch.calibration import Calibration
@@ -72,7 +72,7 @@ def evaluate_source(
 
     Returns:
         exact, within_one, mae, rmse, nll, rps, ece and the other `metrics` of
-        `evaluate.evaluation.evaluate_predictions`, flat, beside its intervals, baselines and
+        `evaluate.count_metrics.evaluate_predictions`, flat, beside its intervals, baselines and
         tables; `pairs` (`pair_metrics.evaluate_pairs`) where the model has a change head and the bins hold pairs;
         `contents` (`contents_metrics.evaluate_contents`) where it has a judge of contents;
         `model`, `source`, `counts`, `set_aside` (bins by reason) and

@@ -11,8 +11,8 @@ from bincount.counts import Counts
 from bincount.dataset.manifest import Record
 from bincount.dataset.pairs import Pair
 from bincount.evaluate.bootstrap import bootstrap, interval
+from bincount.evaluate.count_metrics import truth_of
 from bincount.evaluate.detection_metrics import WeightedErrors, ranking_figures
-from bincount.evaluate.evaluation import truth_of
 from bincount.evaluate.metrics import MAIN_FIGURES, main_figures
 from bincount.mismatch.change import ChangeHead
 from bincount.mismatch.posterior import ERROR_RATE, posterior_of

@@ -11,7 +11,7 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.dataset.manifest import Manifest, Record
 from bincount.dataset.shards import photos_of
-from bincount.evaluate.evaluation import truth_of
+from bincount.evaluate.count_metrics import truth_of
 from bincount.settings import Settings
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from bincount.config import GateLimits
 from bincount.counts import Counts
 from bincount.dataset.manifest import Record
-from bincount.evaluate.evaluation import evaluate_predictions
+from bincount.evaluate.count_metrics import evaluate_predictions
 from bincount.evaluate.model_card import Picture, card_of, summary_of, to_html, to_markdown
 
 

@@ -51,8 +51,8 @@ def open_trained_run(settings, manifest, *, attempt=None, **model):
 
 def cheat(settings, run_id, ids_right, *, sure=0.999):
     """Rewrites an evaluation as if the model had known these ids, to see what the gate makes of it."""
+    from bincount.evaluate.count_metrics import evaluate_predictions
     from bincount.evaluate.evaluate import read_evaluation
-    from bincount.evaluate.evaluation import evaluate_predictions
 
     evaluation, ids, _ = read_evaluation(settings, run_id)
     manifest = Manifest.read(settings.manifests, evaluation["facts"]["manifest"])

@@ -9,7 +9,7 @@ from bincount.config import GateLimits
 from bincount.counts import Counts
 from bincount.dataset.manifest import Record
 from bincount.errors import DataError
-from bincount.evaluate.evaluation import evaluate_predictions, exclude_learned, truth_of
+from bincount.evaluate.count_metrics import evaluate_predictions, exclude_learned, truth_of
 from bincount.evaluate.gate_checks import gate_scores, quality_checks
 
 COUNTS = Counts.parse("1-5")
