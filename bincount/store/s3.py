@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import random
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from bincount.errors import BincountError, ConfigError, StoreError
 from bincount.settings import Settings
 from bincount.store.interface import MAX_OBJECT_BYTES, FetchedObject, ListedObject
-from bincount.store.ordered_map import ordered_map
-from bincount.store.retry import RetryPolicy
 from bincount.store.s3_connection import Connection, ask_region, check_bucket_name, connect
 from bincount.store.s3_errors import is_denied, retry_cause, translate
 from bincount.store.s3_listing import list_pages
@@ -21,6 +23,17 @@ if TYPE_CHECKING:
     import obstore.store
 
 _T = TypeVar("_T")
+_R = TypeVar("_R")
+
+# Before the first answer an address is probably wrong: with the 6 s that the last attempt may take, the error comes
+# within 15 s. After it, a failure is probably an outage that passes.
+UNANSWERED_S, OUTAGE_S = 8.0, 120.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
+
+# Items of one task: passing single ones costs the threads as much as reading them.
+_BATCH = 2
+# Tasks running or finished, by worker: 2 x 256 x 2 objects of 57 kB are 58 MB.
+_AHEAD = 2
 
 
 class S3Store:
@@ -131,3 +144,69 @@ class S3Store:
                 is_temporary = isinstance(translated, StoreError)
                 if not is_temporary or not self._policy.wait(attempt, since_s, retry_cause(error), stopped):
                     raise translated from error
+
+
+class RetryPolicy:
+    """Exponential backoff with full jitter, shared by all requests to one source.
+
+    Attributes:
+        retries: Number of retried requests by cause.
+        has_answered: Whether the source has answered anything yet.
+    """
+
+    def __init__(self) -> None:
+        self.retries: Counter[str] = Counter()
+        self.has_answered = False
+        self._lock = threading.Lock()
+
+    def wait(self, attempt: int, since_s: float, cause: str, stopped: threading.Event) -> bool:
+        """Waits before another attempt.
+
+        Args:
+            attempt: Number of failed attempts, >= 1.
+            since_s: When the first of them began (`time.monotonic`).
+            cause: Why the last one failed, for `retries`.
+            stopped: Ends the wait at once.
+
+        Returns:
+            Whether to retry: False after `OUTAGE_S` (`UNANSWERED_S` before the first answer) or once `stopped` is set.
+        """
+        limit_s = OUTAGE_S if self.has_answered else UNANSWERED_S
+        if time.monotonic() - since_s > limit_s or stopped.is_set():
+            return False
+        with self._lock:
+            self.retries[cause] += 1
+        # Full jitter: requests that failed together must not come back together
+        # (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
+        longest_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempt - 1, 10))
+        return not stopped.wait(random.uniform(0, longest_s))
+
+
+def ordered_map(
+    call: Callable[[_T], _R], items: Iterable[_T], *, workers: int, stopped: threading.Event
+) -> Generator[_R, None, None]:
+    """Calls a function in threads and yields its results in the order of the items.
+
+    At most four times `workers` items are taken ahead of the reader. When the
+    reader stops, `stopped` is set and running calls are not waited for.
+
+    Args:
+        call: Called with each item.
+        items: Consumed as they are needed.
+        workers: Number of concurrent calls, >= 1.
+        stopped: Set when nobody reads any more, for calls that wait.
+    """
+    remaining = iter(items)
+    batches = iter(lambda: list(itertools.islice(remaining, min(_BATCH, workers))), [])
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="ordered-map")
+    ahead: deque[Future[list[_R]]] = deque()
+    try:
+        while True:
+            for batch in itertools.islice(batches, _AHEAD * workers - len(ahead)):
+                ahead.append(pool.submit(lambda batch: [call(item) for item in batch], batch))
+            if not ahead:
+                return
+            yield from ahead.popleft().result()
+    finally:
+        stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)

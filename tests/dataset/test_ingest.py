@@ -21,7 +21,7 @@ from bincount.dataset.shards import decode_example, read_record
 from bincount.dataset.split import check_disjoint, part_of
 from bincount.errors import ConfigError, DataError, StoreError
 from bincount.settings import Settings
-from bincount.store import retry
+from bincount.store import s3
 from bincount.tracking import runs
 from bincount.tracking.client import mlflow_client
 from tests.bins import metadata, photo, resized, saved, write_bin, write_bins
@@ -334,7 +334,7 @@ def test_a_damaged_shard_is_written_again(settings, bins, monkeypatch, damage):
 
 
 def test_a_bucket_that_stops_leaves_what_was_read(of_server, server, monkeypatch):
-    monkeypatch.setattr(retry, "OUTAGE_S", 1)
+    monkeypatch.setattr(s3, "OUTAGE_S", 1)
     monkeypatch.setattr(placement, "SHARD_BYTES", 100_000)
     from bincount.dataset import fetch
 

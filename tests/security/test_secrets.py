@@ -11,7 +11,7 @@ from bincount.client import Client
 from bincount.dataset.ingest import collect
 from bincount.errors import BincountError, ConfigError
 from bincount.settings import Settings, without_passwords
-from bincount.store import retry
+from bincount.store import s3
 from bincount.tracking import model_registry
 from tests.processes import free_ports
 
@@ -41,7 +41,7 @@ def test_addresses_are_shown_without_passwords(text, shown):
 
 def test_no_message_names_it(nobody, tmp_path, monkeypatch, caplog):
     caplog.set_level("DEBUG")
-    monkeypatch.setattr(retry, "UNANSWERED_S", 0.1)
+    monkeypatch.setattr(s3, "UNANSWERED_S", 0.1)
     settings = Settings(tmp_path, nobody, tmp_path, buckets={"bins": nobody}, serving_url=nobody, serving_token=SECRET)
     told = [repr(settings)]
     with Client(nobody, token=SECRET, retries=0, timeout_s=1) as client:

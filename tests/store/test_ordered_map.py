@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bincount.store.ordered_map import ordered_map
+from bincount.store.s3 import ordered_map
 
 
 @settings(deadline=None, max_examples=25)

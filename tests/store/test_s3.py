@@ -7,7 +7,7 @@ import pytest
 
 from bincount.errors import ConfigError, StoreError
 from bincount.settings import Settings
-from bincount.store import retry
+from bincount.store import s3
 from bincount.store.open_store import open_store
 from tests.bucket_server import run_server
 from tests.processes import free_ports
@@ -102,7 +102,7 @@ def test_a_server_that_says_nothing_is_given_up_within_15_seconds(bucket, server
 
 
 def test_a_name_that_nobody_knows_may_be_known_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(retry, "UNANSWERED_S", 0.5)
+    monkeypatch.setattr(s3, "UNANSWERED_S", 0.5)
     with pytest.raises(StoreError, match=r"must answer, got .*nobody.invalid.* Check the endpoint and the network"):
         list(open_at("http://nobody.invalid:9000", tmp_path).pages("bin-images/"))
 
@@ -118,7 +118,7 @@ def test_a_bucket_that_comes_back_is_waited_for(bucket, server):
 
 
 def test_a_bucket_that_stays_away_fails_the_step(bucket, server, monkeypatch):
-    monkeypatch.setattr(retry, "OUTAGE_S", 2)
+    monkeypatch.setattr(s3, "OUTAGE_S", 2)
     found = bucket.fetch(photos(), workers=8)
     assert next(found).data
     server.set(down=1)
@@ -127,7 +127,7 @@ def test_a_bucket_that_stays_away_fails_the_step(bucket, server, monkeypatch):
 
 
 def test_one_object_that_never_comes_whole_is_set_aside(bucket, server, monkeypatch):
-    monkeypatch.setattr(retry, "OUTAGE_S", 2)
+    monkeypatch.setattr(s3, "OUTAGE_S", 2)
     server.set(cut_bin=7)
     found = list(bucket.fetch(photos(), workers=8))
     assert [(one.key, one.problem) for one in found if one.problem] == [("bin-images/00007.jpg", "not readable")]
