@@ -8,14 +8,16 @@ import json
 import logging
 import os
 import sys
-from collections import Counter
+from collections import Counter, deque
+from typing import Generic, TypeVar
 
 from bincount.serving.admission import RequestLimits
 from bincount.serving.log_writer import FAILED, WRITTEN, LoggedAnswer, LogSettings, arguments_of
-from bincount.serving.request_queue import RequestQueue
 from bincount.serving.worker_handle import LOW_PRIORITY
 
 _log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 DROPPED = "dropped"
 """Key of the rows for which the queue had no room, beside `WRITTEN` and `FAILED`."""
@@ -24,6 +26,42 @@ _MOST_REQUESTS = 256
 _CHUNK = 65_536
 _PAUSE_S = 1.0
 _END_S = 10.0
+
+
+class RequestQueue(Generic[_T]):
+    """Requests that wait, bounded by their number and by their bytes; what does not fit is not taken."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        """Takes the most requests, and the most bytes of them together."""
+        self._most, self._most_bytes = most, most_bytes
+        self._waiting: deque[tuple[_T, int]] = deque()
+        self._bytes = 0
+        self._changed, self._is_closed = asyncio.Event(), False
+
+    def offer(self, request: _T, size: int) -> bool:
+        """Adds a request of so many bytes, without waiting; False if there is no room."""
+        if self._is_closed or len(self._waiting) >= self._most or self._bytes + size > self._most_bytes:
+            return False
+        self._waiting.append((request, size))
+        self._bytes += size
+        self._changed.set()
+        return True
+
+    async def take(self) -> _T | None:
+        """The request that has waited longest; None once the queue is closed and empty."""
+        while not self._waiting:
+            if self._is_closed:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        request, size = self._waiting.popleft()
+        self._bytes -= size
+        return request
+
+    def close(self) -> None:
+        """Takes no more requests."""
+        self._is_closed = True
+        self._changed.set()
 
 
 class PredictionLog:

@@ -11,8 +11,7 @@ from bincount.evaluate.served_log import SHADOW
 from bincount.serving.admission import RequestLimits
 from bincount.serving.follower import Follower
 from bincount.serving.log_writer import FAILED, LoggedAnswer
-from bincount.serving.prediction_log import DROPPED, PredictionLog
-from bincount.serving.request_queue import RequestQueue
+from bincount.serving.prediction_log import DROPPED, PredictionLog, RequestQueue
 
 ANSWERED = "answered"
 """Key of the answered requests, beside `FAILED` (no answer, or a refusal) and `DROPPED` (no room, or no version)."""
