@@ -30,11 +30,13 @@ class FollowRules:
         probation_s: How long the version before stays loaded, to go back at once.
         max_errors: Share of a new version's answers that may be its own errors meanwhile.
         min_errors: Fewer errors than this are no reason yet.
+        keeps_last: Whether the last version goes on answering once the alias names none.
     """
 
     probation_s: float = 60.0
     max_errors: float = 0.05
     min_errors: int = 3
+    keeps_last: bool = True
 
 
 @dataclass
@@ -107,6 +109,10 @@ class Follower:
             self._before = None
         if self.loading is not None and self.loading != wanted and self._load is not None:
             self._load.cancel()
+        if wanted is None and self.current is not None and not self.rules.keeps_last:
+            _log.info("version %s is named no more", self.current.version)
+            self._stop_later(self.current)
+            self.current = self.since = None
         if wanted is None or self._load is not None or (self.current and self.current.version == wanted):
             return
         if self._can_go_back() and self._before is not None and self._before.version == wanted:

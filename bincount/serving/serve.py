@@ -158,7 +158,7 @@ def _log_and_shadow(
     pinned = args.shadow if args.shadow.isdecimal() else None
     watch = AliasWatch(lambda: pinned or model_registry.alias(settings, args.shadow))
     # Nobody waits for its answers, so there is no version to go back to.
-    follower = Follower(settings, watch, limits, FollowRules(probation_s=0.0), LOW_PRIORITY)
+    follower = Follower(settings, watch, limits, FollowRules(probation_s=0.0, keeps_last=False), LOW_PRIORITY)
     return log, Shadow(args.shadow, follower, limits, log)
 
 

@@ -10,6 +10,7 @@ from bincount.client import Client
 from bincount.locks import exclusive_lock
 from bincount.mismatch.answer import same_answer
 from bincount.tracking import model_registry
+from bincount.tracking.client import mlflow_client
 from tests.serving.logged import rows_in
 from tests.serving.versions import PHOTOS, about, get, name, register_version, serving, wait_until, workers_of
 from tests.stores import make_settings
@@ -55,6 +56,10 @@ def test_a_challenger_answers_in_the_background_and_can_be_killed(tmp_path):
         client.count(PHOTOS)
         wait_until(lambda: samples_of(url, "bincount_shadow_requests_total")[answered] > before)
         assert b"bincount_swaps_total 1.0" in get(url, "/metrics")[1]
+
+        with mlflow_client(settings, "tests") as registry:
+            registry.delete_registered_model_alias(model_registry.MODEL, model_registry.CHALLENGER)
+        wait_until(lambda: about(url)["shadow"]["version"] is None and len(workers_of(process)) == 1)
 
         wait_until(lambda: samples_of(url, "bincount_log_rows_total")['outcome="written"'] >= 10)
         client.count(PHOTOS[:1])
