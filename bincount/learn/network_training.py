@@ -142,12 +142,15 @@ def features_of(backbone: keras.Model, photos: Photos, rows: np.ndarray) -> np.n
 
 def _mean_of_views(predict: Callable[[np.ndarray], np.ndarray], photos: Photos, rows: np.ndarray) -> np.ndarray:
     answers = []
-    for start in range(0, len(rows), _BATCH):
-        seen = photos.read(rows[start : start + _BATCH])
-        short = _BATCH - len(seen)  # one batch shape, one graph
-        seen = np.pad(seen, [(0, short), (0, 0), (0, 0), (0, 0)])
-        views = [np.asarray(predict(view)) for view in (seen, seen[:, :, ::-1])]
-        answers.append((views[0] + views[1])[: _BATCH - short] / 2)
+    starts = range(0, len(rows), _BATCH)
+    with ProgressLog("batches of photos predicted", len(starts)) as progress:
+        for start in starts:
+            seen = photos.read(rows[start : start + _BATCH])
+            short = _BATCH - len(seen)  # one batch shape, one graph
+            seen = np.pad(seen, [(0, short), (0, 0), (0, 0), (0, 0)])
+            views = [np.asarray(predict(view)) for view in (seen, seen[:, :, ::-1])]
+            answers.append((views[0] + views[1])[: _BATCH - short] / 2)
+            progress.step()
     return np.concatenate(answers)
 
 
