@@ -22,6 +22,8 @@ from bincount.tracking import model_registry, runs
 from bincount.tracking.client import mlflow_client
 
 SERVING = Path(bincount.serving.__file__).parent
+CODE = SERVING / "mlflow_model.py"
+"""What MLflow runs to load a version."""
 PHOTO = (SERVING / "example.jpg").read_bytes()
 PX = 224
 START_S = 300
@@ -101,7 +103,7 @@ def pack_all(work: Path) -> Settings:
     write_model(folder)
     write_golden(folder, work / "golden")
     runs.log_artifacts(settings, run_id, work / "golden", "golden")
-    ours = model_registry.Package(SERVING / "model.py", folder, ["mlflow"], PHOTO, {})
+    ours = model_registry.Package(CODE, folder, ["mlflow"], PHOTO, {})
     version = model_registry.register(settings, run_id, ours, {}, "")
     with mlflow_client(settings, "champion") as client:
         client.set_registered_model_alias(model_registry.MODEL, model_registry.CHAMPION, version)

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.measure import Ratio, machine, paired, parser_of, publish, spread
-from benchmarks.serving_contenders import PHOTO, SERVING, free_port, server, write_golden, write_model
+from benchmarks.serving_contenders import CODE, PHOTO, free_port, server, write_golden, write_model
 from bincount.client import about_server
 from bincount.evaluate.served_comparison import compare_served
 from bincount.settings import Settings
@@ -51,7 +51,7 @@ def register_two(work: Path) -> Settings:
     for alias in (model_registry.CHAMPION, model_registry.CHALLENGER):
         run_id = runs.open_run(settings)
         runs.log_artifacts(settings, run_id, work / "golden", "golden")
-        package = model_registry.Package(SERVING / "model.py", model, ["mlflow"], PHOTO, {})
+        package = model_registry.Package(CODE, model, ["mlflow"], PHOTO, {})
         version = model_registry.register(settings, run_id, package, {}, "")
         with mlflow_client(settings, alias) as client:
             client.set_registered_model_alias(model_registry.MODEL, alias, version)
