@@ -33,6 +33,7 @@ from benchmarks.measure import Ratio, machine, paired, parser_of, publish, sprea
 from benchmarks.serving_contenders import free_port
 from bincount.settings import Settings
 from bincount.store import workspace
+from bincount.store.bucket_workspace import BucketWorkspace
 from tests.bucket_server import run_server
 
 BUCKET, KEY = "bench", "AWS_ACCESS_KEY_ID"
@@ -105,7 +106,7 @@ class Waited:
     """Adds up the time that the main thread waits for answers of a workspace's bucket."""
 
     def __init__(self) -> None:
-        self.seconds, ask = 0.0, workspace.BucketWorkspace._ask
+        self.seconds, ask = 0.0, BucketWorkspace._ask
 
         def timed(*arguments: Any) -> Any:
             began = time.monotonic()
@@ -115,7 +116,7 @@ class Waited:
                 if threading.current_thread() is threading.main_thread():
                     self.seconds += time.monotonic() - began
 
-        workspace.BucketWorkspace._ask = timed  # type: ignore[method-assign]
+        BucketWorkspace._ask = timed  # type: ignore[method-assign,assignment]
 
 
 class Bench:
