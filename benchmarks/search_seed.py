@@ -31,7 +31,7 @@ def whole_network(image_px: int, weights: str, seen: np.ndarray) -> object:
     model = keras.Model(photos, network(inputs))
     model.trainable = False
     if kind is None:
-        set_statistics(Backbone(model, "none"), seen)
+        set_statistics(Backbone("ResNet50", model, "none"), seen)
     return model
 
 
