@@ -94,10 +94,12 @@ def mean_of(figures: list[dict], weights: list[int]) -> dict:
     """The weighted mean of each number that all of the nested dicts hold."""
     answer: dict = {}
     for name, first in figures[0].items():
-        values = [each.get(name) for each in figures]
-        if isinstance(first, dict) and None not in values:
+        values = [each[name] for each in figures if each.get(name) is not None]
+        if len(values) < len(figures):
+            continue
+        if isinstance(first, dict):
             answer[name] = mean_of(values, weights)
-        elif isinstance(first, float) and None not in values:
+        elif isinstance(first, float):
             answer[name] = float(np.average(values, weights=weights))
     return answer
 

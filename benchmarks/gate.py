@@ -15,7 +15,7 @@ of a right answer is the confidence (0.37 on average), or lower than it by so mu
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
 from scipy.optimize import brentq
@@ -74,7 +74,7 @@ def outcomes_of(bins: int, shared: float, noise: float, draws: int, limits: Gate
     return counts_by_outcome
 
 
-def refusals_of(bins: int, off: float, draws: int, limits: GateLimits) -> Counter[str]:
+def refusals_of(bins: int, off: float, draws: int, limits: GateLimits) -> dict[str, float]:
     """How many of the draws each rule for the calibration error refuses.
 
     Args:
@@ -89,7 +89,7 @@ def refusals_of(bins: int, off: float, draws: int, limits: GateLimits) -> Counte
         `by_chance_95`.
     """
     rng = np.random.default_rng([bins, int(100 * off)])
-    answer: Counter[str] = Counter()
+    answer: dict[str, float] = defaultdict(float)
     for _ in range(draws):
         probabilities = softmax(0.65 * rng.normal(size=(bins, len(COUNTS))), axis=1)
         confidence = probabilities.max(axis=1)

@@ -13,16 +13,20 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.measure import Ratio, machine, parser_of, publish, spread
 
+if TYPE_CHECKING:
+    import keras
+
 _BATCH = 128
 KINDS, PRECISIONS = ("extraction", "fine-tuning"), ("float32", "bfloat16")
 
 
-def network_of(image_px: int) -> object:
+def network_of(image_px: int) -> keras.Model:
     """Uint8 photos to logits: all of ResNet50 with random weights, batch norm frozen, all else trained."""
     import keras
 

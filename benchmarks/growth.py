@@ -36,7 +36,8 @@ def measure(source: Path, sizes: Sequence[int], *, image_px: int, max_epochs: in
     for bins in sizes:
         chain = learning(source, bins=bins, image_px=image_px, trials=5, max_epochs=max_epochs)
         with tempfile.TemporaryDirectory(prefix="bench-growth-") as folder:
-            work, so_far = Path(folder), {}
+            work = Path(folder)
+            so_far: dict[str, Any] = {}
             for together in [{verb: arguments} for verb, arguments in chain.items()] if apart else [chain]:
                 _run(work, together, so_far, bins, costs)
             write_records(work, so_far["manifest"], work / "records.csv")
@@ -122,7 +123,8 @@ def main() -> None:
     parser.add_argument("--base", type=int, default=100, help="bins of the smallest size; the largest is 16 times that")
     parser.add_argument("--image-px", type=int, default=224)
     options = parser.parse_args()
-    here, sizes, max_epochs = machine(), (2_500, 10_000, 40_000), 20
+    here, max_epochs = machine(), 20
+    sizes: tuple[int, ...] = (2_500, 10_000, 40_000)
     if options.quick:
         options.image_px, sizes, max_epochs = 32, (1_000, 2_000), 5
     costs = {"ingest": {run.photos: Spent(run.wall_s, run.cpu_s, run.peak_mb) for run in grow(sizes)}}

@@ -40,7 +40,8 @@ def main() -> None:
     score = np.zeros(n)
     for learned, held_out in GroupKFold(options.folds).split(pairs.before, groups=pairs.blocks):
         blocks = [pairs.blocks[row] for row in learned]
-        head = ChangeHead.fit(*(each[learned] for each in pairs[:4]), blocks, counts)
+        earlier, later = pairs.earlier[learned], pairs.later[learned]
+        head = ChangeHead.fit(earlier, later, pairs.before[learned], pairs.after[learned], blocks, counts)
         if head is None:
             raise SystemExit(f"pairs: needs more pairs in {options.folds - 1} folds, got {len(learned)}.")
         difference = pairs.later[held_out] - pairs.earlier[held_out]

@@ -55,7 +55,8 @@ def compare(source: Path, work: Path, *, learned: int, bins: int, repeats: int, 
             return run_stages(work, {"reconcile": {**options, "model": model["model_uri"]}})[0]["reconcile"]
         task = ["--as", contender, str(folder), str(records), str(source), str(work / "sorted.csv")]
         process, output = run_process([sys.executable, "-m", "benchmarks.reconcile", *task])
-        return Spent(*json.loads(output.splitlines()[-1]), process.peak_mb)
+        wall_s, cpu_s = json.loads(output.splitlines()[-1])
+        return Spent(wall_s, cpu_s, process.peak_mb)
 
     runs: dict[str, list[Spent]] = {OURS: [], LOOP: [], ARRAY: []}
     for repeat in range(repeats):

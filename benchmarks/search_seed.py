@@ -6,15 +6,21 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.measure import timed
 
+if TYPE_CHECKING:
+    import keras
+
+    from bincount.learn.feature_extraction import Examples
+
 _SLICE_BATCHES, _BATCH = 8, 32
 
 
-def whole_network(image_px: int, weights: str, seen: np.ndarray) -> object:
+def whole_network(image_px: int, weights: str, seen: np.ndarray) -> keras.Model:
     """The seed's extractor: all of ResNet50, its last stage averaged; uint8 photos in."""
     import keras
 
@@ -35,11 +41,11 @@ def whole_network(image_px: int, weights: str, seen: np.ndarray) -> object:
     return model
 
 
-def build_seed_head(model: object, inputs: object, learning_rate: float) -> object:
+def build_seed_head(features: keras.KerasTensor, inputs: keras.KerasTensor, learning_rate: float) -> keras.Model:
     """The seed's head, 2048-128-5, compiled with Adam."""
     import keras
 
-    hidden = keras.layers.Dense(128, "relu")(model)
+    hidden = keras.layers.Dense(128, "relu")(features)
     network = keras.Model(inputs, keras.layers.Dense(5)(hidden))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(keras.optimizers.Adam(learning_rate), loss)
@@ -47,7 +53,7 @@ def build_seed_head(model: object, inputs: object, learning_rate: float) -> obje
 
 
 def seed_slices(
-    source: Path, ids: Sequence[str], extractor: object, image_px: int, slices: int
+    source: Path, ids: Sequence[str], extractor: keras.Model, image_px: int, slices: int
 ) -> dict[str, list[dict]]:
     """Times the seed's training and validation on a slice of photos, after a first pass that is not counted."""
     import tensorflow as tf
@@ -67,12 +73,12 @@ def seed_slices(
     slices_by_kind: dict[str, list[dict]] = {"train": [], "validation": []}
     for _ in range(slices):
         for kind, work in (("train", partial(model.fit, shuffle=False)), ("validation", model.evaluate)):
-            spent = timed(lambda work=work: work(batches, verbose=0))
+            spent = timed(partial(work, batches, verbose=0))
             slices_by_kind[kind].append({"photos": photos, **asdict(spent)})
     return slices_by_kind
 
 
-def seed_head(train: object, validation: object, *, learning_rate: float, batch_size: int, epochs: int) -> float:
+def seed_head(train: Examples, validation: Examples, *, learning_rate: float, batch_size: int, epochs: int) -> float:
     """The validation NLL that the seed's way would reach with these hyperparameters, its best epoch's."""
     import keras
 

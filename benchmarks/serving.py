@@ -109,6 +109,8 @@ def run(folder: Path, seconds: float, repeats: int) -> list[Cell]:
         ours = [sys.executable, "-m", "bincount", "serve", f"--port={ports[2]}", "--max-time-s=120"]
         addresses.append(up.enter_context(server(ours, ports[2], "/ready", settings, folder / "ours.log")))
         bare = up.enter_context(looping(folder))
+        assert bare.stdin is not None
+        assert bare.stdout is not None
         loads = [
             (KERAS, addresses[0], pixels, "application/json", 1),
             (PLAIN, addresses[1], photo, "application/json", 1),

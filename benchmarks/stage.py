@@ -7,7 +7,7 @@ import csv
 import importlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def run_stages(
     command = [sys.executable, "-m", "benchmarks.stage", str(folder), json.dumps([steps, so_far or {}])]
     process, output = run_process(command)
     took, answers = json.loads(output.splitlines()[-1])
-    return {verb: Spent(*times, process.peak_mb) for verb, times in took.items()}, answers
+    return {verb: Spent(wall_s, cpu_s, process.peak_mb) for verb, (wall_s, cpu_s) in took.items()}, answers
 
 
 def write_records(folder: Path, manifest: str, path: Path) -> int:
@@ -79,12 +79,17 @@ def main() -> None:
     took = {}
     for verb, arguments in steps.items():
         module, _, name = next(each.target for each in VERBS if each.name == verb).partition(":")
-        step = partial(getattr(importlib.import_module(f"bincount.{module}"), name), settings)
-        taken = {name: so_far[name] for name in NEEDS.get(verb, ())}
+        taken = {need: so_far[need] for need in NEEDS.get(verb, ())}
+        step = partial(getattr(importlib.import_module(f"bincount.{module}"), name), settings, **taken | arguments)
         with contextlib.redirect_stdout(sys.stderr):
-            spent = timed(lambda step=step, given={**taken, **arguments}: so_far.update(step(**given)))
+            spent = timed(partial(_run, step, so_far))
         took[verb] = [spent.wall_s, spent.cpu_s]
     print(json.dumps([took, so_far]))
+
+
+def _run(step: Callable[[], dict[str, Any]], so_far: dict[str, Any]) -> None:
+    """Runs one step and adds its answer."""
+    so_far.update(step())
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def worker(prepared: Path) -> Iterator[tuple[Path, int, float]]:
         began = time.monotonic()
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
+                assert process.stdout is not None
                 line = process.stdout.readline()
                 taken = time.monotonic() - began
                 if READY not in json.loads(line):
