@@ -21,8 +21,8 @@ import numpy as np
 from bincount.dataset.groups import block_of
 from bincount.dataset.manifest import Manifest, Record, read_manifest
 from bincount.dataset.split import AUXILIARY, DEVELOPMENT_PARTS, LEARNED_PARTS, PART_FRACTIONS
+from bincount.evaluate.count_metrics import evaluate_predictions, truth_of
 from bincount.evaluate.detection_metrics import evaluate_detection
-from bincount.evaluate.evaluation import evaluate_predictions, truth_of
 from bincount.mismatch.calibration import prior_of
 from bincount.settings import Settings
 from bincount.tracking import runs
