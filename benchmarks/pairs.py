@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
 from bincount.dataset.split import LEARNED_PARTS
+from bincount.learn.backbone import fine_width, load_backbone
 from bincount.learn.feature_cache import read_features
 from bincount.learn.judges import PairExamples, join_pairs, read_pairs
 from bincount.mismatch.change import ChangeHead
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     options = parser.parse_args()
     cached = read_features(Settings.from_env(), options.features)
-    counts = cached.manifest.counts
+    counts, width = cached.manifest.counts, fine_width(load_backbone(cached.backbone_path))
 
     def pairs_of_part(part: str) -> PairExamples:
         features = cached.examples(part).features
@@ -41,7 +42,7 @@ def main() -> None:
     for learned, held_out in GroupKFold(options.folds).split(pairs.before, groups=pairs.blocks):
         blocks = [pairs.blocks[row] for row in learned]
         earlier, later = pairs.earlier[learned], pairs.later[learned]
-        head = ChangeHead.fit(earlier, later, pairs.before[learned], pairs.after[learned], blocks, counts)
+        head = ChangeHead.fit(earlier, later, pairs.before[learned], pairs.after[learned], blocks, counts, width=width)
         if head is None:
             raise SystemExit(f"pairs: needs more pairs in {options.folds - 1} folds, got {len(learned)}.")
         difference = pairs.later[held_out] - pairs.earlier[held_out]

@@ -217,3 +217,11 @@ def normalisation_of(application: object) -> layers.Layer:
     convolution.build((None, None, None, 3))
     convolution.set_weights([((np.array(primaries) - black) / 255).reshape(1, 1, 3, 3), black])
     return convolution
+
+
+def fine_width(backbone: keras.Model) -> int:
+    """How many of the first features come from activations with at least a 16th of the photo's resolution."""
+    network = backbone.get_layer("network")
+    side, channels = network.input.shape[1], [stage.shape[3] for stage in network.outputs]
+    fine = [each for each, stage in zip(channels, network.outputs, strict=True) if 16 * stage.shape[1] >= side]
+    return backbone.output.shape[1] // sum(channels) * sum(fine)

@@ -59,6 +59,7 @@ def learn_judges(
     cached: CachedFeatures,
     predict: Callable[[np.ndarray], np.ndarray],
     *,
+    fine_width: int,
     fine_tuned: keras.Model | None,
     sums: SumsHead | None,
 ) -> Judges:
@@ -68,6 +69,8 @@ def learn_judges(
         settings: Where shards are.
         cached: The bins, and the features of the frozen network.
         predict: Probabilities (N, C) of the model for features (N, D).
+        fine_width: How many of the first features the change is told by (`backbone.fine_width`). The last stages tell
+            it less well, and if they were trained, they know the training bins by heart (docs/log/learn.md).
         fine_tuned: The network that features are computed with, if it was trained further.
         sums: What its features tell of the sums, if that was learned with it.
     """
@@ -75,7 +78,7 @@ def learn_judges(
     parts = {part: _read_part(settings, cached, part, fine_tuned) for part in (*LEARNED_PARTS, "calibration")}
     learned, held_out = [parts[part] for part in LEARNED_PARTS], parts["calibration"]
     prior = prior_of(parts["train"].classes, counts)
-    change = _learn_change(learned, held_out, predict, prior, counts)
+    change = _learn_change(learned, held_out, predict, prior, counts, width=fine_width)
     if sums is None and not fine_tuned:
         features = np.concatenate([part.features_of(part.rows) for part in learned])
         known = np.array([sums_of(products) for part in learned for products in part.contents])
@@ -105,9 +108,11 @@ def _learn_change(
     predict: Callable[[np.ndarray], np.ndarray],
     prior: np.ndarray,
     counts: Counts,
+    *,
+    width: int,
 ) -> ChangeHead | None:
     pairs = join_pairs(*(read_pairs(part.every, part.features_of, counts) for part in learned))
-    head = ChangeHead.fit(*pairs[:5], counts)
+    head = ChangeHead.fit(*pairs[:5], counts, width=width)
     if head is None:
         _log.info("two photos: %d pairs are too few to learn from", len(pairs.blocks))
         return None

@@ -19,7 +19,7 @@ from bincount.config import TrainConfig
 from bincount.dataset.split import AUXILIARY, DEVELOPMENT_PARTS, LEARNED_PARTS
 from bincount.errors import ConfigError
 from bincount.files import read_json
-from bincount.learn.backbone import load_backbone
+from bincount.learn.backbone import fine_width, load_backbone
 from bincount.learn.engine import is_whole_network, save_network
 from bincount.learn.feature_cache import CachedFeatures, read_features
 from bincount.learn.feature_extraction import Examples, join_examples
@@ -112,7 +112,8 @@ def train(
     }
     calibration = cached.photos(settings, "calibration", counts=cached.manifest.counts)
     fine_tuned = trained.backbone if config.fine_tune_epochs else None
-    judges = learn_judges(settings, cached, trained.predict, fine_tuned=fine_tuned, sums=trained.sums)
+    width = fine_width(trained.backbone)
+    judges = learn_judges(settings, cached, trained.predict, fine_width=width, fine_tuned=fine_tuned, sums=trained.sums)
     _publish(trained, facts, folder, calibration.read(np.arange(min(_CHECKED, len(calibration)))), judges)
     shared.publish(folder, last=NOTE)
     shared.delete_folder(whole.parent)

@@ -81,6 +81,8 @@ class ChangeHead:
         after: np.ndarray,
         blocks: Sequence[str],
         counts: Counts,
+        *,
+        width: int | None = None,
     ) -> ChangeHead | None:
         """Learns from pairs of photos.
 
@@ -92,6 +94,7 @@ class ChangeHead:
             blocks: (N,) name of each pair's block of ids. The distribution is learned from out-of-fold scores: those
                 of a regression that was fitted on other blocks.
             counts: The C classes.
+            width: How many of the first features the scores depend on; all D for None.
 
         Returns:
             None for fewer than `FEWEST_PAIRS` pairs, or fewer than five blocks.
@@ -101,7 +104,7 @@ class ChangeHead:
         from sklearn.linear_model import LogisticRegression, Ridge
         from sklearn.model_selection import GroupKFold, cross_val_predict
 
-        change, difference = (after - before).astype(float), later - earlier
+        change, difference = (after - before).astype(float), (later - earlier)[:, :width]
         scale = np.sqrt(np.square(difference, dtype=np.float64).mean(axis=0))
         scale = np.where(scale > 0, scale, 1.0)
         scaled = difference / scale
@@ -128,7 +131,7 @@ class ChangeHead:
         deviation = np.where(deviation > 1e-8, deviation, np.inf)
         distance = _distance((earlier - centre) / deviation, (later - centre) / deviation)
         return cls(
-            weights=np.column_stack(weights),
+            weights=np.pad(np.column_stack(weights), [(0, earlier.shape[1] - difference.shape[1]), (0, 0)]),
             changes=logistic.classes_,
             coefficients=coefficients,
             intercepts=intercepts,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bincount.errors import ConfigError
-from bincount.learn.backbone import build_backbone, set_statistics, stages_of
+from bincount.learn.backbone import build_backbone, fine_width, set_statistics, stages_of
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
 
@@ -30,6 +30,7 @@ def test_random_weights_pool_the_first_three_stages_and_survive_saving(name, wid
     features = features_of(backbone)
     assert backbone.weights == "none"
     assert features.shape == (6, width)
+    assert fine_width(backbone.model) == width
     assert np.isfinite(features).all()
     assert (features.std(axis=0) > 0).mean() > 0.5
     backbone.model.save(tmp_path / "backbone.keras")

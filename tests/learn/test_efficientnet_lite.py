@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from bincount.learn.backbone import build_backbone, with_last_activations
+from bincount.learn.backbone import build_backbone, fine_width, with_last_activations
 from bincount.learn.efficientnet_lite import NAME, EfficientNetLite0, _tensors_of, _TensorUnpickler, preprocess_input
 from bincount.learn.engine import FLOAT32, checked_precisions, open_network, save_network
 
@@ -67,6 +67,7 @@ def test_the_last_activations_join_the_stages_and_the_frozen_network_computes_no
     whole = with_last_activations(backbone)
     more = np.asarray(whole(photos, training=False))
     assert more.shape == (2, 784 + 1280)
+    assert fine_width(backbone) == fine_width(whole) == 16 + 24 + 40 + 80 + 112
     np.testing.assert_allclose(more[:, :784], np.asarray(backbone(photos, training=False)), atol=1e-5)
     pixels = preprocess_input(photos.astype(np.float32))
     last = np.asarray(EfficientNetLite0(include_top=False, input_shape=(64, 64, 3))(pixels)).mean(axis=(1, 2))

@@ -40,6 +40,15 @@ def test_swapped_photos_give_the_opposite_score(head):
     assert np.array_equal(head.score(-difference), -head.score(difference))
 
 
+def test_features_beyond_the_width_tell_nothing():
+    earlier, later, before, after, blocks = pairs(400)
+    head = ChangeHead.fit(earlier, later, before, after, blocks, FIVE, width=5)
+    narrow = ChangeHead.fit(earlier[:, :5], later[:, :5], before, after, blocks, FIVE)
+    difference = later - earlier
+    np.testing.assert_allclose(head.score(difference), narrow.score(difference[:, :5]))
+    assert not np.allclose(head.score(difference), ChangeHead.fit(*pairs(400), FIVE).score(difference))
+
+
 def test_features_that_tell_nothing_give_a_distribution_no_surer_than_the_truth():
     rng = np.random.default_rng(3)
     *_, before, after, blocks = pairs(600)
