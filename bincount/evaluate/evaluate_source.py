@@ -27,7 +27,7 @@ from bincount.dataset.photo_check import DAMAGED
 from bincount.dataset.placement import draw_order
 from bincount.dataset.rejection import Rejection
 from bincount.dataset.split import DEVELOPMENT_PARTS, SEEN_PARTS, part_of
-from bincount.errors import ConfigError, DataError, RowError
+from bincount.errors import ConfigError, DataError
 from bincount.evaluate.contents_metrics import evaluate_contents
 from bincount.evaluate.count_metrics import evaluate_predictions
 from bincount.evaluate.leakage import is_another_bucket, learned_bins
@@ -346,17 +346,14 @@ def _look(bin_id: str, answer: FetchedObject) -> Predicted | Rejection:
     return Predicted(bin_id, photo.data, photo.etag, *photo.header.shown_px, np.empty(0))
 
 
-def _observe(readable: Sequence[Predicted], predictor: Predictor) -> list[Predicted | Rejection]:
-    left, damaged = list(readable), {}
-    while left:
-        try:
-            observed = predictor.observe([one.photo for one in left])
-        except RowError as error:  # its header is valid, its pixels are not
-            one = left.pop(error.row)
-            damaged[one.id] = Rejection(one.id, DAMAGED, str(error))
-            continue
-        features = [None] * len(left) if observed.features is None else observed.features
-        rows = zip(left, observed.probabilities, features, strict=True)
-        answered = {one.id: one._replace(probabilities=row, features=own) for one, row, own in rows}
-        return [damaged.get(one.id) or answered[one.id] for one in readable]
-    return [damaged[one.id] for one in readable]
+def _observe(photos: Sequence[Predicted], predictor: Predictor) -> list[Predicted | Rejection]:
+    seen, damaged = predictor.observe_readable([one.photo for one in photos])
+    answers: dict[str, Predicted | Rejection] = {
+        photos[row].id: Rejection(photos[row].id, DAMAGED, str(error)) for row, error in damaged.items()
+    }
+    if seen is not None:
+        left = [one for row, one in enumerate(photos) if row not in damaged]
+        features = [None] * len(left) if seen.features is None else seen.features
+        rows = zip(left, seen.probabilities, features, strict=True)
+        answers |= {one.id: one._replace(probabilities=row, features=own) for one, row, own in rows}
+    return [answers[one.id] for one in photos]

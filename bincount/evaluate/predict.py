@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from bincount.dataset.photo_check import DAMAGED, check_photo
 from bincount.dataset.rejection import InvalidObject
-from bincount.errors import RowError
 from bincount.mismatch.answer import answers_of
 from bincount.mismatch.calibration import Calibration
 from bincount.settings import Settings
@@ -70,15 +69,13 @@ def _entries(files: Sequence[str], predictor: Predictor, calibration: Calibratio
         except InvalidObject as error:
             entry["error"] = error.reason
             _log.warning("%s", error)
-    while photos:
-        try:
-            probabilities = predictor.predict([data for _, data in photos])
-        except RowError as error:  # its file is whole, its pixels are not
-            entry, _ = photos.pop(error.row)
-            entry["error"] = DAMAGED
-            _log.warning("%s: its pixels must be whole, got damaged ones.", entry["file"])
-            continue
-        for (entry, _), answer in zip(photos, answers_of(probabilities, predictor.counts, calibration), strict=True):
+    seen, damaged = predictor.observe_readable([data for _, data in photos])
+    for row in damaged:
+        photos[row][0]["error"] = DAMAGED
+        _log.warning("%s: its pixels must be whole, got damaged ones.", photos[row][0]["file"])
+    if seen is not None:
+        answers = answers_of(seen.probabilities, predictor.counts, calibration)
+        readable = [entry for row, (entry, _) in enumerate(photos) if row not in damaged]
+        for entry, answer in zip(readable, answers, strict=True):
             entry |= answer
-        break
     return entries

@@ -119,6 +119,25 @@ class Predictor:
             np.concatenate(sharpness),
         )
 
+    def observe_readable(self, images: Sequence[bytes]) -> tuple[Observation | None, dict[int, RowError]]:
+        """Observes the photos that can be decoded: a header may be valid where the pixels are not.
+
+        Args:
+            images: Bytes of JPEG or PNG files.
+
+        Returns:
+            The observation of those photos in their order, None if there is none; and the error of each other one, by
+            its row.
+        """
+        rows: list[int] = list(range(len(images)))
+        damaged: dict[int, RowError] = {}
+        while rows:
+            try:
+                return self.observe([images[row] for row in rows]), damaged
+            except RowError as error:
+                damaged[rows.pop(error.row)] = error
+        return None, damaged
+
     def decode(self, image: bytes) -> tuple[np.ndarray, tuple[slice, slice]]:
         """A photo as the network gets it, (px, px, 3) uint8, and the rows and columns that are not padding.
 

@@ -81,14 +81,10 @@ def report_pictures_of(
     by_photo = {each.photo: each for each in confirmed[:MOST_CONFIRMED]}
     photos = _photos(store, list(by_photo))
     while chunk := list(islice(photos, _CHUNK)):
-        while chunk:
-            try:
-                rows.append(predictor.outputs([photo for _, photo in chunk]))
-            except RowError as error:
-                chunk.pop(error.row)
-                continue
-            known += [by_photo[photo_id] for photo_id, _ in chunk]
-            break
+        seen, damaged = predictor.observe_readable([photo for _, photo in chunk])
+        if seen is not None and seen.features is not None:
+            rows.append([seen.probabilities, seen.features])
+            known += [by_photo[photo_id] for row, (photo_id, _) in enumerate(chunk) if row not in damaged]
     if len(known) < _FEWEST_CONFIRMED:
         return ReportPictures(falls, {})
     pool, asked = ([np.concatenate(output) for output in zip(*each, strict=True)] for each in (rows, outputs.values()))

@@ -18,7 +18,6 @@ from bincount.dataset.keys import photo_key
 from bincount.dataset.metadata import LARGEST_COUNT
 from bincount.dataset.photo_check import DAMAGED
 from bincount.dataset.rejection import Rejection
-from bincount.errors import RowError
 from bincount.evaluate.batch_inference import rounded
 from bincount.evaluate.drift import drift_of, sentence_of
 from bincount.evaluate.drift_baseline import DriftBaseline
@@ -102,14 +101,10 @@ def _score(
     bad: list[_Row],
     progress: ProgressLog,
 ) -> None:
-    left = list(chunk)
-    rows = [*bad]
-    while left:
-        try:
-            seen = predictor.observe([photo for _, photo, *_ in left])
-        except RowError as error:  # its header is valid, its pixels are not
-            rows.append((None, None, None, None, DAMAGED, left.pop(error.row)[0]))
-            continue
+    seen, damaged = predictor.observe_readable([photo for _, photo, *_ in chunk])
+    rows = [*bad, *((None, None, None, None, DAMAGED, chunk[row][0]) for row in damaged)]
+    if seen is not None:
+        left = [one for row, one in enumerate(chunk) if row not in damaged]
         positions, _, sizes, followed = zip(*left, strict=True)
         distance = np.full(len(left), np.nan) if reference is None else reference.distance(seen.features, len(left))
         statistics = rounded(np.column_stack([sizes, seen.brightness, seen.sharpness, distance]))
@@ -122,7 +117,6 @@ def _score(
         if sums is not None and seen.features is not None:
             summed = [row.tobytes() for row in rounded(sums.predict(seen.features))]
         rows += [(*blob, "", position) for *blob, position in zip(*blobs, features, summed, positions, strict=True)]
-        break
     work.update(("probabilities", "statistics", "features", "sums", "photo_problem"), rows)
     sizes_bytes = {position: len(photo) for position, photo, *_ in chunk}
     for *_, problem, position in rows:
@@ -182,13 +176,11 @@ def _compare(
     rows: list[tuple[bytes | None, str, str, int]] = [
         (None, "photo", f"the earlier {photo.reason}", at) for at, photo, *_ in chunk if isinstance(photo, Rejection)
     ]
-    left = [row for row in chunk if not isinstance(row[1], Rejection)]
-    while left:
-        try:
-            seen = predictor.observe([photo.data for _, photo, *_ in left])
-        except RowError as error:
-            rows.append((None, "photo", f"the earlier {DAMAGED}", left.pop(error.row)[0]))
-            continue
+    whole = [row for row in chunk if not isinstance(row[1], Rejection)]
+    seen, damaged = predictor.observe_readable([photo.data for _, photo, *_ in whole])
+    rows += [(None, "photo", f"the earlier {DAMAGED}", whole[row][0]) for row in damaged]
+    if seen is not None:
+        left = [one for row, one in enumerate(whole) if row not in damaged]
         positions, _, counted, features, blobs = zip(*left, strict=True)
         later = np.stack([np.frombuffer(blob, np.float32) for blob in features])
         earlier = np.asarray(seen.features)
@@ -199,7 +191,6 @@ def _compare(
             (None, "photo", problem, position) if problem else (row.tobytes(), "photos", "", position)
             for position, problem, row in zip(positions, problems, rounded(joint), strict=True)
         ]
-        break
     work.update(("joint", "evidence", "before_problem", "features"), [(*row[:3], None, row[3]) for row in rows])
 
 
