@@ -1,8 +1,8 @@
-"""Evaluation of predictions on bins that the model did not learn from: figures, intervals, baselines and slices."""
+"""Figures of predicted counts: metrics with intervals, beside the baselines, and by slice."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,19 +14,6 @@ from bincount.evaluate.bootstrap import bootstrap, interval
 from bincount.evaluate.metrics import baselines_of
 
 _SCALES = ("up to 400 px", "401 to 600 px", "above 600 px", "blurred", "medium", "sharp")
-
-
-def exclude_learned(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
-    """Excludes records whose group has a photo among the learned ones.
-
-    A part is assigned by blocks of ids, and a group may reach across a block's border.
-
-    Args:
-        records: Records of the test part.
-        learned: Groups of the bins that the model learned from.
-    """
-    groups = set(learned)
-    return [record for record in records if record.group not in groups]
 
 
 def truth_of(records: Sequence[Record], counts: Counts) -> np.ndarray:

@@ -20,9 +20,10 @@ from bincount.dataset.split import DEVELOPMENT_PARTS, SEEN_PARTS
 from bincount.errors import ConfigError, DataError
 from bincount.evaluate.batch_inference import digest_of_model, model_of, observe_records
 from bincount.evaluate.contents_metrics import contents_summary, evaluate_contents
-from bincount.evaluate.count_metrics import evaluate_predictions, exclude_learned, truth_of
+from bincount.evaluate.count_metrics import evaluate_predictions, truth_of
 from bincount.evaluate.detection_metrics import detection_summary, evaluate_detection
 from bincount.evaluate.drift_baseline import DriftBaseline
+from bincount.evaluate.leakage import exclude_learned
 from bincount.evaluate.pair_metrics import evaluate_pairs, pairs_summary
 from bincount.files import read_json
 from bincount.mismatch.calibration import prior_of

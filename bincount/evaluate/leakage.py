@@ -1,14 +1,16 @@
-"""Leakage: bins of a source that a model learned from, directly or through a sibling photo."""
+"""Leakage: bins that a model learned from, directly or through a sibling photo of the same bin."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from bincount.dataset.groups import groups_of, sort_key_of
 from bincount.dataset.manifest import Record
 
 LEARNED_BIN = "the model learned from it"
 LEARNED_SIBLING = "the model learned from a sibling photo"
+
+_SIBLINGS_REACH = 2
 
 
 def learned_bins(
@@ -63,6 +65,39 @@ def is_another_bucket(
         (wanted[bin_id], len(skus[bin_id])) == (learned[bin_id].recorded, learned[bin_id].n_skus) for bin_id in shared
     )
     return bool(shared) and equal < len(shared) / 2
+
+
+def exclude_learned(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
+    """Excludes records whose group has a photo among the learned ones.
+
+    A part is assigned by blocks of ids, and a group may reach across a block's border.
+
+    Args:
+        records: Records of the test part.
+        learned: Groups of the bins that the model learned from.
+    """
+    groups = set(learned)
+    return [record for record in records if record.group not in groups]
+
+
+def exclude_siblings(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
+    """Excludes records whose group may hold a sibling photo of a bin that another model learned from.
+
+    Groups are named within one manifest. Across manifests two photos may show
+    the same bin if their ids are at most two apart; no pair that is three
+    apart shares a product.
+
+    Args:
+        records: Records of one manifest.
+        learned: Ids of the bins the other model learned from.
+    """
+    near = {
+        (family, number + step)
+        for family, number, _ in map(sort_key_of, learned)
+        for step in range(-_SIBLINGS_REACH, _SIBLINGS_REACH + 1)
+    }
+    touched = {record.group for record in records if sort_key_of(record.id)[:2] in near}
+    return [record for record in records if record.group not in touched]
 
 
 def _has_unread(bin_id: str, skus: Mapping[str, Sequence[str]], is_learned: Callable[[str], bool]) -> bool:

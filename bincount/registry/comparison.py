@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from bincount.counts import Counts
-from bincount.dataset.groups import sort_key_of
 from bincount.dataset.manifest import Record
 from bincount.evaluate import metrics
 from bincount.registry.gate_rules import Comparison, RecallPair
-
-_SIBLINGS_REACH = 2
-
-
-def exclude_siblings(records: Sequence[Record], learned: Collection[str]) -> list[Record]:
-    """Excludes records whose group may hold a sibling photo of a bin that another model learned from.
-
-    Groups are named within one manifest. Across manifests two photos may show
-    the same bin if their ids are at most two apart; no pair that is three
-    apart shares a product.
-
-    Args:
-        records: Records of one manifest.
-        learned: Ids of the bins the other model learned from.
-    """
-    near = {
-        (family, number + step)
-        for family, number, _ in map(sort_key_of, learned)
-        for step in range(-_SIBLINGS_REACH, _SIBLINGS_REACH + 1)
-    }
-    touched = {record.group for record in records if sort_key_of(record.id)[:2] in near}
-    return [record for record in records if record.group not in touched]
 
 
 def compare(

@@ -16,8 +16,9 @@ from bincount.errors import DataError
 from bincount.evaluate.batch_inference import predict_records
 from bincount.evaluate.evaluate import read_evaluation
 from bincount.evaluate.gate_checks import gate_scores
+from bincount.evaluate.leakage import exclude_siblings
 from bincount.evaluate.served_log import shadowed_photos
-from bincount.registry.comparison import compare, exclude_siblings
+from bincount.registry.comparison import compare
 from bincount.registry.decision import GATE, NO_CHAMPION, StoredDecision, new_decision, stored_decision, write_decision
 from bincount.registry.gate_rules import SHADOW, Comparison, decide
 from bincount.settings import Settings

@@ -12,9 +12,10 @@ from bincount.dataset.manifest import Manifest, read_manifest
 from bincount.dataset.split import AUXILIARY, LEARNED_PARTS
 from bincount.errors import ConfigError
 from bincount.evaluate.batch_inference import digest_of_model, model_of, predict_records
-from bincount.evaluate.count_metrics import exclude_learned, truth_of
+from bincount.evaluate.count_metrics import truth_of
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.evaluate.evaluate import read_evaluation
+from bincount.evaluate.leakage import exclude_learned
 from bincount.evaluate.model_card import summary_of, to_markdown
 from bincount.learn.engine import FLOAT32, checked_precisions
 from bincount.learn.predictor import MODEL, Predictor

@@ -9,7 +9,7 @@ from bincount.config import GateLimits
 from bincount.counts import Counts
 from bincount.dataset.manifest import Record
 from bincount.errors import DataError
-from bincount.evaluate.count_metrics import evaluate_predictions, exclude_learned, truth_of
+from bincount.evaluate.count_metrics import evaluate_predictions, truth_of
 from bincount.evaluate.gate_checks import gate_scores, quality_checks
 
 COUNTS = Counts.parse("1-5")
@@ -63,8 +63,3 @@ def test_a_bin_is_scored_once_and_only_if_it_can_be_counted():
         evaluate_predictions(np.eye(5)[[0, 0]], [record(1), record(1)], COUNTS)
     with pytest.raises(DataError, match="bin 00001: its count must be one of 1, 2, 3, 4, 5, got 0"):
         evaluate_predictions(np.eye(5)[[0]], [record(1, 0)], COUNTS)
-
-
-def test_groups_that_were_learned_from_are_excluded():
-    records = [record(1, group="00001"), record(2, group="00001"), record(5)]
-    assert exclude_learned(records, {"00001"}) == records[2:]

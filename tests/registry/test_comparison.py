@@ -6,7 +6,7 @@ import pytest
 from bincount.counts import Counts
 from bincount.dataset.manifest import Record
 from bincount.evaluate.bootstrap import bootstrap
-from bincount.registry.comparison import clustered_error, compare, exclude_siblings
+from bincount.registry.comparison import clustered_error, compare
 from bincount.registry.gate_rules import RecallPair
 
 COUNTS = Counts.parse("1-5")
@@ -25,13 +25,6 @@ def some(right, *, bins=200, seed=0):
     hit = np.random.default_rng(seed).random(bins) < right
     probabilities[np.arange(bins), np.where(hit, truth, (truth + 1) % 5)] = right
     return records, probabilities
-
-
-def test_across_manifests_nearby_ids_may_be_one_bin():
-    records = [record(20), record(21, group="00020"), record(23), record(30)]
-    assert [each.id for each in exclude_siblings(records, {"00018"})] == ["00023", "00030"]
-    assert exclude_siblings(records, {"18", "x-1"}) == records  # another family of ids, other bins
-    assert exclude_siblings(records, set()) == records
 
 
 def test_the_same_model_is_no_worse_than_itself():
