@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bincount.config import CHAMPION_URI
 from bincount.dataset.photo_check import DAMAGED, check_photo
 from bincount.dataset.rejection import InvalidObject
 from bincount.mismatch.answer import answers_of
@@ -24,7 +25,7 @@ _log = logging.getLogger(__name__)
 _BATCH = 64  # files that are in memory at a time
 
 
-def predict(settings: Settings, *, files: Sequence[str], model: str = "models:/bincount@champion") -> dict:
+def predict(settings: Settings, *, files: Sequence[str], model: str = CHAMPION_URI) -> dict:
     """Answers what the model server would answer; a bad file costs no other its answer.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from keras import ops
 
 from bincount.learn.feature_extraction import Examples, release
 from bincount.learn.model import Hyperparameters, build_head
+from bincount.learn.network_training import OnEpoch
 from bincount.learn.photo_batches import soft_targets
 from bincount.learn.temperature import nll_of
 
@@ -24,9 +25,6 @@ PART_ROWS = 65_536
 """Most examples in memory at a time; more are read from their file in every epoch. A multiple of every batch size."""
 _RUN_ROWS = 256
 _ROWS = 4096  # standardised at a time, in float32
-
-OnEpoch = Callable[[int, Mapping[str, float]], None]
-"""Told the epoch, from 0, and its metrics."""
 
 
 class FittedHead(NamedTuple):

@@ -29,16 +29,8 @@ from bincount.outcomes.outcome_store import OutcomeStore
 from bincount.reconcile.records import check_ids, load_bucket, load_contents, load_table, read_metadata
 from bincount.reconcile.report import make_folder, publish
 from bincount.reconcile.scoring import check_drift, judge_contents, score_pairs, score_photos
-from bincount.reconcile.state import COLUMNS, ReconcileState, open_state
-from bincount.reconcile.worklist import (
-    CONTENTS,
-    PHOTO,
-    PHOTOS,
-    WorklistContext,
-    not_judged,
-    worklist_figures,
-    write_verdicts,
-)
+from bincount.reconcile.state import COLUMNS, CONTENTS, PHOTO, PHOTOS, ReconcileState, open_state
+from bincount.reconcile.worklist import WorklistContext, not_judged, worklist_figures, write_verdicts
 from bincount.settings import Settings
 from bincount.store.interface import Store
 from bincount.store.open_store import open_store

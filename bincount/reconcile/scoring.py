@@ -25,7 +25,7 @@ from bincount.mismatch.change import NO_HEAD, SAME_COUNT, ChangeHead
 from bincount.mismatch.contents import NO_JUDGE, ContentsJudge, problem_of
 from bincount.mismatch.sums import SumsHead
 from bincount.progress import ProgressLog
-from bincount.reconcile.state import ReconcileState
+from bincount.reconcile.state import CONTENTS, PHOTO, PHOTOS, ReconcileState
 from bincount.store.interface import Store
 
 if TYPE_CHECKING:
@@ -174,11 +174,11 @@ def _compare(
     work: ReconcileState, predictor: Predictor, head: ChangeHead, prior: np.ndarray, chunk: list[tuple]
 ) -> None:
     rows: list[tuple[bytes | None, str, str, int]] = [
-        (None, "photo", f"the earlier {photo.reason}", at) for at, photo, *_ in chunk if isinstance(photo, Rejection)
+        (None, PHOTO, f"the earlier {photo.reason}", at) for at, photo, *_ in chunk if isinstance(photo, Rejection)
     ]
     whole = [row for row in chunk if not isinstance(row[1], Rejection)]
     seen, damaged = predictor.observe_readable([photo.data for _, photo, *_ in whole])
-    rows += [(None, "photo", f"the earlier {DAMAGED}", whole[row][0]) for row in damaged]
+    rows += [(None, PHOTO, f"the earlier {DAMAGED}", whole[row][0]) for row in damaged]
     if seen is not None:
         left = [one for row, one in enumerate(whole) if row not in damaged]
         positions, _, counted, features, blobs = zip(*left, strict=True)
@@ -188,7 +188,7 @@ def _compare(
         before = np.array([predictor.counts.index_of(value) for value in counted])
         joint, problems = head.joint(earlier, later, before, photo, prior), head.problems_of(earlier, later)
         rows += [
-            (None, "photo", problem, position) if problem else (row.tobytes(), "photos", "", position)
+            (None, PHOTO, problem, position) if problem else (row.tobytes(), PHOTOS, "", position)
             for position, problem, row in zip(positions, problems, rounded(joint), strict=True)
         ]
     work.update(("joint", "evidence", "before_problem", "features"), [(*row[:3], None, row[3]) for row in rows])
@@ -224,7 +224,7 @@ def judge_contents(work: ReconcileState, judge: ContentsJudge | None, prior: np.
         for row, distribution in enumerate(distributions):
             books, seen = (_LITRES * np.expm1(each) for each in (sums_of(contents[row])[0], sums[row][0]))
             litres = f"the record lists {books:.3g} litres of products, the photo shows about {max(seen, 0):.2g}"
-            evidence = f"{evidences[row]} and contents"
+            evidence = f"{evidences[row]} and {CONTENTS}"
             updates.append((distribution.tobytes(), evidence, float(missed[row]), litres, positions[row]))
         work.update(("joint", "evidence", "missed", "litres"), updates)
     used, named = work.count("missed IS NOT NULL"), work.count("contents IS NOT NULL")

@@ -19,11 +19,15 @@ from bincount.store.workspace import FolderWorkspace, Workspace, open_workspace
 
 _log = logging.getLogger(__name__)
 
+PHOTO, PHOTOS, CONTENTS = "photo", "photos", "contents"
+"""Kinds of evidence: the photo alone, an earlier one too, and the products on the record."""
+
 _PAGE = 2048
-COLUMNS = """
+COLUMNS = f"""
     position INTEGER PRIMARY KEY, id TEXT, has_photo INTEGER, recorded INTEGER, location TEXT, unit_value REAL,
     problem TEXT, photo_problem TEXT, probabilities BLOB, statistics BLOB,
-    before TEXT, counted_before INTEGER, before_problem TEXT, features BLOB, joint BLOB, evidence TEXT DEFAULT 'photo',
+    before TEXT, counted_before INTEGER, before_problem TEXT, features BLOB, joint BLOB,
+    evidence TEXT DEFAULT '{PHOTO}',
     contents TEXT, contents_problem TEXT DEFAULT '', sums BLOB, missed REAL, litres TEXT,
     verdict TEXT, probability REAL, direction TEXT, size REAL, low INTEGER, high INTEGER, cost REAL, learned INTEGER
 """

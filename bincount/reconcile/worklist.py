@@ -16,10 +16,7 @@ from bincount.dataset.keys import photo_key
 from bincount.dataset.split import part_of
 from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.verdicts import MATCH, MISMATCH, NOT_COUNTABLE, UNSURE, compare_records
-from bincount.reconcile.state import ReconcileState
-
-PHOTO, PHOTOS, CONTENTS = "photo", "photos", "contents"
-"""Kinds of evidence: the photo alone, an earlier one too, and the products on the record."""
+from bincount.reconcile.state import CONTENTS, PHOTOS, ReconcileState
 
 COLUMNS = (
     *("id", "location", "recorded", "predicted", "probabilities", "low", "high", "verdict", "mismatch_probability"),
