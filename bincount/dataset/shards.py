@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import struct
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from bincount.dataset.contents import Product, contents_of
 from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.dataset.rejection import Rejection
 from bincount.errors import DataError
-from bincount.files import read_json, rename_damaged, write_atomically
+from bincount.files import read_json, rename_damaged, sha256_of_file, write_atomically
 from bincount.settings import Settings
 from bincount.store.workspace import open_workspace
 
@@ -232,7 +231,7 @@ def is_whole(settings: Settings, shard: Shard) -> bool:
     path = settings.shards / shard.name
     with contextlib.suppress(FileNotFoundError):
         stat = path.stat()
-        if stat.st_size == shard.size_bytes and _sha256(path, stat.st_mtime_ns, stat.st_ino) == shard.sha256:
+        if stat.st_size == shard.size_bytes and _sha256_then(path, stat.st_mtime_ns, stat.st_ino) == shard.sha256:
             return True
     if open_workspace(settings).sha256_of(path) != shard.sha256:
         return False
@@ -244,9 +243,8 @@ def is_whole(settings: Settings, shard: Shard) -> bool:
 
 # Plan, fetch and join of one process look at the same shards: they are hashed once.
 @functools.lru_cache(maxsize=4096)
-def _sha256(path: Path, mtime_ns: int, inode: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256_then(path: Path, mtime_ns: int, inode: int) -> str:
+    return sha256_of_file(path)
 
 
 def drop_shard(settings: Settings, key: str) -> None:

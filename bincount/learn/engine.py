@@ -8,7 +8,6 @@ imports neither TensorFlow nor Keras.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
 import threading
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bincount.errors import DataError
-from bincount.files import is_whole_zip, read_json, write_json
+from bincount.files import is_whole_zip, read_json, sha256_of_file, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -171,7 +170,7 @@ def save_network(
             same = scale is None or np.array_equal(answers.argmax(axis=1), expected.argmax(axis=1))
             differences[precision] = float(abs(answers - expected).max()) / within if same else 1.0
         files = (path.with_suffix(".xml"), path.with_suffix(".bin"))
-        note = {"differences": differences, "files": {file.name: _sha256(file) for file in files}}
+        note = {"differences": differences, "files": {file.name: sha256_of_file(file) for file in files}}
     write_json(note_of(path), note)
     _report(path, note)
     return note
@@ -189,7 +188,7 @@ def is_whole_network(path: Path) -> bool:
     if note is None or not is_whole_zip(path):
         return False
     exported = {path.with_name(name): digest for name, digest in note["files"].items()}
-    return all(file.is_file() and _sha256(file) == digest for file, digest in exported.items())
+    return all(file.is_file() and sha256_of_file(file) == digest for file, digest in exported.items())
 
 
 def note_of(path: Path) -> Path:
@@ -216,11 +215,6 @@ def has_bfloat16() -> bool:
 def has_gpu() -> bool:
     """True if this machine has an NVIDIA GPU for TensorFlow; loads no library."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _openvino() -> Any:

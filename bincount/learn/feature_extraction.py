@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import mmap
 import tempfile
 import time
@@ -18,7 +17,7 @@ import tensorflow as tf
 
 from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.errors import DataError
-from bincount.files import read_json, rename_damaged, write_json
+from bincount.files import read_json, rename_damaged, sha256_of_file, write_json
 from bincount.learn.devices import mixed_precision, on_gpu
 from bincount.learn.engine import Network
 from bincount.learn.photo_batches import ids_of, read_photos
@@ -233,16 +232,11 @@ def write_features(array: np.ndarray, ids: list[str], path: Path) -> None:
     """
     beside = path.with_suffix(".beside.npy")
     np.save(beside, array)
-    note = {"ids": ids, "sha256": _sha256(beside)}
+    note = {"ids": ids, "sha256": sha256_of_file(beside)}
     beside.replace(path)
     write_json(path.with_suffix(".json"), note)  # last: an array without its note does not count
 
 
 def _is_whole(path: Path) -> bool:
     digest = _note_of(path).get("sha256")
-    return digest is not None and path.is_file() and digest == _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest is not None and path.is_file() and digest == sha256_of_file(path)

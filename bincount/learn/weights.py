@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import re
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 import keras
 
 from bincount.errors import ConfigError, StoreError
+from bincount.files import sha256_of_file
 from bincount.learn import efficientnet_lite
 
 TIMEOUT_S = 20.0
@@ -130,5 +130,4 @@ def _load_file(network: keras.Model, name: str, path: Path) -> str:
             f"weights: {str(path)!r} must hold the weights of {name} without its top, got {str(error)[:200]}. "
             "Name a file that fits the backbone."
         ) from error
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256_of_file(path)[:16]

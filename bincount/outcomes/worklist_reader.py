@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Collection, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from bincount.dataset.split import part_of
 from bincount.errors import ConfigError, DataError
+from bincount.files import sha256_of_file
 
 _PAGE = 2048
 
@@ -95,8 +95,7 @@ class Worklist:
         """
         self._path = folder / "worklist.jsonl"
         try:
-            with self._path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            digest = sha256_of_file(self._path)[:16]
             self.summary = json.loads((folder / "summary.json").read_bytes())
         except OSError as error:
             raise ConfigError(

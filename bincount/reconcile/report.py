@@ -25,6 +25,7 @@ from bincount.dataset.bin_reader import Photo, photo_of
 from bincount.dataset.keys import bin_id_of, photo_key
 from bincount.dataset.metadata import is_bin_id
 from bincount.errors import ConfigError
+from bincount.files import sha256_of_file
 from bincount.outcomes.confirmed import Confirmed
 from bincount.outcomes.decay import RATE_FACTOR
 from bincount.reconcile.report_pictures import ReportPictures, heat_of, report_pictures_of
@@ -92,8 +93,7 @@ def publish(
     with tempfile.TemporaryDirectory(prefix=_TEMPORARY_PREFIX, dir=folder) as created:
         temporary = Path(created)
         write_worklist(state, context, temporary)
-        with (temporary / "worklist.jsonl").open("rb") as file:  # outcomes are stored under this digest
-            summary["worklist"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        summary["worklist"] = sha256_of_file(temporary / "worklist.jsonl")[:16]  # outcomes are stored under this digest
         if summary["blind"]:
             to_count = MAX_COUNTED if summary["to_count"] is None else min(MAX_COUNTED, summary["to_count"])
             rows = list(worklist_rows(state, context, limit=to_count))

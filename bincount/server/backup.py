@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ import sys
 from pathlib import Path
 
 from bincount.errors import BincountError, ConfigError, DataError
+from bincount.files import sha256_of_file
 from bincount.server.engine import Engine
 from bincount.server.secrets import CHECKOUT, read_env
 
@@ -61,7 +61,7 @@ def back_up(engine: Engine, folder: Path) -> dict[str, int]:
     secrets = beside / "env"
     secrets.touch(mode=0o600)
     secrets.write_bytes(engine.env_file.read_bytes())
-    contents = {path.name: _digest_of(path) for path in sorted(beside.iterdir())}
+    contents = {path.name: sha256_of_file(path) for path in sorted(beside.iterdir())}
     (beside / _CONTENTS).write_text(json.dumps(contents, indent=2))
     beside.rename(folder)
     return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
@@ -142,13 +142,8 @@ def _check_digests(folder: Path) -> None:
     needed = {*(f"{name}.dump" for name in DATABASES), *(f"{name}.tar" for name in FOLDERS), "env"}
     for name in sorted(needed | set(contents)):
         path = folder / name
-        if not path.is_file() or _digest_of(path) != contents.get(name):
+        if not path.is_file() or sha256_of_file(path) != contents.get(name):
             raise DataError(f"{path}: must be as it was written, got a changed or missing file. Use another backup.")
-
-
-def _digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from bincount.errors import ConfigError, StoreError
+from bincount.files import sha256_of_file
 from bincount.settings import Settings
 from bincount.store.cache import Cache, Synced
 from bincount.store.lease import Lease
@@ -100,7 +101,7 @@ class BucketWorkspace:
         if all(known.get(self._name(file), _NEVER).is_unchanged(file) for file in files):
             return
         head, before = self._head(self._name(marker)), known.get(self._name(marker))
-        if head and head[1] != _sha256(marker):
+        if head and head[1] != sha256_of_file(marker):
             if before is None or head[0] != before.etag:
                 raise self._changed(self._name(marker))
             self.delete(marker)
@@ -166,7 +167,7 @@ class BucketWorkspace:
             except NotModifiedError:
                 return known
             digest, size = dict(answer.attributes).get(_SHA256), answer.meta["size"]
-            if digest is None or not path.exists() or _sha256(path) != digest:
+            if digest is None or not path.exists() or sha256_of_file(path) != digest:
                 self._cache.make_room(size)
                 if size > _LARGE_BYTES:
                     _log.info("workspace: getting %s, %.2f GB", name, size / 1e9)
@@ -192,7 +193,7 @@ class BucketWorkspace:
         if known and known.is_unchanged(path):
             return
         self._check_leases()
-        size, digest = path.stat().st_size, _sha256(path)
+        size, digest = path.stat().st_size, sha256_of_file(path)
         mode: PutMode = {"e_tag": known.etag} if known else "create"
         if size > _CONDITIONAL_BYTES:
             head, mode = self._head(name), "overwrite"
@@ -336,8 +337,3 @@ def _download(pieces: Iterable[Any], path: Path, digest: object) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
