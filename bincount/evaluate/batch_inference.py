@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,14 +15,13 @@ from bincount.dataset.shards import photos_of
 from bincount.errors import ConfigError
 from bincount.evaluate.count_metrics import truth_of
 from bincount.evaluate.drift_baseline import DriftBaseline
+from bincount.progress import ProgressLog
 from bincount.settings import Settings
 from bincount.store.workspace import open_workspace
 
 if TYPE_CHECKING:
     from bincount.learn.predictor import Predictor
     from bincount.mismatch.sums import SumsHead
-
-_log = logging.getLogger(__name__)
 
 _BATCH = 64
 _REFERENCE = 2000
@@ -145,12 +142,11 @@ def rounded(values: np.ndarray) -> np.ndarray:
 
 
 def _batches(settings: Settings, manifest: Manifest, records: Sequence[Record]) -> Iterator[list[bytes]]:
-    """The photos of some records, 64 at a time; logs the progress every 10 s."""
+    """The photos of some records, 64 at a time."""
     photos = photos_of(settings, manifest, records)
-    logged = time.monotonic()
-    for start in range(0, len(records), _BATCH):
-        expected = min(_BATCH, len(records) - start)
-        yield [next(photos) for _ in range(expected)]
-        if time.monotonic() - logged > 10:
-            logged = time.monotonic()
-            _log.info("scored %d of %d bins", start + expected, len(records))
+    with ProgressLog("bins scored", len(records)) as progress:
+        for start in range(0, len(records), _BATCH):
+            batch = [next(photos) for _ in range(min(_BATCH, len(records) - start))]
+            yield batch
+            for photo in batch:
+                progress.step(len(photo))

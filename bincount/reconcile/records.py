@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -127,17 +126,10 @@ def read_metadata(work: ReconcileState, store: Store) -> None:
     unread = work.count("problem = ?", _UNREAD)
     if not unread:
         return
-    waiting: deque[tuple[int, str]] = deque()
-
-    def keys() -> Iterator[str]:
-        for page in work.pages("id", f"problem = '{_UNREAD}'"):
-            waiting.extend(page)
-            yield from (metadata_key(bin_id) for _, bin_id in page)
-
     done: list[tuple[int | None, str, str | None, int]] = []
-    with ProgressLog("metadata", unread) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
-        for answer in answers:
-            position, bin_id = waiting.popleft()
+    rows = work.fetch(store, "id", f"problem = '{_UNREAD}'", metadata_key, workers=_WORKERS)
+    with ProgressLog("metadata", unread) as progress, closing(rows):
+        for (position, bin_id), answer in rows:
             metadata = metadata_of(bin_id, answer)
             progress.step(len(answer.data or b""), isinstance(metadata, Rejection))
             if isinstance(metadata, Rejection) or answer.data is None:

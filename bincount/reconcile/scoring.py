@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -69,18 +67,12 @@ def score_photos(
     unseen = work.count(_UNSEEN)
     if not unseen:
         return
-    waiting: deque[tuple[int, str, bool]] = deque()
-
-    def keys() -> Iterator[str]:
-        for page in work.pages("id, counted_before IS NOT NULL AND before_problem = ''", _UNSEEN):
-            waiting.extend(page)
-            yield from (photo_key(bin_id) for _, bin_id, _ in page)
-
     chunk: list[_Photo] = []
     bad: list[_Row] = []
-    with ProgressLog("photos", unseen) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
-        for answer in answers:
-            position, bin_id, follows = waiting.popleft()
+    columns = "id, counted_before IS NOT NULL AND before_problem = ''"
+    rows = work.fetch(store, columns, _UNSEEN, photo_key, workers=_WORKERS)
+    with ProgressLog("photos", unseen) as progress, closing(rows):
+        for (position, bin_id, follows), answer in rows:
             photo = photo_of(bin_id, answer)
             if isinstance(photo, Rejection):
                 bad.append((None, None, None, None, photo.reason, position))
@@ -148,17 +140,11 @@ def score_pairs(
     )
     work.update(("before_problem",), [(_CYCLE, position) for position in work.cycles()])
     unseen = work.count(_UNCOMPARED)
-    waiting: deque[tuple] = deque()
-
-    def keys() -> Iterator[str]:
-        for page in work.pages("before, counted_before, features, probabilities", _UNCOMPARED):
-            waiting.extend(page)
-            yield from (photo_key(before) for _, before, *_ in page)
-
     chunk: list[tuple] = []
-    with ProgressLog("earlier photos", unseen) as progress, closing(store.fetch(keys(), workers=_WORKERS)) as answers:
-        for answer in answers:
-            position, before, *facts = waiting.popleft()
+    columns = "before, counted_before, features, probabilities"
+    rows = work.fetch(store, columns, _UNCOMPARED, photo_key, workers=_WORKERS)
+    with ProgressLog("earlier photos", unseen) as progress, closing(rows):
+        for (position, before, *facts), answer in rows:
             photo = photo_of(before, answer)
             progress.step(len(answer.data or b""), isinstance(photo, Rejection))
             chunk.append((position, photo, *facts))

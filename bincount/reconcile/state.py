@@ -6,7 +6,8 @@ import contextlib
 import logging
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from bincount.dataset.inventory import InventoryRow
 from bincount.errors import ConfigError, DataError, StoreError
 from bincount.files import write_atomically
 from bincount.settings import Settings
+from bincount.store.interface import FetchedObject, Store
 from bincount.store.workspace import FolderWorkspace, Workspace, open_workspace
 
 _log = logging.getLogger(__name__)
@@ -192,6 +194,25 @@ class ReconcileState:
         ).fetchall():
             yield page
             last = page[-1][0]
+
+    def fetch(
+        self, store: Store, columns: str, where: str, key_of: Callable[[str], str], *, workers: int
+    ) -> Generator[tuple[tuple, FetchedObject], None, None]:
+        """Rows of `pages`, each with the object whose key `key_of` makes of the first of the columns, an id.
+
+        Raises:
+            StoreError: If the store does not answer.
+        """
+        waiting: deque[tuple] = deque()
+
+        def keys() -> Iterator[str]:
+            for page in self.pages(columns, where):
+                waiting.extend(page)
+                yield from (key_of(row[1]) for row in page)
+
+        with contextlib.closing(store.fetch(keys(), workers=workers)) as answers:
+            for answer in answers:
+                yield waiting.popleft(), answer
 
     def update(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Updates columns and commits; each row is its new values, then its position."""
