@@ -1,8 +1,11 @@
-"""The settings: name, meaning, default and range of each.
+"""Settings that a user chooses for each step: name, meaning, default and range of each.
 
-The command line, the DAGs' forms and docs/settings.md are made from these
-classes. Elsewhere stand the environment (`settings.py`), the model server's
-limits (`serving/admission.py`) and flags of a single verb (`cli.py`). Only the standard library is
+What the machine and its operator determine, such as paths, addresses and tokens, is read from the environment by
+`settings.py`. Two groups of operators' settings have their classes here: the limits that `settings.py` reads
+(`GateLimits`, `DriftLimits`, `DecayLimits`) and section `[bincount]` of Airflow's configuration (`AirflowConfig`).
+The model server's limits are in `serving/admission.py`, flags of a single verb in `cli.py`.
+
+The command line, the DAGs' forms and docs/settings.md are made from these classes. Only the standard library is
 imported, so that reading a DAG file costs nothing.
 """
 
@@ -448,7 +451,7 @@ class OutcomesConfig(CostsConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ApprovalConfig(Schema):
-    """True if a person decides about a promotion."""
+    """Whether a person must approve a promotion, and how long the run waits for the answer."""
 
     require_approval: bool = setting(
         False,

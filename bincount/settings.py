@@ -1,4 +1,8 @@
-"""Paths and addresses on this machine, from environment variables, which no other module reads."""
+"""Settings of this machine and its operator: paths, addresses, tokens and limits, read from environment variables.
+
+What a user chooses for each step, on the command line or in a DAG's form, is in `config.py`. Only this module reads
+these variables.
+"""
 
 from __future__ import annotations
 

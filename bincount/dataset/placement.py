@@ -28,11 +28,11 @@ class Assignment(NamedTuple):
 
 
 def draw_order(ids: Iterable[str], seed: int) -> list[str]:
-    """Orders ids as if drawn at random; another seed, another order.
+    """Orders ids as if drawn at random; each seed gives another order.
 
-    An id's position depends on itself and the seed alone, so that a draw from a
-    larger set contains no surprise: of two sets' first ids, those in both come
-    in the same order.
+    The order of two ids depends on these ids and the seed alone, so it is the
+    same in every set that contains both: adding ids to a set does not reorder
+    the others.
     """
     return sorted(ids, key=lambda bin_id: hashlib.sha256(f"bincount/draw/{seed}/{bin_id}".encode()).digest())
 

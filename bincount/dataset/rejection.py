@@ -1,4 +1,9 @@
-"""Bins that are set aside, with their reasons."""
+"""Bins that are set aside, with their reasons.
+
+This is no list of all reasons: most are worded where the fault is found. `photo_check` words those of a photo's file,
+`metadata` those of a metadata file, and `bin_reader` those of an object that the store does not deliver. `candidates`
+and `plan` use the reasons defined here: half of a bin is missing, or a sibling is in another part.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,8 @@ from bincount.errors import DataError
 
 SIBLING = "sibling in another part"
 NO_PHOTO, NO_METADATA = "photo is missing", "metadata is missing"
-"""Reasons that other code compares; the reader of bins and the checks word the others where they notice the fault."""
+"""Reasons that code elsewhere compares with; the others are only shown. For a missing object `bin_reader` forms the
+text of `NO_PHOTO` or `NO_METADATA`, too."""
 
 
 class InvalidObject(DataError):

@@ -68,7 +68,8 @@ class Observed(NamedTuple):
     Attributes:
         probabilities: (N, C) distributions.
         sharpness: (N,) of the photos.
-        baseline: The drift baseline of all records; its features, of at most 2,000 of them.
+        baseline: The drift baseline. All records are in its histograms, except in those of the features: these are
+            computed from at most 2,000 records, evenly spaced.
         kept: (K, D) float32 features of those records whose features were asked for, in their order.
         sums: (N, len(SUMS)) what the photos tell of the sums of the records' products, if that was asked for.
     """

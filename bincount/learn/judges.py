@@ -1,4 +1,7 @@
-"""Judges of records beside the count of one photo: learned from pairs of photos and from the products on records."""
+"""Training of the judges of records that use more than one photo's count.
+
+They use the change since an earlier photo of the bin, and the products on the record.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ _MOST_BINS = 20_000
 
 
 class Judges(NamedTuple):
-    """The judges of a model's version; None for what too few bins teach."""
+    """The judges of one version of a model; each is None where there was too little data to learn it."""
 
     change: ChangeHead | None
     sums: SumsHead | None
@@ -69,10 +72,11 @@ def learn_judges(
         settings: Where shards are.
         cached: The bins, and the features of the frozen network.
         predict: Probabilities (N, C) of the model for features (N, D).
-        fine_width: How many of the first features the change is told by (`backbone.fine_width`). The last stages tell
-            it less well, and if they were trained, they know the training bins by heart (docs/log/learn.md).
-        fine_tuned: The network that features are computed with, if it was trained further.
-        sums: What its features tell of the sums, if that was learned with it.
+        fine_width: How many of the first features the change is predicted from (`backbone.fine_width`). Features of
+            the last stages predict it less well; if these stages were trained, they overfit the training bins
+            (docs/log/learn.md).
+        fine_tuned: The fine-tuned network, with which the features are computed; None for the frozen one.
+        sums: The sums head that was trained together with the fine-tuned network; None if there is none.
     """
     counts = cached.manifest.counts
     parts = {part: _read_part(settings, cached, part, fine_tuned) for part in (*LEARNED_PARTS, "calibration")}

@@ -12,10 +12,10 @@ from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.verdicts import NOT_COUNTABLE, compare_records
 
 SAME_WITHIN = 1e-4
-"""Two answers are the same if their counts are equal and no probability differs by more."""
+"""Largest difference of a probability between two answers that are the same; their counts must be equal, too."""
 
 SAME_WITHIN_BFLOAT16 = 0.02
-"""The same where one of them was computed in bfloat16."""
+"""Largest difference of a probability, as `SAME_WITHIN`, where one of the answers was computed in bfloat16."""
 
 
 def answer_of(probabilities: np.ndarray, counts: Counts) -> dict:
@@ -42,11 +42,11 @@ def answer_of(probabilities: np.ndarray, counts: Counts) -> dict:
 
 
 class Evidence(NamedTuple):
-    """Evidence of an earlier photo of a bin, or of the products on its record, for its answer.
+    """What an answer uses beside the bin's photo: an earlier photo of the bin, the products on its record, or both.
 
     Attributes:
-        distribution: (C,) distribution over counts from all evidence that is used; None for the photo alone.
-        calibration: The model's for such distributions.
+        distribution: (C,) distribution over counts from the photo and this evidence; None where none of it is used.
+        calibration: The model's calibration for such distributions; None with `distribution`.
         counted: The count that was confirmed with the earlier photo, None where none is used.
         missed: Bayes factor of a missed transaction, None where no products are used.
         problems: Why evidence that was sent is not used, by "before_problem" and "contents_problem".
@@ -76,12 +76,16 @@ def answers_of(
         evidence: (N,) what else is known of a bin, None for one without; None for nothing at all.
 
     Returns:
-        `answer_of` each. With a calibration also `low` and `high`, the 95 %
-        prediction interval; and where there is a record `mismatch_probability`, `direction`
-        and `verdict` (`mismatch.verdicts`); the first two are None where it is not countable.
-        Where other evidence is used, all of it is from all evidence; with an earlier photo beside `change`, the most
-        probable difference to the count before, and `change_probabilities`. Where it is not used,
-        `before_problem` or `contents_problem` says why.
+        A dict for each bin with the fields of `answer_of`, and with
+
+        - `low` and `high`, the 95 % prediction interval, if there is a calibration;
+        - `mismatch_probability`, `direction` and `verdict` (`mismatch.verdicts`), if there is a record, too; the first
+          two are None where the record is not countable;
+        - `change`, the most probable difference to the count before, and `change_probabilities`, if an earlier photo
+          is used;
+        - `before_problem` or `contents_problem`, if evidence that was sent is not used: the reason.
+
+        Where other evidence is used, all of them are computed from the photo and this evidence together.
     """
     records = [None] * len(probabilities) if recorded is None else list(recorded)
     answers = _answers(probabilities, counts, calibration, records)
@@ -128,8 +132,8 @@ def _answers(
 def same_answer(one: dict, other: dict, *, within: float = SAME_WITHIN) -> bool:
     """True if two answers have equal counts and probabilities at most `within` apart.
 
-    What is derived from the probabilities is not compared: at a threshold the
-    last digit may change it.
+    Prediction interval and verdict are not compared: near a threshold a
+    difference in the last digit of a probability may change them.
 
     Example:
         >>> one = answer_of(np.array([0.3, 0.7]), Counts.parse("1-2"))

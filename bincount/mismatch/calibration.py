@@ -60,7 +60,11 @@ class Calibration:
 
     @classmethod
     def of_joint(cls, counts: Counts, scores: ConformalScores) -> Calibration:
-        """Calibration of distributions that hold the prior already, so that of the classes is flat."""
+        """Calibration of the distributions of `ChangeHead.joint` and `ContentsJudge.joint`.
+
+        They contain a prior of the bin itself, from the count before or the list of products. The class frequencies
+        must not be divided out of them, so this calibration's prior is uniform.
+        """
         return cls(counts, np.full(len(counts), 1 / len(counts)), scores)
 
     def bounds(self, probabilities: np.ndarray, *, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ NO_HEAD = "the model was not trained on enough pairs of photos to use the earlie
 """Why an earlier photo is not used."""
 
 _PHOTO_SHARE = 0.3
-"""The `photo_share` that is expected: a handful of calibration pairs moves it little, hundreds freely."""
+"""Mean of the normal prior of `photo_share`: a few calibration pairs change it little, hundreds freely."""
 _SAME_BIN = 0.99
 """Share of training pairs that `problems_of` takes for photos of one bin."""
 
@@ -53,8 +53,9 @@ class ChangeHead:
         pairs: How many it was learned from.
         centre: (D,) mean of the features of the pairs' photos.
         spread: (D,) their standard deviation.
-        nearest: Smallest distance of two photos: 1 minus the correlation of their standardised features.
-        farthest: Largest distance of two photos of one bin.
+        nearest: Smallest distance of two different photos; a smaller one means that a photo was sent twice. The
+            distance is 1 minus the correlation of the standardised features.
+        farthest: Largest distance of two photos that are taken for photos of one bin.
         photo_share: Weight of the photo's own distribution beside that of the pair, 0 to 1.
         scores: Conformal scores of the calibration pairs; empty lists where there were none.
     """
@@ -172,7 +173,7 @@ class ChangeHead:
         pair = self.counts_after(later - earlier, before)
         joint = [joint_distribution(pair, photo, prior, share) for share in shares]
         costs = [-np.log(each[np.arange(len(after)), after]).sum() for each in joint]
-        # As a normal prior of the share: its standard deviation is 0.2.
+        # The second term is the normal prior of the share, with a standard deviation of 0.2.
         best = int(np.argmin(costs + (shares - _PHOTO_SHARE) ** 2 / (2 * 0.2**2)))
         scores = conformal_scores(joint[best], after, groups)
         return replace(self, photo_share=float(shares[best]), scores=scores)
@@ -188,9 +189,14 @@ class ChangeHead:
         return joint_distribution(self.counts_after(later - earlier, before), photo, prior, self.photo_share)
 
     def problems_of(self, earlier: np.ndarray, later: np.ndarray) -> list[str]:
-        """Why each of N pairs of photos (N, D) is none of one bin before and after a transaction, "" where it may be.
+        """Why each of N pairs of photos cannot be used as one bin before and after a transaction; "" for one that can.
 
-        Photos that differ more than 99 of 100 pairs of one bin do probably show two bins; some of two bins differ less.
+        A pair whose distance is larger than that of 99 % of the training pairs probably shows two bins. Not every pair
+        of two bins is found: some have a smaller distance.
+
+        Args:
+            earlier: (N, D) features of the earlier photos.
+            later: (N, D) features of the later ones.
         """
         distance = _distance((earlier - self.centre) / self.spread, (later - self.centre) / self.spread)
         return [SAME_PHOTO if each < self.nearest else OTHER_BIN if each > self.farthest else "" for each in distance]

@@ -63,11 +63,13 @@ def thresholds_of(scores: ConformalScores, *, alpha: float = ALPHA) -> tuple[np.
 
     The recorded count of a bin of a new group is within the threshold of that
     count with probability 1 - alpha at least. Each calibration group of the
-    count has equal weight, however many photos it has, and the new group gets
-    an infinite score. Counts with too few groups (19 are needed for 5 %) share
-    a threshold from the groups of all counts, whose coverage holds over all
-    counts together; where these are too few, nothing is excluded. (Pooled, a
-    group's photos of two counts have the weight of two groups.)
+    count has equal weight, however many photos it has. The new group counts as
+    one more, with an infinite score.
+
+    Counts with too few groups (19 are needed for 5 %) share a threshold that is
+    computed from the groups of all counts; its coverage holds over all counts
+    together. A group that has photos of two counts is weighted there as two
+    groups. Where even all groups are too few, nothing is excluded.
 
     Args:
         scores: Of `conformal_scores`.

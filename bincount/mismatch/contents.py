@@ -31,7 +31,7 @@ MISSED_SHARE = 0.5
 _MOST_PRODUCTS = 5  # lists of more are one kind
 _LOG_VOLUME = SUMS.index("log_volume")
 _WEIGHTS = np.array([0.85, 0.6, 0.9])
-"""The exponents that are expected: a handful of calibration bins moves them little."""
+"""Means of the normal priors of the exponents: a handful of calibration bins changes them little."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,10 @@ class ContentsJudge:
         prior: np.ndarray,
         pairs: Sequence[np.ndarray | None],
     ) -> np.ndarray:
-        """(N, C) P(total | all evidence): `totals`, with an earlier photo the pair's times list and volume.
+        """(N, C) P(total | all evidence).
+
+        For a bin with one photo it is `totals`. For a bin with an earlier photo it is the distribution of the two
+        photos, times (list(n) / prior(n))^a and the factor of the volume (see the class), normalised.
 
         Args:
             contents: (N,) the products of each bin, all of known sizes.
@@ -198,9 +201,11 @@ class ContentsJudge:
         sums: np.ndarray,
         prior: np.ndarray,
     ) -> np.ndarray:
-        """(N,) Bayes factor of a missed transaction: the photo is that much likelier beside the neighbour's record.
+        """(N,) Bayes factor of the photo: missed transaction against right record.
 
-        It is that of the photo's counts alone where the calibration part had too few pairs to learn more from.
+        It is learned from pairs of neighbouring photos of one bin: a photo with its own record is an example of a
+        right record, a photo with its neighbour's record one of a missed transaction. Where the calibration part has
+        too few pairs, it is the Bayes factor of the counts alone (`Posterior.evidence`).
 
         Args:
             contents: (N,) the products of each record, all of known sizes.
@@ -281,7 +286,10 @@ def _there(products: Sequence[Product]) -> list[Product]:
 
 
 def _design(contents: Sequence[Sequence[Product]]) -> np.ndarray:
-    """(N, F) features of lists, apart for lists of one product, of two, and so on; NaN where no weight is known."""
+    """(N, F) features of lists, in columns of their own for lists of one product, of two, and so on.
+
+    They are NaN where a weight is not known.
+    """
     rows = []
     for products in map(_there, contents):
         volumes, faces = ([getattr(product, name) for product in products] for name in ("volume", "face"))

@@ -83,7 +83,8 @@ class CountedBins:
     def log_count_given_error(self, temperature: float) -> np.ndarray:
         """(N,) log probability of the counted class, given that the record is wrong; 0 where it is right.
 
-        It is 0, too, where the model has no class for the counted number: then only the error itself is used.
+        It is also 0 where the model has no class for the counted number: such a bin contributes to the likelihood only
+        that its record is wrong.
         """
         likelihood = self._error_distribution * apply_temperature(self.probabilities, temperature) / self.prior
         share = likelihood[np.arange(len(self)), self._counted_class] / np.maximum(likelihood.sum(axis=1), _LEAST)

@@ -26,8 +26,8 @@ def read_part(path: Path, make: Callable[[dict[str, Any]], T], *, plain: Collect
 
     Args:
         path: The file.
-        make: The part from its fields, each an array but those in `plain`; raises for fields that are none.
-        plain: Names of fields that are no arrays.
+        make: Builds the part from its fields; raises if these are not the part's fields.
+        plain: Names of the fields that are not arrays; all others are passed to `make` as arrays.
 
     Returns:
         None if there is no such file.

@@ -30,10 +30,10 @@ class Verdicts:
     Attributes:
         low: (N,) lowest count of the prediction interval.
         high: (N,) highest count of it; of an open class its lowest count.
-        verdict: (N,) "mismatch": the record lies outside the prediction interval,
-            as a share alpha of right records does. "match": it lies inside, and the photo
-            is three times likelier if it is right. "unsure": neither.
-            "not_countable": the model has no class for it.
+        verdict: (N,) "mismatch": the record lies outside the prediction interval; at most a share `alpha` of the right
+            records does. "match": it lies inside, and the photo is at least three times likelier if the record is
+            right than if it is wrong. "unsure": it lies inside, and the photo is less clear.
+            "not_countable": the model has no class for the record.
         probability: (N,) that the record is wrong, NaN where it is not countable.
         direction: (N,) "fewer" items than recorded or "more", "" where it is not countable.
         size: (N,) expected absolute error in items if the record is wrong, NaN where it is not countable.
@@ -67,8 +67,8 @@ def compare_records(
         alpha: Share of right records that may be called a mismatch.
         temperature: Applied to the distributions for probabilities and evidence;
             the prediction interval is calibrated on the untempered ones.
-        missed: (N,) Bayes factors of a missed transaction (`ContentsJudge.missed_evidence`). Then the distributions
-            are those given the list of products, and tell of wrong quantities alone.
+        missed: (N,) Bayes factors of a missed transaction (`ContentsJudge.missed_evidence`). They are needed where
+            `probabilities` are those given the list of products, which detect wrong quantities only.
 
     Raises:
         ConfigError: If `error_rate` or `alpha` is not above 0 and below 1.

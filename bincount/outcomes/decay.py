@@ -20,8 +20,8 @@ from bincount.outcomes.outcome_store import JoinedOutcome
 from bincount.outcomes.worklist_reader import Origin
 
 RATE_FACTOR = 2.5
-"""By this factor the odds of a wrong record may be larger or smaller than stated without being a decay: warehouses
-have 1 to 5 % of wrong records (`mismatch.posterior.ERROR_RATE`), and the rate of a site changes."""
+"""Factor by which the odds of a wrong record may be larger or smaller than stated without counting as a decay:
+warehouses have 1 to 5 % of wrong records (`mismatch.posterior.ERROR_RATE`), and the rate of a site changes."""
 
 MISTAKES = 0.01
 """Share of counts that may be mistaken, so that a single surprising count is no decay."""
@@ -40,8 +40,8 @@ class Statements:
     Attributes:
         stated: (N,) probability that the record is wrong.
         wrong: (N,) whether it was.
-        has_interval: (N,) whether an interval is stated of a count of the model's classes; the rest is False and 0
-            elsewhere.
+        has_interval: (N,) whether an interval is stated and the model has a class for the counted number. Where it is
+            False, the three fields below are False or 0.
         recorded_inside: (N,) whether the prediction interval includes the record.
         inside_if_wrong: (N,) probability that it includes the count if the record is wrong.
         covered: (N,) whether it includes the count.
@@ -55,7 +55,7 @@ class Statements:
     covered: np.ndarray
 
     def coverage(self, wrong: np.ndarray) -> np.ndarray:
-        """(N,) probability that the interval includes the count, where the record is wrong with the given ones."""
+        """(N,) probability that the interval includes the count, if a record is wrong with probability `wrong` (N,)."""
         return (1 - wrong) * self.recorded_inside + wrong * self.inside_if_wrong
 
 
@@ -122,9 +122,10 @@ def tail_bound(probability: np.ndarray, if_true: np.ndarray, if_false: np.ndarra
 def facts_of(found: Statements, limits: DecayLimits) -> dict[str, dict[str, float]]:
     """Compares what was found with what was stated.
 
-    A fact's `p_value` is an upper bound on the probability of a value so far on the bad side, if the statements
-    are right but for the error rate, which may be anything within `RATE_FACTOR` of the one used, and for `MISTAKES`
-    in the counts. Photo and record decided which bins were counted; given these, the choice says nothing more.
+    A fact's `p_value` is an upper bound on the probability of a value at least as bad, if the statements are right.
+    Two deviations are allowed: the error rate may differ by up to `RATE_FACTOR` from the one used, and a share
+    `MISTAKES` of the counts may be mistaken. The choice of the counted bins does not bias it: they were chosen by photo
+    and record, and the statements are conditional on both.
 
     Args:
         found: The counted bins.

@@ -11,7 +11,7 @@ from scipy.special import betaincinv, expit  # type: ignore[import-untyped]
 from bincount.mismatch.likelihood import CountedBins
 
 MIN_BINS_FOR_RATE, MAX_INTERVAL_WIDTH = 30, 0.2
-"""An estimate replaces the default error rate from so many counted bins, and with an interval no wider than this."""
+"""Fewest counted bins, and largest width of the interval, with which an estimate replaces the default error rate."""
 
 TEMPERATURES = np.exp(np.linspace(-np.log(4), np.log(4), 33))
 """Candidates for a model's temperature; the middle one, 1, leaves its probabilities as they are."""

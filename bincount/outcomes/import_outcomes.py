@@ -57,9 +57,9 @@ def import_outcomes(
         file: CSV or parquet with the columns id, counted (one blind total per bin), when and, optionally, by.
         worklist: The folder that `reconcile` wrote, "worklist" where None; `outcomes.json` and `confirmed.csv`, for the
             next reconciliation, are written into it.
-        track: Whether `file` is the name of a file in the workspace's folder `records` and no path, and `worklist` the
-            MLflow run of a tracked reconciliation, the last one where None. Its figures become metrics and artifacts
-            of that run, and `confirmed.csv` is written to the folder `records` too.
+        track: Whether to log the figures to the MLflow run of a tracked reconciliation, as metrics and artifacts.
+            `worklist` is then the id of that run, the last one where None, and `file` the name of a file in the
+            workspace's folder `records`, not a path. `confirmed.csv` is written to that folder, too.
         count_cost: Cost of counting a bin, None for the one given to `reconcile`.
         miss_cost: Cost of a wrong record that is not found, None for the one given to `reconcile`.
 

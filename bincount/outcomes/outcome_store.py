@@ -112,7 +112,7 @@ def row_of(
     Args:
         values: By column of `OUTCOME_COLUMNS`; text, or values of a parquet file.
         where: File and line, for the message.
-        now: The latest time of a count is a day later (time zones differ).
+        now: The present time. A count may be dated up to a day later, since time zones differ.
         mark: Decimal mark of the column counted, None where it is not known.
         zone: Time zone of dates and times without one.
 

@@ -150,7 +150,8 @@ class Worklist:
                 temperature=self.summary.get("temperature", 1.0),
             )
             if evidence != "photo":
-                # From more than one photo it holds a prior of its own; divided by the model's it must be what it is.
+                # This distribution contains a prior of the bin itself (`Calibration.of_joint`). `CountedBins` divides
+                # by the model's prior, so the distribution is multiplied by that prior here.
                 weighted = [share * prior for share, prior in zip(probabilities, self.origin.prior, strict=True)]
                 probabilities = tuple(share / sum(weighted) for share in weighted)
         return WorklistRow(

@@ -125,7 +125,8 @@ def most_alike(
 def heat_of(falls: np.ndarray) -> bytes:
     """A PNG of an occlusion map to lay over the photo.
 
-    A cell is the more opaque, the further hiding it lowers the count beyond the photo's median cell.
+    The more the count falls when a cell is hidden, the more opaque the cell is. The photo's median cell and all cells
+    below it are transparent.
     """
     above = np.maximum(falls, 0) - max(0.0, float(np.median(falls)))
     share = np.clip(above / max(float(above.max()), _FULL_HEAT_ITEMS), 0, 1)

@@ -33,11 +33,24 @@ COLUMNS = f"""
     contents TEXT, contents_problem TEXT DEFAULT '', sums BLOB, missed REAL, litres TEXT,
     verdict TEXT, probability REAL, direction TEXT, size REAL, low INTEGER, high INTEGER, cost REAL, learned INTEGER
 """
-"""`position` is the row number in the file; `problem` and `photo_problem` are the reasons why record and
-photo cannot be used, `before_problem` why the earlier one cannot; `probabilities`, `statistics`
-(`scoring.PHOTO_STATISTICS`) and `joint`, the distribution over counts from all `evidence`, are C float64; `features`
-are float32 and there until both photos are compared; `contents` are products (`contents.encode_contents`), `sums` what
-the photo tells of them, `missed` the evidence of a missed transaction; `worklist` writes the rest."""
+"""Columns of a bin. Those whose names do not say all:
+
+- `position`: row number in the file, from 1.
+- `problem`: why the record cannot be used, "" if it can.
+- `photo_problem`: why the photo cannot be used, "" if it can, NULL if it was not scored.
+- `before_problem`: why the earlier photo cannot be used, "" if it can or none is named.
+- `contents_problem`: why the products cannot be used, "" if they can or none are listed.
+- `probabilities`: C float64, the distribution over counts from the photo alone.
+- `statistics`: float64, one of each of `scoring.PHOTO_STATISTICS`.
+- `features`: float32, of a photo with an earlier one, until the two are compared.
+- `evidence`: what the verdict is based on, such as "photos and contents" (`PHOTO`, `PHOTOS`, `CONTENTS`).
+- `joint`: C float64, the distribution over counts from all `evidence`, NULL where that is the photo alone.
+- `contents`: the products on the record (`contents.encode_contents`).
+- `sums`: float64, the sums of these products as predicted from the photo (`mismatch.sums`).
+- `missed`: Bayes factor of a missed transaction (`ContentsJudge.missed_evidence`).
+- `litres`: a clause of the reason that compares the products' volume on the record and in the photo.
+- `verdict` and all after it: written by `worklist.write_verdicts`.
+"""
 
 
 _LOADED = (

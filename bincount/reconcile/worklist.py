@@ -275,10 +275,10 @@ def worklist_figures(state: ReconcileState, *, capacity: int | None, count_cost:
 
     Returns:
         `bins`, `judged`, `verdicts`, `not_judged` (by reason), `evidence` (judged bins by what they were judged by),
-        `expected_wrong`
-        records among those judged, `to_count` (the first so many of the
-        worklist, None where neither limit is given), `expected_found` among them, as against
-        `expected_found_at_random`, `learned_from` and the yield `curve`.
+        `expected_wrong` (number of wrong records among those judged), `to_count` (how many bins at the top of the
+        worklist to count, None where neither limit is given), `expected_found` (number of wrong records among these),
+        `expected_found_at_random` (among as many random bins), `learned_from` (bins that the model may have been
+        trained on) and the yield `curve`.
     """
     ranked = np.fromiter((row[0] for row in state.ranked("probability") if row[0] is not None), dtype=float)
     to_count: int | None = None

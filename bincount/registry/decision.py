@@ -57,8 +57,8 @@ def new_decision(
 def stored_decision(settings: Settings, version: Version, champion: str | None) -> StoredDecision | None:
     """The stored decision on a version; None if it was made against another champion or with other limits.
 
-    That on the champion itself stays valid, though it was made against the champion before it, and so does a
-    person's refusal, whatever the limits.
+    Two decisions stay valid: one on the present champion, although it was made against the champion before, and a
+    person's refusal, although the limits have changed.
     """
     try:
         stored = StoredDecision(**json.loads(version.tags[_DECISION]))
@@ -71,8 +71,11 @@ def stored_decision(settings: Settings, version: Version, champion: str | None) 
 
 
 def _figures_of(limits: dict[str, float | str | None]) -> dict[str, float | str | None]:
-    """Limits without the folder of the shadow's log, which is spelled otherwise elsewhere; those of an earlier release
-    lack the newest."""
+    """Limits in a form that can be compared.
+
+    The folder of the shadow's log is left out, since its path differs between machines. Limits that an earlier release
+    did not store have their defaults.
+    """
     known = dataclasses.asdict(GateLimits()) | limits
     return {name: value for name, value in known.items() if name != "shadow_log"}
 

@@ -19,7 +19,9 @@ from bincount.evaluate.gate_checks import Check, Scores, quality_checks
 ACCEPTED, REFUSED, UNDECIDED = "accepted", "refused", "undecided"
 
 SHADOW = "shadow"
-"""Name of the rule that changes its answer while champion and limits stay the same."""
+"""Name of the rule that a challenger has answered enough photos as shadow.
+
+Unlike the others, it may be met later although champion and limits are the same, so it is checked again."""
 
 ERROR = 0.05
 """Largest probability of accepting a model that is worse by the margin, and of a false alarm about any recall."""

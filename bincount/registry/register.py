@@ -28,7 +28,7 @@ from bincount.tracking import model_registry, runs
 
 _log = logging.getLogger(__name__)
 
-_REFERENCE = "bincount.reference"  # tag of a version whose photos are known
+_REFERENCE = "bincount.reference"  # tag of a version that has a drift baseline
 _SERVING = Path(__file__).resolve().parents[1] / "serving"
 _TAGGED = ("manifest", "counts", "backbone", "backbone_choice", "weights", "fit")
 _COMPARED = ("backbone", "weights", "fit", "image_px", "counts")

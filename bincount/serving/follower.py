@@ -207,7 +207,7 @@ _POLL_S = 1.0
 
 
 class AliasWatch:
-    """Asks the registry in a thread of its own: one that hangs holds nobody up, at the end neither.
+    """Asks the registry in a thread of its own: a registry that hangs delays neither requests nor the server's end.
 
     Attributes:
         version: What was named last, None for no version; it stays while the registry does not answer.

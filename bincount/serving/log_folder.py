@@ -71,7 +71,7 @@ class LogFolder:
             self._sizes[path] = self._sizes.pop(path)
             return
         self._make_room(path, len(photo))
-        # Not flushed to the disk, which takes longer than counting: its name tells a damaged one.
+        # Not flushed to the disk, which takes longer than counting: the digest in its name shows if it is damaged.
         beside = path.with_name(f".{path.name}")
         try:
             beside.write_bytes(photo)

@@ -2,9 +2,9 @@
 
     python -m bincount.serving.log_writer SETTINGS
 
-A process, so that reading requests again and writing files neither holds the listener's interpreter lock nor its
-event loop. It reads what was asked and answered from its input until that ends, also because the listener was killed,
-and writes all it has by then. On its output is one line of JSON each time that rows were written or lost.
+It is a process of its own, so that parsing requests again and writing files blocks neither the listener's interpreter
+nor its event loop. It reads requests with their answers from its input. When the input ends, also because the listener
+was killed, it writes what it has read and ends. Each time that rows were written or lost, it prints a line of JSON.
 """
 
 from __future__ import annotations

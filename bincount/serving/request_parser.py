@@ -48,8 +48,8 @@ class ParsedRequest(NamedTuple):
 def parse_request(body: bytes, content_type: str, limits: RequestLimits) -> ParsedRequest:
     """Reads the photos and recorded counts of a request.
 
-    Other columns than those of `_COLUMNS`, such as an index, are ignored, as MLflow's server does. Its forms instances
-    and inputs are refused here as there: it does not decode base64 in them.
+    Columns that are not in `_COLUMNS`, such as an index, are ignored, as by MLflow's server. MLflow's forms `instances`
+    and `inputs` are refused, as by a model in MLflow's server, since that server decodes no base64 in them.
 
     Args:
         body: The request's body: JSON in one of MLflow's forms with photos in base64, or parquet with photos' bytes.

@@ -126,7 +126,7 @@ def serve(args: argparse.Namespace) -> int:
     for name in ("uvicorn.error", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
     _log.info("listening on http://%s:%d for %s", args.host, args.port, alias or f"version {pinned}")
-    # uvicorn finishes what it has begun and then raises the signal again, for whom it may concern: nobody.
+    # uvicorn answers the requests that it has begun and then raises the signal again; these handlers ignore it.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
     try:

@@ -76,5 +76,6 @@ class Store(Protocol):
 
         Raises:
             ConfigError: If nothing has been read yet and the source is absent or access is denied.
-            StoreError: If it does not answer: within 15 s if nothing has been read yet, else after 2 minutes.
+            StoreError: If it does not answer. For a bucket: within 15 s if not even its connection could be opened,
+                else after 2 minutes of failed attempts.
         """

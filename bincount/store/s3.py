@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-# Before the first answer an address is probably wrong: with the 6 s that the last attempt may take, the error comes
-# within 15 s. After it, a failure is probably an outage that passes.
+# How long a failed request is repeated. Until the bucket has answered once (`connect` is the first request), its
+# address is probably wrong: an attempt that fails more than 8 s after the first one began is not repeated. An attempt
+# takes about 6 s at most, so the error comes within 15 s. After that answer a failure is probably a passing outage.
 UNANSWERED_S, OUTAGE_S = 8.0, 120.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 
@@ -151,7 +152,7 @@ class RetryPolicy:
 
     Attributes:
         retries: Number of retried requests by cause.
-        has_answered: Whether the source has answered anything yet.
+        has_answered: Whether any request has succeeded yet; `connect`, which opens the clients, is the first.
     """
 
     def __init__(self) -> None:
@@ -169,7 +170,8 @@ class RetryPolicy:
             stopped: Ends the wait at once.
 
         Returns:
-            Whether to retry: False after `OUTAGE_S` (`UNANSWERED_S` before the first answer) or once `stopped` is set.
+            Whether to retry: False once `stopped` is set, or if the first attempt began more than `OUTAGE_S` ago
+            (`UNANSWERED_S` where the source has not answered yet).
         """
         limit_s = OUTAGE_S if self.has_answered else UNANSWERED_S
         if time.monotonic() - since_s > limit_s or stopped.is_set():

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 _SEEN = "version"
 _PAUSE_S = 20.0
-# Until Airflow has written an event to its database, which takes it a second or two.
+# Wait after an event, so that Airflow has written it to its database; that takes a second or two.
 _WRITTEN_S = 5.0
 
 
@@ -30,11 +30,12 @@ class ChampionTrigger(BaseEventTrigger):
     """An event for each version that becomes champion.
 
     The version of the last event is kept with the asset in Airflow's database,
-    so a restart repeats no event, and a version that became champion meanwhile
-    has its event then. So has the champion that the first start finds. Nothing
-    is kept from just before an event until Airflow has stored it: a triggerer
-    that is killed in between has an event for whatever is champion at its
-    next start, so that no change is lost.
+    so a restart repeats no event, and sends one if another version became
+    champion meanwhile. The first start sends an event for the current champion.
+    The kept version is deleted just before an event, and the new one is kept
+    once Airflow has stored the event. A triggerer that is killed in between
+    finds no version at its next start and sends an event for the champion of
+    that time: an event may come twice, but no change is lost.
     """
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
