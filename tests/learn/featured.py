@@ -27,7 +27,9 @@ def open_prepared_run(settings, *, bins=200, width=8, noise=0.3):
             features.astype(np.float16), [record.id for record in records], folder / f"{shard.sha256[:16]}.npy"
         )
     photos = keras.Input((32, 32, 3), dtype="uint8")
-    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(width, 3)(keras.layers.Rescaling(0.01)(photos)))
+    pixels = keras.Input((32, 32, 3))
+    network = keras.Model(pixels, keras.layers.Conv2D(width, 3)(pixels), name="network")
+    pooled = keras.layers.GlobalAveragePooling2D()(network(keras.layers.Rescaling(0.01)(photos)))
     keras.Model(photos, pooled).save(folder / "backbone.keras")
     facts = {"manifest": digest, "backbone": "tiny", "weights": "none", "fit": "pad", "image_px": 32}
     (folder / f"{digest}.json").write_text(json.dumps(facts))
