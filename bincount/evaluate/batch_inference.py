@@ -71,7 +71,7 @@ class Observed(NamedTuple):
         baseline: The drift baseline. All records are in its histograms, except in those of the features: these are
             computed from at most 2,000 records, evenly spaced.
         kept: (K, D) float32 features of those records whose features were asked for, in their order.
-        sums: (N, len(SUMS)) what the photos tell of the sums of the records' products, if that was asked for.
+        sums: (N, len(SUMS)) sums of the records' products as predicted from the photos; None if not asked for.
     """
 
     probabilities: np.ndarray
@@ -98,7 +98,7 @@ def observe_records(
         records: Those that the model has not learned from, one or more.
         predictor: The model, with features.
         keep: (N,) bool, the records whose features are returned.
-        sums: What the features tell of the sums of the records' products, if it is wanted.
+        sums: The head that predicts the sums of the records' products from the features; None if they are not wanted.
     """
     counts = predictor.counts
     every = -(-len(records) // _REFERENCE)  # features take 8 kB a photo: some are enough to estimate their spread

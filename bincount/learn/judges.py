@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _MOST_BINS = 20_000
-"""Of a part, from which contents are learned: more take memory and add nothing."""
+"""Largest number of bins of a part from which contents are learned: more take memory and add nothing."""
 
 
 class Judges(NamedTuple):
@@ -151,7 +151,7 @@ def _learn_contents(
 
 
 _MOST_PAIRS = 4000
-"""Of a part: features of all pairs of the whole bucket would take gigabytes, and the regressions minutes."""
+"""Largest number of pairs of a part: pairs of the whole bucket would take gigabytes, their regressions minutes."""
 
 
 class PairExamples(NamedTuple):

@@ -28,7 +28,7 @@ NO_JUDGE = "the model was not trained on enough records that name products with 
 MISSED_SHARE = 0.5
 """Share of errors that are missed transactions; the others are wrong quantities of a right list."""
 
-_MOST_PRODUCTS = 5  # lists of more are one kind
+_MOST_PRODUCTS = 5  # longer lists share the columns of this length
 _LOG_VOLUME = SUMS.index("log_volume")
 _WEIGHTS = np.array([0.85, 0.6, 0.9])
 """Means of the normal priors of the exponents: a handful of calibration bins changes them little."""

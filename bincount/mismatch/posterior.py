@@ -21,8 +21,8 @@ MISSED_MOVES: Mapping[int, float] = {
 59 % taken out, 41 % put in. From the 250 pairs of successive photos among the first 627 bins of aft-vbi-pds."""
 
 _UNIFORM_SHARE = 0.1
-"""Share of errors that no missed move explains (another bin's record, a typing error); other counts are equally likely.
-Without it a record of 50 would be accepted for an empty bin."""
+"""Share of errors that no missed move explains (another bin's record, a typing error); all other counts are equally
+likely then. Without it a record of 50 would be accepted for an empty bin."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def posterior_of(
 
     The likelihood of a count is the model's `probabilities / prior`. Without
     the prior, bins with many items would rank first merely because predictions
-    for them are less confident. Errors within an open top class are not
-    detected: 50 recorded where 40 are.
+    for them are less confident. An error within an open top class is not
+    detected, such as a record of 50 for a bin of 40 items.
 
     Args:
         probabilities: (N, C) calibrated distribution over classes.

@@ -20,7 +20,7 @@ MATCH, MISMATCH, UNSURE, NOT_COUNTABLE = "match", "mismatch", "unsure", "not_cou
 
 _LARGEST_EVIDENCE_OF_MATCH = 1 / 3
 """Bayes factor (`Posterior.evidence`) up to which a record matches: the photo is three times likelier if it is right.
-Jeffreys (Theory of probability, 1961, appendix B) calls from there on "substantial"."""
+Jeffreys (Theory of probability, 1961, appendix B) calls evidence "substantial" from about this factor on."""
 
 
 @dataclass(frozen=True)

@@ -176,9 +176,9 @@ def group_by_bin(rows: Iterable[FileRow]) -> dict[str, list[FileRow]]:
 
 
 def latest_counts(outcomes: Iterable[Outcome]) -> tuple[list[Outcome], list[str]]:
-    """The count of each bin that is used, in whatever order they were imported: the latest.
+    """The latest count of each bin, which is the one used; the order of import does not matter.
 
-    If several at that very time differ, the bin is in conflict, and left out of
+    If several counts at the latest time differ, the bin is in conflict, and left out of
     every figure until a later count is imported.
 
     Returns:

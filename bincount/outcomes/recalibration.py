@@ -45,9 +45,9 @@ class TemperatureFit:
 def fit_temperature(bins: CountedBins, groups: Sequence[str]) -> TemperatureFit:
     """Fits the temperature with the largest likelihood of the counts.
 
-    The likelihood is that of the count *given photo and record*, with the error rate fitted
-    beside. That of the count given the photo alone would be biased: bins at the top of a worklist
-    are there because photo and record disagree, and the record is mostly right, so any
+    The likelihood is that of the count *given photo and record*; the error rate is fitted along
+    with the temperature. The likelihood given the photo alone would be biased: bins are at the
+    top of a worklist because photo and record disagree, and mostly the record is right, so any
     model looks overconfident on them.
 
     Args:

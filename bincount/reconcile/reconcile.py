@@ -254,7 +254,7 @@ def _judge(
 
 
 def _check_compared(state: ReconcileState, store: Store, table: TableReader) -> None:
-    """Refuses a file whose missing photos show misspelled ids, or none of whose records has a verdict."""
+    """Refuses a file in which bins without a photo have misspelled ids, or in which no record has a verdict."""
     try:
         check_ids(state, store, table, f"photo_problem = '{NO_PHOTO}'")
         if not state.count("probability IS NOT NULL"):

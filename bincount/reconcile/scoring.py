@@ -56,10 +56,9 @@ def score_photos(
 ) -> None:
     """Predicts count probabilities for every photo without them, 256 photos at a time.
 
-    Chunks end at the same bins whether the run was killed in between or not,
-    so that the same photos go through the network together. Their
-    `PHOTO_STATISTICS`, and what they tell of their products' sums, are stored
-    beside the probabilities.
+    Each photo's `PHOTO_STATISTICS`, and the sums of its products as predicted
+    by `sums`, are stored with its probabilities. A run that was killed resumes
+    at the end of a chunk, so it forms the same chunks as an uninterrupted run.
 
     Raises:
         StoreError: If the source does not answer; scored photos stay.
@@ -181,7 +180,7 @@ def _compare(
 
 
 def judge_contents(work: ReconcileState, judge: ContentsJudge | None, prior: np.ndarray) -> None:
-    """Joins what the products on the records tell to what the photos do, a page at a time.
+    """Computes distributions from photos and the products on the records together, a page at a time.
 
     A record whose products cannot be used keeps the distribution of its photos, and the reason.
     """
@@ -230,7 +229,7 @@ def check_drift(
         state: The bins, with their verdicts.
         baseline: The model's; None where it has none.
         counts: The model's classes.
-        limits: From which difference on a statistic has drifted.
+        limits: Differences from the baseline above which a statistic has drifted.
 
     Returns:
         `drift.drift_of`; None without a baseline.

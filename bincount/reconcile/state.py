@@ -61,14 +61,16 @@ _LOADED = (
 
 @contextlib.contextmanager
 def open_state(settings: Settings, request: str) -> Iterator[ReconcileState]:
-    """The bins of a request, from where this or, in a workspace in a bucket, another machine left them.
+    """The bins of a request, with what earlier attempts at it have done.
+
+    These are attempts on this machine and, if the workspace is in a bucket, on other machines.
 
     Args:
         settings: Names the workspace.
         request: Digest of the request.
 
     Raises:
-        ConfigError: If another process works on the same request. In a bucket it is waited for.
+        ConfigError: If another process works on the same request. In a bucket this one waits until it has ended.
         StoreError: If file or bucket cannot be read and written.
     """
     path, shared = settings.reconciles / f"{request}.db", open_workspace(settings)
@@ -304,7 +306,7 @@ class ReconcileState:
 def _open_database(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=0, isolation_level=None)
     try:
-        # If the machine (not the process) dies, unsynced pages cost a new start, no more.
+        # If the machine crashes, the last commits may be lost and are computed again; a killed process loses none.
         for setting in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
             db.execute(f"PRAGMA {setting}")
         db.execute(f"CREATE TABLE IF NOT EXISTS bins ({COLUMNS})")

@@ -34,7 +34,7 @@ _ROW_COLUMNS = (
     "id, location, recorded, COALESCE(joint, probabilities), verdict, probability, direction, cost, low, high, "
     "problem, photo_problem, before, counted_before, before_problem, evidence, contents_problem, litres"
 )
-# After the colon is the record's own text, which would make a reason of its own for each.
+# The text after a colon quotes the record and is cut off; otherwise each record would be counted as another reason.
 _REASON = "CASE WHEN instr(problem, ':') THEN substr(problem, 1, instr(problem, ':') - 1) ELSE problem END"
 _NOT_JUDGED = f"CASE WHEN probability IS NOT NULL THEN '' ELSE COALESCE(NULLIF({_REASON}, ''), photo_problem) END"
 

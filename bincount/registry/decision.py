@@ -15,7 +15,7 @@ NO_CHAMPION = "none"
 """Stands for the champion's version where there is no champion."""
 
 GATE = "gate"
-"""Who decided where no person did."""
+"""`StoredDecision.by` of a decision that no person made."""
 
 DESCRIPTION_CHARACTERS = 5000
 """MLflow's database cuts longer descriptions of a version."""

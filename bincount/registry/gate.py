@@ -33,9 +33,9 @@ _CHECKS = "bincount.gate"
 def gate(settings: Settings, *, model_version: str) -> dict:
     """Decides whether a version may become the champion, and stores the decision on it; no alias moves.
 
-    A stored decision is returned as long as the champion and the limits are
-    those it was made with; otherwise the version is compared again, and so is
-    one that had answered too few photos as shadow.
+    A stored decision is returned if it was made with the present champion and
+    limits. Otherwise the version is compared again. It is also compared again
+    if it had answered too few photos as shadow when the gate refused it.
 
     Args:
         settings: Where things are on this machine, and the gate's limits.

@@ -17,7 +17,7 @@ from bincount.tracking.model_registry import CHAMPION, PREVIOUS
 
 _log = logging.getLogger(__name__)
 
-_ATTEMPTS = 5  # that another promotion overtakes this one more often points to a fault
+_ATTEMPTS = 5  # if other promotions overtake this one more often, something is wrong
 
 
 def promote(

@@ -51,7 +51,7 @@ MODULES = (
 
 
 def register(settings: Settings, *, run_id: str) -> dict:
-    """Registers a run's evaluated model, once: asked again it names the same version.
+    """Registers a run's evaluated model; a second call returns the same version.
 
     Args:
         settings: Where things are on this machine.

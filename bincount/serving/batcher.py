@@ -118,7 +118,7 @@ class Batcher:
             answers = self._predict([request.photos[row] for request, row in batch])
         except RowError as error:
             requests = {id(request): request for request, _ in batch}.values()
-            if len(requests) > 1:  # somebody else's bad photo is no reason to fail
+            if len(requests) > 1:  # one request's bad photo must not fail the others
                 for request in requests:
                     self._answer([pair for pair in batch if pair[0] is request])
                 return

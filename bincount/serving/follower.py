@@ -1,4 +1,4 @@
-"""Follows an alias: which version answers now, which comes next, which may not."""
+"""Follows an alias: loads the version that it names, switches to it, and takes it back if it fails."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Follower:
         current: The version that answers, None before the first.
         since: When it took over.
         loading: The version that is being loaded, None for none.
-        refused: Why versions do not serve that the alias named.
+        refused: Versions that the alias named and that may not serve, each with the reason, by version.
         swaps: How often the answering version changed.
     """
 

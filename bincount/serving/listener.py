@@ -33,7 +33,7 @@ _DISCONNECTED = 499  # in metrics alone, nobody reads the answer; the number is 
 
 
 class Listener:
-    """Answers requests, those for counts with the version that is current when they are complete.
+    """Answers requests; a request for counts goes to the version that is current once its body is complete.
 
     Attributes:
         app: The ASGI app; it starts and stops the follower.

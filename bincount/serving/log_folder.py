@@ -83,7 +83,7 @@ class LogFolder:
 
     def _make_room(self, path: Path, size: int) -> int:
         """Deletes the oldest other files until there is room; returns the size that the file has now."""
-        # Until it is replaced, the file before takes its room too.
+        # The old content of the file takes room, too, until the new content replaces it.
         before = self._sizes.get(path, 0)
         if before + size > self._most_bytes:
             raise OSError(f"{path.name} would have {size} bytes, and the log may have {self._most_bytes}")

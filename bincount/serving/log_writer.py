@@ -43,7 +43,7 @@ WRITTEN, FAILED = "written", "failed"
 
 _FLUSH_S, _FLUSH_ROWS = 5.0, 1000
 _FILE_BYTES = 1_000_000  # a larger file is continued in another one; what it holds is in memory too, 40 times as large
-_FILES_AT_LEAST = 10  # within the bound, so that the oldest tenth goes and not all
+_FILES_AT_LEAST = 10  # that fit into the bound, so that deleting the oldest one loses at most a tenth of the log
 _LOCK_S = 30.0  # the writer of a server that was killed is ending
 _LENGTHS = struct.Struct(">III")
 _ANSWERED = ("count", "confidence", "low", "high", "mismatch_probability", "direction", "verdict")

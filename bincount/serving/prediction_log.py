@@ -91,7 +91,7 @@ class PredictionLog:
             self.rows[DROPPED] += answer.rows
 
     async def close(self) -> None:
-        """Has what waits written, if that does not take long, and ends the process."""
+        """Waits up to 10 s until the queued answers are written, then ends the process."""
         self._queue.close()
         if self._task is not None and not (await asyncio.wait({self._task}, timeout=_END_S))[0]:
             _log.error("the log could not be written in %.0f s; its last rows are lost", _END_S)

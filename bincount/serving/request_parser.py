@@ -20,7 +20,7 @@ from bincount.serving.admission import SEND, RequestLimits, RequestRefused
 
 JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 
-# Others reach hundreds of times: a small body that becomes gigabytes.
+# Other codecs compress by a factor of hundreds: a small body could become gigabytes.
 _MILD_CODECS = {"UNCOMPRESSED", "SNAPPY"}
 _PARQUET_ROWS_AT_A_TIME = 4
 _COLUMNS = ("image", "recorded", "before", "counted_before", "contents")

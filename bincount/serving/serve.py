@@ -34,7 +34,7 @@ _HELP = {
     "time_s": "longest time for a request in seconds",
 }
 _LOG_MB, _LOCK_S = 1000.0, 15.0
-# Longer than any load balancer keeps a connection: it, not the server, must be the one to close it.
+# Longer than any load balancer keeps a connection, so that the balancer closes it and never the server.
 _KEEP_ALIVE_S = 650
 _MLFLOW = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",

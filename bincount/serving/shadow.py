@@ -29,7 +29,7 @@ class Shadow:
     """
 
     def __init__(self, name: str, follower: Follower, limits: RequestLimits, log: PredictionLog) -> None:
-        """Takes what it follows and with what, the limits of a request, and the log for its answers."""
+        """Takes the alias or version, its follower, the limits of a request, and the log for the answers."""
         self.name, self.follower = name, follower
         self.requests: Counter[tuple[str, str]] = Counter()
         self._limits, self._log = limits, log

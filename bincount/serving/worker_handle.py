@@ -39,7 +39,7 @@ _GOLDEN = "golden"
 FETCHING = "fetch"
 """Name of the thread that fetches a version."""
 LOW_PRIORITY = 19
-"""The niceness of what works in the background: it gets what processor time nobody else wants."""
+"""Niceness of background processes: they get only the processor time that no other process uses."""
 _LOAD_S = 600  # on a busy machine; longer means that it hangs
 _ENV = {
     # Two versions share one GPU for a moment: neither may take all of its memory.
@@ -186,7 +186,7 @@ async def start_worker(settings: Settings, version: str, limits: RequestLimits, 
 
 def _fetch(settings: Settings, version: str, folder: Path) -> str | None:
     """Fetches a version's model and golden bins into a folder; returns the digest of its manifest."""
-    # Beside the folder: if nobody waits any more, the folder is gone, and this one goes in the end.
+    # Not downloaded into the folder itself: a caller that gives up deletes it while this thread still downloads.
     with tempfile.TemporaryDirectory(prefix="bincount-fetch-") as place:
         try:
             found = model_registry.version_of(settings, version)
@@ -201,7 +201,7 @@ def _fetch(settings: Settings, version: str, folder: Path) -> str | None:
 
 
 async def _in_daemon_thread(work: Callable[[], _T]) -> _T:
-    """The result of work in a thread that keeps neither the event loop nor, if it hangs, the process from ending."""
+    """The result of work in a daemon thread; work that hangs delays neither the event loop nor the process's end."""
     future: Future[_T] = Future()
 
     def run() -> None:
