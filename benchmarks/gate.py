@@ -75,7 +75,7 @@ def outcomes_of(bins: int, shared: float, noise: float, draws: int, limits: Gate
 
 
 def refusals_of(bins: int, off: float, draws: int, limits: GateLimits) -> dict[str, float]:
-    """How many of the draws each rule for the calibration error refuses.
+    """Refusals by each rule for the calibration error, among models drawn at random.
 
     Args:
         bins: Number of test bins.

@@ -23,7 +23,7 @@ from bincount.tracking.client import mlflow_client
 
 SERVING = Path(bincount.serving.__file__).parent
 CODE = SERVING / "mlflow_model.py"
-"""What MLflow runs to load a version."""
+"""The file by which MLflow loads a version."""
 PHOTO = (SERVING / "example.jpg").read_bytes()
 PX = 224
 START_S = 300

@@ -451,7 +451,7 @@ class OutcomesConfig(CostsConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ApprovalConfig(Schema):
-    """Whether a person must approve a promotion, and how long the run waits for the answer."""
+    """Approval of a promotion by a person: whether it is required, and how long the run waits for it."""
 
     require_approval: bool = setting(
         False,

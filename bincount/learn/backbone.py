@@ -220,7 +220,11 @@ def normalisation_of(application: object) -> layers.Layer:
 
 
 def fine_width(backbone: keras.Model) -> int:
-    """How many of the first features come from activations with at least a 16th of the photo's resolution."""
+    """Number of the first features that come from activations with at least a 16th of the photo's resolution.
+
+    Args:
+        backbone: Photos (B, px, px, 3) uint8 to features (B, D), its stages side by side in the order of its "network".
+    """
     network = backbone.get_layer("network")
     side, channels = network.input.shape[1], [stage.shape[3] for stage in network.outputs]
     fine = [each for each, stage in zip(channels, network.outputs, strict=True) if 16 * stage.shape[1] >= side]

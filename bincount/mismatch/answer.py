@@ -42,7 +42,7 @@ def answer_of(probabilities: np.ndarray, counts: Counts) -> dict:
 
 
 class Evidence(NamedTuple):
-    """What an answer uses beside the bin's photo: an earlier photo of the bin, the products on its record, or both.
+    """Evidence beside the bin's photo: an earlier photo of the bin, the products on its record, or both.
 
     Attributes:
         distribution: (C,) distribution over counts from the photo and this evidence; None where none of it is used.

@@ -80,7 +80,7 @@ def rejected(settings, summary):
 
 
 def asked(server):
-    """How often each kind of object was asked for so far."""
+    """Requests so far, by kind of object."""
     return {kind: count for kind, count in server.stats().items() if kind.startswith("GET ")}
 
 

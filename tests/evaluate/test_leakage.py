@@ -1,4 +1,4 @@
-"""Which bins a model knows: by id, by sibling, and not by an id that means another bin."""
+"""Bins that a model has seen: by id, by sibling, and not by an id that means another bin."""
 
 from bincount.dataset.manifest import Record
 from bincount.evaluate.leakage import (

@@ -1,4 +1,4 @@
-"""What a bucket does when something is wrong with it."""
+"""Errors and retries of a bucket that is absent, denied, slow or unreachable."""
 
 import threading
 import time
