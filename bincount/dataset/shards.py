@@ -231,19 +231,18 @@ def is_whole(settings: Settings, shard: Shard) -> bool:
     path = settings.shards / shard.name
     with contextlib.suppress(FileNotFoundError):
         stat = path.stat()
-        if stat.st_size == shard.size_bytes and _sha256_then(path, stat.st_mtime_ns, stat.st_ino) == shard.sha256:
+        if stat.st_size == shard.size_bytes and _sha256_cached(path, stat.st_mtime_ns, stat.st_ino) == shard.sha256:
             return True
     if open_workspace(settings).sha256_of(path) != shard.sha256:
         return False
-    rename_damaged(
-        path
-    )  # this machine's copy alone is damaged: what the bucket has stays, and is pulled when it is needed
+    # This machine's copy alone is damaged: what the bucket has stays, and is pulled when it is needed.
+    rename_damaged(path)
     return True
 
 
 # Plan, fetch and join of one process look at the same shards: they are hashed once.
 @functools.lru_cache(maxsize=4096)
-def _sha256_then(path: Path, mtime_ns: int, inode: int) -> str:
+def _sha256_cached(path: Path, mtime_ns: int, inode: int) -> str:
     return sha256_of_file(path)
 
 

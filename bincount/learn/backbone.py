@@ -101,9 +101,8 @@ def build_backbone(name: str, weights: str, *, image_px: int, seed: int = 0) -> 
     pooled = []
     for stage in keras.tree.flatten(outputs):
         pooled.append(layers.GlobalAveragePooling2D(dtype="float32")(stage))
-        if (
-            resolved == "none"
-        ):  # on real bins no worse than averages alone, on rendered ones 3 points better (docs/log/learn.md)
+        if resolved == "none":
+            # On real bins no worse than averages alone, on rendered ones 3 points better (docs/log/learn.md).
             pooled.append(ops.sqrt(layers.GlobalAveragePooling2D(dtype="float32")(ops.square(stage)) + 1e-6))
     features = layers.Concatenate(dtype="float32")(pooled)
     return Backbone(name, keras.Model(photos, features, name="backbone"), resolved)

@@ -517,7 +517,7 @@ def test_bins_that_are_missing_in_both_spellings_are_only_set_aside(settings, bi
 
 def test_a_finished_ingest_is_hashed_once(settings, bins, monkeypatch):
     first = collect(settings, source=str(bins))
-    shards._sha256_then.cache_clear()
+    shards._sha256_cached.cache_clear()
     hashed = []
     monkeypatch.setattr("hashlib.file_digest", lambda file, name: hashed.append(file.name) or file_digest(file, name))
     assert collect(settings, source=str(bins)) == first
