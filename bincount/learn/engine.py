@@ -54,10 +54,8 @@ class OpenVinoNetwork:
     """A network that was exported to OpenVINO's format."""
 
     library = "openvino"
-    batches: tuple[int, ...] = (
-        1,
-        8,
-    )  # a photo of a batch of 32 takes up to three times as long (`python -m benchmarks.engine`)
+    # A photo of a batch of 32 takes up to three times as long (`python -m benchmarks.engine`).
+    batches: tuple[int, ...] = (1, 8)
 
     def __init__(self, path: Path, precision: str) -> None:
         """Compiles `path`, an .xml file with its .bin beside it.
