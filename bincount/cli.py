@@ -325,9 +325,7 @@ def parser() -> argparse.ArgumentParser:
     example = "bincount up --once"
     up_verb = add("whole", "up", "Run the chain once here, and keep its UIs and the model server up.", example)
     add_settings(up_verb, settings_of(UpConfig))
-    up_verb.add_argument(
-        "--once", action="store_true", help="end after the first verified served prediction, or when the run fails"
-    )
+    up_verb.add_argument("--once", action="store_true", help="end when the DAG's run has ended")
     add_port_arguments(up_verb)
     up_verb.set_defaults(run=up)
 

@@ -140,7 +140,7 @@ class StackRun:
         progress = TaskProgress(_TASKS)
         error_window = ErrorWindow(_START_TIMEOUT_S)
         failed: list[TaskState] = []
-        state = "queued"
+        state, asked = "queued", False
         with progress.context():
             while not failed and state not in FINAL_STATES:
                 self._supervisor.check()
@@ -150,6 +150,9 @@ class StackRun:
                     progress.show(tasks)
                     failed = [task for task in tasks if task.state == "failed"]
                     state = self._api.run_state(run)
+                    if not asked and any(task.state == "awaiting_input" for task in tasks):
+                        asked = True
+                        print(f"A person must approve the version, in Required Actions.\n{self._login()}", flush=True)
         if failed or state == "failed":
             self._print_failure(run, failed)
             self._api.fail(run)  # this stack's scheduler may end before it does so
@@ -180,13 +183,17 @@ class StackRun:
             print("\n".join(self._api.log_lines(run, task)[-_LOG_LINES:]), file=sys.stderr, flush=True)
         if not failed:
             print("\nthe run failed before a task did. See it in Airflow.", file=sys.stderr, flush=True)
-        print(f"\nAirflow  {self._stack.airflow_url}  user {USER}  password {self._stack.password()}", flush=True)
+        print(f"\n{self._login()}", flush=True)
+
+    def _login(self) -> str:
+        return f"Airflow  {self._stack.airflow_url}  user {USER}  password {self._stack.password()}"
 
     def _print_success(self, run: str) -> None:
-        answer = self._api.result_of(run, "promote")
-        stack, version = self._stack, answer["model_version"]
-        print(f"\nversion {version}: {answer['reason']}")
-        print(f"\nAirflow  {stack.airflow_url}  user {USER}  password {stack.password()}")
+        answer, stack = self._api.result_of(run, "promote"), self._stack
+        if not answer:
+            answer = {**self._api.result_of(run, "gate"), "reason": "Not promoted: it was not approved."}
+        print(f"\nversion {answer['model_version']}: {answer['reason']}")
+        print(f"\n{self._login()}")
         print(f"MLflow   {stack.mlflow_url}  this run: {stack.mlflow_url}/#/runs/{answer['run_id']}")
         served = json.loads(_read_or_none(f"{stack.model_url}/model") or "{}").get("version")
         if served is None:

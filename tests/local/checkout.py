@@ -22,7 +22,7 @@ ANSWERS = {
     "ingest": {"run_id": "abc", "manifest": "m"}, "prepare": {"features": "p"}, "tune": {}, "train": {},
     "evaluate": {}, "register": {"model_version": "1"},
     "gate": {"agreed": False, "outcome": "refused", "reason": "it guesses."},
-    "promote": {"promoted": False, "reason": "it guesses."},
+    "promote": {"promoted": False, "reason": "it guesses."}, "reject": {"reason": "no empty bins"},
 }
 
 def main():
@@ -42,6 +42,9 @@ def main():
     if verb == "tune" and mode == "fail":
         print("features: must be there, got none. Run prepare again.", file=sys.stderr)
         raise SystemExit(3)
+    if mode == "agree":
+        ANSWERS["gate"] = {"agreed": True, "outcome": "accepted", "reason": "", "against": "none", "comparison": ""}
+        ANSWERS["check-serving"] = {"servable": True}
     print(json.dumps(ANSWERS[verb]))
 """
 
@@ -62,7 +65,7 @@ class Checkout:
             (root / "bins" / part / f"1.{suffix}").write_text("x")
         self.process: subprocess.Popen | None = None
 
-    def up(self, mode: str, *flags: str) -> subprocess.Popen:
+    def up(self, mode: str, *flags: str, form: dict | None = None) -> subprocess.Popen:
         (self.root / "mode").write_text(mode)
         (self.root / "pids").unlink(missing_ok=True)
         ports = [f"--{name}-port={port}" for name, port in self.ports.items()]
@@ -71,7 +74,7 @@ class Checkout:
         self.process = subprocess.Popen(
             command,
             cwd=self.root,
-            env=env | {"PYTHONPATH": str(self.root)},
+            env=env | {"PYTHONPATH": str(self.root), "AIRFLOW__BINCOUNT__TRAIN_BIN_COUNTER": json.dumps(form or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,28 @@ def test_a_crash_a_task_marked_as_failed_and_a_run_that_promotes_nothing(checkou
     assert re.search(r"version \d+: it guesses\.", output), output
     assert {line.split()[1] for line in output.splitlines() if " skipped" in line} == {"approve"}
     assert checkout.components() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_person_is_asked_where_approval_is_required_and_a_rejection_is_told(checkout):
+    process = checkout.up("agree", "--once", form={"require_approval": True})
+    wait_until((checkout.root / ".airflow" / "passwords.json").exists, "the stack has a password", timeout_s=60)
+    api, dag = checkout.api(), "/api/v2/dags/train_bin_counter/dagRuns"
+
+    def waiting() -> list[dict]:
+        with suppress(StoreError):
+            return api.call("GET", f"{dag}/~/taskInstances?state=awaiting_input")["task_instances"]
+        return []
+
+    wait_until(waiting, "a person is asked", timeout_s=200)
+    time.sleep(5)  # Airflow 3.3.2 fails a task that is answered before its scheduler has noticed that it waits
+    question = f"{dag}/{waiting()[0]['dag_run_id']}/taskInstances/approve/-1/hitlDetails"
+    api.call("PATCH", question, {"chosen_options": ["Reject"], "params_input": {"reason": "no empty bins"}})
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, output
+    assert "A person must approve the version, in Required Actions.\nAirflow  http://127.0.0.1:" in output
+    assert "version 1: Not promoted: it was not approved." in output
 
 
 @pytest.mark.slow
