@@ -82,8 +82,9 @@ def restore(engine: Engine, folder: Path) -> None:
             engine.env_file.unlink()
         raise ConfigError(
             "restore: this stack must have no containers, got some. "
-            "To replace it, back it up, then remove it with its volumes: docker compose down --volumes."
+            "To replace it, back it up, then remove it with its volumes: make server-down, docker compose down --volumes."
         )
+    engine.compose("build", "--quiet", "airflow-init")  # the image of all services; a new machine has none
     engine.start("postgres")
     postgres = engine.service("postgres").container
     for name, owner in DATABASES.items():
@@ -111,7 +112,7 @@ def _restore_database(engine: Engine, postgres: str, dump: Path, name: str, owne
     if tables:
         raise ConfigError(
             f"restore: the database {name} must be empty, got {tables} tables. "
-            "Back it up, then remove it: docker compose down --volumes."
+            "Back it up, then remove it: make server-down, docker compose down --volumes."
         )
     flags = ["--username=postgres", f"--dbname={name}", "--no-owner", f"--role={owner}", "--no-privileges"]
     with dump.open("rb") as file:

@@ -113,7 +113,11 @@ def check_running(engine: Engine, services: Mapping[str, Any]) -> list[CheckResu
         "model-refuses": ("model-server", 5001, "/invocations", {}, 401),
     }
     for check, (service, port, path, headers, expected) in requests.items():
-        url = address_of(services[service], port) + path
+        try:
+            url = address_of(services[service], port) + path
+        except LookupError as error:
+            results.append(CheckResult(check, True, True, f"{service}: {error}"))
+            continue
         status = _status(url, headers, b"{}" if path == "/invocations" else None)
         results.append(_rule(check, status == expected, f"{path} without a login: {status or 'no answer'}"))
     return results
