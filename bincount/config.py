@@ -492,7 +492,7 @@ class AirflowConfig(Schema):
 class GateLimits(Schema):
     """Limits that a model must meet to become champion."""
 
-    groups: int = setting(20, low=2, help="fewest groups of test bins from which intervals are computed")
+    groups: int = setting(20, low=2, help="fewest groups of test bins that are enough to judge a model")
     ece: float = setting(
         0.05, low=0, high=1, help="largest expected calibration error, unless so few bins show a larger one by chance"
     )

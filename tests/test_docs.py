@@ -39,7 +39,7 @@ CHECKED = {
     "make up": END_TO_END,
     "make test": "is what runs this test",
     'make up ARGS="--once"': END_TO_END,
-    ".venv/bin/bincount run --source ../shared/abid-224 --fine-tune-epochs 6": "needs the real bins and half an hour",
+    ".venv/bin/bincount run --source ../shared/abid-224 --fine-tune-epochs 6": "needs the real bins and an hour",
     ".venv/bin/bincount run --source ../shared/abid-224": "needs the real bins; .ci/run does it in make up with 200",
     'make up ARGS="--source ../shared/abid --limit 400"': "needs the real bins; .ci/run does it with 200",
     'make up ARGS="--source s3://aft-vbi-pds --limit 2000"': "needs the network",

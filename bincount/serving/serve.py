@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 _HELP = {
     "body_mb": "largest body of a request in MB",
-    "rows": "most photos in a request",
+    "rows": "most rows in a request",
     "megapixels": "most megapixels of a request's photos together",
     "waiting": "most requests at a time",
     "time_s": "longest time for a request in seconds",

@@ -1,8 +1,8 @@
 """kill -9 of each step at its worst moment: the next attempt ends as if nothing had been.
 
 Of plan, fetch and ingest: tests/dataset/test_ingest_faults.py; in the middle of an extraction, a search, an epoch and a
-reconciliation: tests/learn/test_feature_extraction.py, tests/learn/test_tune.py, tests/learn/test_whole_network.py and
-tests/reconcile/test_reconcile.py.
+reconciliation: tests/learn/test_feature_extraction.py, tests/learn/test_tune.py,
+tests/learn/test_network_training.py and tests/reconcile/test_reconcile.py.
 """
 
 import json
