@@ -82,7 +82,7 @@ def restore(engine: Engine, folder: Path) -> None:
             engine.env_file.unlink()
         raise ConfigError(
             "restore: this stack must have no containers, got some. "
-            "To replace it, back it up, then remove it with its volumes: make server-down, docker compose down --volumes."
+            "To replace it, back it up and remove it with its volumes: make server-down, docker compose down --volumes."
         )
     engine.compose("build", "--quiet", "airflow-init")  # the image of all services; a new machine has none
     engine.start("postgres")
