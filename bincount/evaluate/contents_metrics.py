@@ -11,7 +11,7 @@ import numpy as np
 from bincount.counts import Counts
 from bincount.dataset.contents import Product
 from bincount.dataset.manifest import Record
-from bincount.evaluate.detection_metrics import WeightedErrors, auroc_intervals, ranking_figures
+from bincount.evaluate.detection_metrics import PLANTED, WeightedErrors, auroc_intervals, ranking_figures
 from bincount.evaluate.metrics import MAIN_FIGURES, main_figures
 from bincount.mismatch.contents import MISSED_SHARE, ContentsJudge, has_sizes
 from bincount.mismatch.posterior import posterior_of
@@ -27,8 +27,6 @@ ERRORS = {
 JUDGES = ("contents", "informed", "count", "blind")
 """List and photo, as the worklist ranks; the same for a judge who knows whether a quantity is wrong or a transaction
 was missed; the photo's count beside the recorded total; list and total without a photo."""
-PLANTED = 0.10
-"""Share of records that are wrong in the simulation."""
 _MOST_BINS = 5000  # judged: each stands beside some ten planted errors
 
 

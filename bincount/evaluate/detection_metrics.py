@@ -22,6 +22,8 @@ KINDS = {
     "mixed": "one item off in 7 of 10, two in 3",
     "any": "any other count",
 }
+PLANTED = 0.10
+"""Share of records that are wrong where evidence beside the photo is simulated."""
 MISS_COST = 20.0
 """Cost of a missed error, in units of counting one bin."""
 
@@ -192,6 +194,8 @@ def _auroc(rank: np.ndarray, errors: WeightedErrors, weight: np.ndarray) -> floa
 def auroc_intervals(seen: np.ndarray, blind: np.ndarray, errors: WeightedErrors, member: np.ndarray) -> dict:
     """95 % intervals over groups of the AUROC of two rankings, and of their difference; both share the draws.
 
+    A draw without a wrong record, or without a right one, has no AUROC and is left out.
+
     Args:
         seen: (M,) scores of the first ranking.
         blind: (M,) scores of the second.
@@ -201,11 +205,13 @@ def auroc_intervals(seen: np.ndarray, blind: np.ndarray, errors: WeightedErrors,
     groups, rng = np.unique(member, return_inverse=True)[1], np.random.default_rng(0)
     ranks = ranks_of(seen), ranks_of(blind)
     count = int(groups.max()) + 1
-    drawn = np.empty((_DRAWS, 2))
-    for draw in range(_DRAWS):
+    draws = []
+    for _ in range(_DRAWS):
         times = np.bincount(rng.integers(0, count, count), minlength=count)
         weight = errors.weight * times[groups]
-        drawn[draw] = [_auroc(rank, errors, weight) for rank in ranks]
+        if weight[errors.wrong].any() and weight[~errors.wrong].any():
+            draws.append([_auroc(rank, errors, weight) for rank in ranks])
+    drawn = np.array(draws)
     return {
         "auroc": interval(drawn[:, 0]),
         "auroc_blind": interval(drawn[:, 1]),

@@ -153,7 +153,7 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
 
 
 def _answer_of(evaluation: dict) -> dict:
-    return {name: evaluation[name] for name in ("metrics", "pairs") if name in evaluation}
+    return {name: evaluation[name] for name in ("metrics", "pairs", "contents") if name in evaluation}
 
 
 def read_evaluation(settings: Settings, run_id: str) -> tuple[dict, list[str], np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -244,7 +245,9 @@ def _pair_blocks(evaluation: dict) -> list[Block]:
     return [
         Heading(2, "Two photos of one bin"),
         f"{pairs['pairs']} pairs of test photos, one transaction apart; learned from {pairs['learned_from']} pairs. "
-        "These data hold no pair in which nothing moved, so nothing is known about false alarms on unchanged bins.",
+        f"{_about_unchanged(pairs['unchanged'])} 90 % prediction sets hold the count after in "
+        f"{_with_interval(pairs, 'coverage_90')} of them; the mean probability of the most probable count is "
+        f"{_with_interval(pairs, 'confidence')}.",
         Table(
             ("judge", "direction AUROC", "count after exact", "within one", "RMSE", "NLL"),
             tuple(
@@ -261,12 +264,56 @@ def _pair_blocks(evaluation: dict) -> list[Block]:
         Table(
             ("wrong record after, AUROC", *judges),
             tuple(
-                (pair_metrics.ERRORS[kind], *(f"{row[judge]:.3f}" for judge in ("pair", "blind", "photo")))
+                (
+                    pair_metrics.ERRORS[kind],
+                    _auroc(row["pair"], row["intervals"]["against_blind"]["auroc"]),
+                    *(
+                        _auroc(row[judge], row["intervals"][f"against_{judge}"]["auroc_blind"])
+                        for judge in ("blind", "photo")
+                    ),
+                )
                 for kind, row in pairs["variance"].items()
-                if row["pair"] is not None
+            ),
+        ),
+        Table(
+            (
+                f"lift of the worklist, {pairs['error_rate']:.0%} of the records wrong",
+                "at",
+                "with the photo before",
+                "without",
+            ),
+            tuple(
+                (
+                    pair_metrics.ERRORS[kind],
+                    f"{percent} %",
+                    *(_lift(row["worklist"][ranking][f"lift_{percent}"]) for ranking in ("with", "without")),
+                )
+                for kind, row in pairs["variance"].items()
+                for percent in (5, 10)
             ),
         ),
     ]
+
+
+def _about_unchanged(unchanged: dict) -> str:
+    if not unchanged["pairs"]:
+        return (
+            "These data hold no pair in which nothing moved: nothing is known about false alarms on unchanged bins, "
+            "and a recorded move that did not take place is not noticed by comparing photos."
+        )
+    return (
+        f"In {unchanged['pairs']} of them nothing moved; of these, {unchanged['called_changed']:.0%} have another most "
+        "probable count."
+    )
+
+
+def _auroc(value: float, ends: Sequence[float]) -> str:
+    return f"{value:.3f} ({ends[0]:.3f} to {ends[1]:.3f})"
+
+
+def _lift(figure: dict) -> str:
+    low, high = figure["interval"]
+    return f"{figure['value']:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _with_interval(figures: dict, name: str) -> str:

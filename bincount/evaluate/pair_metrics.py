@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -12,10 +12,10 @@ from bincount.dataset.manifest import Record
 from bincount.dataset.pairs import Pair
 from bincount.evaluate.bootstrap import bootstrap, interval
 from bincount.evaluate.count_metrics import truth_of
-from bincount.evaluate.detection_metrics import WeightedErrors, ranking_figures
+from bincount.evaluate.detection_metrics import PLANTED, WeightedErrors, auroc_intervals, ranking_figures
 from bincount.evaluate.metrics import MAIN_FIGURES, main_figures
-from bincount.mismatch.change import ChangeHead
-from bincount.mismatch.posterior import ERROR_RATE, posterior_of
+from bincount.mismatch.change import ChangeHead, is_unchanged
+from bincount.mismatch.posterior import posterior_of
 
 _DRAWS = 300
 ERRORS = {
@@ -38,8 +38,6 @@ def evaluate_pairs(
 ) -> dict:
     """Figures of the count after a transaction, given both photos and the count before.
 
-    The pairs hold none in which nothing moved, so they tell nothing about false alarms on unchanged bins.
-
     Args:
         head: The model's change head.
         pairs: Of bins that the model did not learn from, one or more.
@@ -55,8 +53,10 @@ def evaluate_pairs(
         count changes; `exact`, `within_one`, `nll` and `rmse` of the count after; `intervals`, 95 % over groups; and
         the same figures of `blind`, which knows the count before alone, and `photo`, which sees the later photo alone.
         `confidence` is the mean probability of the most probable count, `coverage_90` the share of 90 % sets that hold
-        the true count. `variance` has, for each of `ERRORS` that is possible, the AUROC of wrong records by these three
-        judges, and under `worklist` what the worklist's own ranking gives `with` and `without` the photo before.
+        the true count. `unchanged` has the number of `pairs` in which nothing moved and, where there are any,
+        `called_changed`, the share of them whose most probable count is another. `variance` has, for each of `ERRORS`
+        that is possible, the AUROC of wrong records, `error_rate` of all, by these three judges, with `intervals`;
+        and under `worklist` what the worklist's own ranking gives `with` and `without` the photo before.
     """
     truth = truth_of(records, counts)
     before, after = (truth[[pair[end] for pair in pairs]] for end in (0, 1))
@@ -69,15 +69,24 @@ def evaluate_pairs(
         "blind": (blind, blind @ values - values[before]),
         "photo": (photo, photo @ values - probabilities[[pair.before for pair in pairs]] @ values),
     }
-    answer: dict = {"pairs": len(pairs), "learned_from": head.pairs, "variance": {}}
+    still = is_unchanged(before, after, counts)
+    answer: dict = {"pairs": len(pairs), "learned_from": head.pairs, "error_rate": PLANTED, "variance": {}}
+    answer["unchanged"] = {"pairs": int(still.sum())}
+    if still.any():
+        answer["unchanged"]["called_changed"] = float((joint.argmax(axis=1) != before)[still].mean())
     flat = np.full(len(counts), 1 / len(counts))
     for kind in ERRORS:
         errors = _weighted_errors(before, after, kind, values)
         if errors is None:
             continue
-        answer["variance"][kind] = {
-            name or "pair": _detection_auroc(judges[name][0], before, after, kind) for name in judges
-        } | {"worklist": _worklist(errors, values[before], (joint, flat), (photo, prior), groups, counts)}
+        # A record that says that nothing moved is judged, as in the worklist, by the later photo alone.
+        alone = (
+            np.zeros(len(errors.row), bool) if head.knows_unchanged else errors.recorded == values[before][errors.row]
+        )
+        distributions = {name or "pair": judges[name][0] for name in judges}
+        answer["variance"][kind] = _detection(errors, distributions, before, kind, groups, counts) | {
+            "worklist": _worklist(errors, alone, (joint, flat), (photo, prior), groups, counts)
+        }
     for name, (distribution, score) in judges.items():
         figures = _figures(distribution, score, before, after, groups, counts)
         if name:
@@ -97,8 +106,8 @@ def _weighted_errors(before: np.ndarray, after: np.ndarray, kind: str, values: n
     rows: list[tuple[int, float, bool, float]] = []
     for row, (first, second) in enumerate(zip(before.tolist(), after.tolist(), strict=True)):
         wrong = _planted(kind, first, second, len(values))
-        rows.append((row, values[second], False, 1 - ERROR_RATE))
-        rows += [(row, values[record], True, ERROR_RATE / len(wrong)) for record in wrong]
+        rows.append((row, values[second], False, 1 - PLANTED))
+        rows += [(row, values[record], True, PLANTED / len(wrong)) for record in wrong]
     if not any(is_wrong for _, _, is_wrong, _ in rows):
         return None
     return WeightedErrors(*(np.asarray(column) for column in zip(*rows, strict=True)))
@@ -106,7 +115,7 @@ def _weighted_errors(before: np.ndarray, after: np.ndarray, kind: str, values: n
 
 def _worklist(
     errors: WeightedErrors,
-    before: np.ndarray,
+    by_photo: np.ndarray,
     joint: tuple[np.ndarray, np.ndarray],
     photo: tuple[np.ndarray, np.ndarray],
     groups: Sequence[str],
@@ -116,10 +125,9 @@ def _worklist(
 
     Args:
         errors: The right and the wrong records.
-        before: (P,) the count before.
+        by_photo: (M,) which of them are judged by the later photo alone.
         joint: (P, C) distributions from both photos, and their prior.
-        photo: (P, C) those from the later photo alone, and theirs. By it alone is judged, as in the worklist, a record
-            that says that nothing moved.
+        photo: (P, C) those from the later photo alone, and theirs.
         groups: (P,) group of each pair.
         counts: The C classes.
     """
@@ -127,10 +135,11 @@ def _worklist(
         posterior_of(distribution[errors.row], errors.recorded, counts, prior).probability
         for distribution, prior in (joint, photo)
     )
-    scores = {"with": np.where(errors.recorded == before[errors.row], alone, both), "without": alone}
+    scores = {"with": np.where(by_photo, alone, both), "without": alone}
     member = np.unique(np.asarray(groups)[errors.row], return_inverse=True)[1]
     rng, count = np.random.default_rng(0), int(member.max()) + 1
     times = [np.bincount(rng.integers(0, count, count), minlength=count)[member] for _ in range(_DRAWS)]
+    times = [each for each in times if each[errors.wrong].any()]  # without a wrong record there is no lift
     answer = {}
     for name, score in scores.items():
         lifts = [_lifts(score, errors, errors.weight * weight) for weight in [np.ones(len(member)), *times]]
@@ -150,8 +159,18 @@ def pairs_summary(figures: dict) -> dict[str, float]:
     """The main figures of `evaluate_pairs`, flat, as metrics of a run."""
     names = ("direction_auroc", *MAIN_FIGURES)
     own = {f"pairs_{name}": figures[name] for name in names if name in figures}
-    blind = {f"pairs_{name}_blind": figures["blind"][name] for name in MAIN_FIGURES}
-    return {"pairs": figures["pairs"], **own, **blind}
+    other = {
+        f"pairs_{name}_{judge}": figures[judge][name]
+        for judge in ("blind", "photo")
+        for name in names
+        if name in figures[judge]
+    }
+    found = {
+        f"pairs_auroc_{kind}_{judge}": row[judge]
+        for kind, row in figures["variance"].items()
+        for judge in ("pair", "blind", "photo")
+    }
+    return {"pairs": figures["pairs"], **own, **other, **found}
 
 
 def _figures(
@@ -171,26 +190,51 @@ def _figures(
     return answer
 
 
-def _detection_auroc(
-    distribution: np.ndarray, before: np.ndarray, after: np.ndarray, kind: str, error_rate: float = ERROR_RATE
-) -> float:
-    """AUROC of wrong records after, each pair with its right one and every possible wrong one, weighted.
+def _detection(
+    errors: WeightedErrors,
+    distributions: Mapping[str, np.ndarray],
+    before: np.ndarray,
+    kind: str,
+    groups: Sequence[str],
+    counts: Counts,
+) -> dict:
+    """AUROC of wrong records by each judge, and 95 % intervals over groups: of each, and of what the pair adds.
 
     Records are ranked by their Bayes factor, wrong against right, for a judge who knows the kind of error.
+
+    Args:
+        errors: The right and the wrong records.
+        distributions: (P, C) distributions over the count after, by judge.
+        before: (P,) class of the count before.
+        kind: One of `ERRORS`.
+        groups: (P,) group of each pair.
+        counts: The C classes.
     """
-    classes, rows = distribution.shape[1], np.arange(len(before))
-    likely = np.zeros((len(before), classes, classes))  # (N, C, C) probability of each wrong record, by true count
+    classes = np.array([counts.index_of(int(value)) for value in errors.recorded])
+    member = np.unique(np.asarray(groups)[errors.row], return_inverse=True)[1]
+    scores = {}
+    for judge, distribution in distributions.items():
+        factor = (_likelihood_if_wrong(distribution, before, kind) / distribution)[errors.row, classes]
+        scores[judge] = PLANTED * factor / (PLANTED * factor + 1 - PLANTED)
+    answer: dict = {judge: ranking_figures(score, errors, errors.weight)["auroc"] for judge, score in scores.items()}
+    answer["intervals"] = {
+        f"against_{judge}": auroc_intervals(scores["pair"], scores[judge], errors, member)
+        for judge in ("blind", "photo")
+    }
+    return answer
+
+
+def _likelihood_if_wrong(distribution: np.ndarray, before: np.ndarray, kind: str) -> np.ndarray:
+    """(P, C) probability of each record, if it is wrong in this way, from distributions (P, C) over the true count."""
+    classes = distribution.shape[1]
+    answer = np.zeros_like(distribution)
     for first in set(before.tolist()):
-        table = np.zeros((classes, classes))
+        planted = np.zeros((classes, classes))  # of each record, by true count
         for second in range(classes):
-            planted = _planted(kind, first, second, classes)
-            table[second, planted] = 1 / max(1, len(planted))
-        likely[before == first] = table
-    factor = np.einsum("nc,ncr->nr", distribution, likely) / distribution
-    wrong = likely[rows, after]  # (N, C)
-    is_wrong = np.repeat([False, True], [len(rows), wrong.size])
-    weight = np.r_[np.full(len(rows), 1 - error_rate), error_rate * wrong.ravel()]
-    return float(roc_auc_score(is_wrong, np.r_[factor[rows, after], factor.ravel()], sample_weight=weight))
+            wrong = _planted(kind, first, second, classes)
+            planted[second, wrong] = 1 / max(1, len(wrong))
+        answer[before == first] = distribution[before == first] @ planted
+    return answer
 
 
 def _planted(kind: str, before: int, after: int, classes: int) -> list[int]:

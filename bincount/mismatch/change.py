@@ -19,7 +19,10 @@ FILE = "change.json"
 FEWEST_PAIRS = 100
 """With fewer pairs the head is not learned: its distribution would rest on a handful of each change."""
 
-SAME_COUNT = "the record says what was counted before, and the model knows no bin in which nothing moved"
+FEWEST_UNCHANGED = 30
+"""With fewer pairs in which nothing moved the head cannot tell that nothing did."""
+
+SAME_COUNT = "the record says what was counted before, and the model knows too few bins in which nothing moved"
 OTHER_BIN = "the earlier photo differs so much that it probably shows another bin"
 SAME_PHOTO = "the earlier photo is the same as this one"
 NO_HEAD = "the model was not trained on enough pairs of photos to use the earlier one"
@@ -58,6 +61,7 @@ class ChangeHead:
         farthest: Largest distance of two photos that are taken for photos of one bin.
         photo_share: Weight of the photo's own distribution beside that of the pair, 0 to 1.
         scores: Conformal scores of the calibration pairs; empty lists where there were none.
+        unchanged: How many of the pairs were of bins in which nothing moved.
     """
 
     weights: np.ndarray
@@ -72,6 +76,12 @@ class ChangeHead:
     farthest: float
     photo_share: float
     scores: ConformalScores
+    unchanged: int = 0
+
+    @property
+    def knows_unchanged(self) -> bool:
+        """Whether it was learned from enough bins in which nothing moved; otherwise P(no change) means nothing."""
+        return self.unchanged >= FEWEST_UNCHANGED
 
     @classmethod
     def fit(
@@ -144,6 +154,7 @@ class ChangeHead:
             farthest=float(np.quantile(distance, _SAME_BIN)),
             photo_share=_PHOTO_SHARE,
             scores=[[] for _ in counts.values],
+            unchanged=int(is_unchanged(before, after, counts).sum()),
         )
 
     def calibrated(
@@ -238,8 +249,18 @@ class ChangeHead:
         Raises:
             DataError: If the file is damaged.
         """
-        plain = ("pairs", "nearest", "farthest", "photo_share", "scores")
+        plain = ("pairs", "nearest", "farthest", "photo_share", "scores", "unchanged")
         return read_part(folder / FILE, lambda fields: cls(**fields), plain=plain)
+
+
+def is_unchanged(before: np.ndarray, after: np.ndarray, counts: Counts) -> np.ndarray:
+    """(N,) whether nothing moved between two classes; an open class holds bins that changed, too.
+
+    Example:
+        >>> is_unchanged(np.array([1, 1, 6]), np.array([1, 2, 6]), Counts.parse("0-5+"))
+        array([ True, False, False])
+    """
+    return (before == after) & (after < len(counts) - counts.open_top)
 
 
 def joint_distribution(pair: np.ndarray, photo: np.ndarray, prior: np.ndarray, share: float) -> np.ndarray:

@@ -13,12 +13,13 @@ from bincount.mismatch.change import ChangeHead
 FIVE = Counts.parse("1-5")
 
 
-def learned(noise):
-    """Records of 300 bins with two photos each, and a head learned from 300 others."""
+def learned(noise, still=0):
+    """Records of 300 bins with two photos each, and a head learned from 300 others; of both, nothing moved in some."""
     rng = np.random.default_rng(0)
     before = rng.integers(0, 5, 600)
     change = rng.choice([-2, -1, 1, 2], 600, p=[0.2, 0.4, 0.3, 0.1])
     after = np.where((before + change < 0) | (before + change > 4), before - change, before + change)
+    after[np.arange(600) % 300 < still] = before[np.arange(600) % 300 < still]
     earlier = rng.normal(0, 1, (600, 6))
     later = earlier + np.outer(after - before, np.ones(6)) + rng.normal(0, noise, (600, 6))
     blocks = [str(row // 10) for row in range(300)]
@@ -46,7 +47,28 @@ def test_a_head_that_sees_beats_the_judge_who_does_not():
     assert figures["coverage_90"] > 0.87
     for name, (low, high) in figures["intervals"].items():
         assert low <= figures[name] <= high, name
-    assert pairs_summary(json.loads(json.dumps(figures)))["pairs_exact_blind"] == figures["blind"]["exact"]
+    summary = pairs_summary(json.loads(json.dumps(figures)))
+    assert summary["pairs_exact_blind"] == figures["blind"]["exact"]
+    assert summary["pairs_auroc_one_photo"] == figures["variance"]["one"]["photo"]
+    assert figures["unchanged"] == {"pairs": 0}
+
+
+def test_pairs_in_which_nothing_moved_are_learned_from_and_have_a_figure():
+    figures = learned(noise=0.3, still=60)
+    assert figures["unchanged"]["pairs"] == 60
+    assert figures["unchanged"]["called_changed"] < 0.1
+    assert figures["exact"] > 0.9
+
+
+def test_each_auroc_of_wrong_records_is_within_its_interval():
+    for kind, row in learned(noise=1)["variance"].items():
+        for name, ends in row["intervals"].items():
+            low, high = ends["auroc"]
+            assert low <= row["pair"] <= high, kind
+            low, high = ends["auroc_blind"]
+            assert low <= row[name.removeprefix("against_")] <= high, kind
+            low, high = ends["difference"]
+            assert low <= row["pair"] - row[name.removeprefix("against_")] <= high, kind
 
 
 def test_planted_errors_are_those_that_their_names_say():

@@ -58,6 +58,17 @@ def test_features_that_tell_nothing_give_a_distribution_no_surer_than_the_truth(
     assert noise.max(axis=1).mean() < (noise.argmax(axis=1) == after).mean() + 0.1
 
 
+def test_it_counts_the_pairs_in_which_nothing_moved(head):
+    *_, before, after, _ = pairs(400)
+    assert head.unchanged == (before == after).sum() > 30
+    assert head.knows_unchanged
+    earlier, later, before, after, blocks = pairs(400)
+    moved = before != after
+    some = [block for block, each in zip(blocks, moved, strict=True) if each]
+    other = ChangeHead.fit(earlier[moved], later[moved], before[moved], after[moved], some, FIVE)
+    assert (other.unchanged, other.knows_unchanged) == (0, False)
+
+
 def test_too_few_pairs_give_no_head():
     assert ChangeHead.fit(*pairs(FEWEST_PAIRS - 1), FIVE) is None
     assert ChangeHead.fit(*pairs(200)[:4], ["one block"] * 200, FIVE) is None
