@@ -36,8 +36,11 @@ def write_model(folder, *, counts="1-5", image_px=32, seed=0, manifest="0" * 16,
     (folder / "model.json").write_text(json.dumps(facts))
 
 
-def write_change_head(folder, *, pairs=150):
-    """Writes the change head of a tiny model, learned from pairs of drawn photos, one item apart."""
+def write_change_head(folder, *, pairs=150, unchanged=0):
+    """Writes the change head of a tiny model, learned from pairs of drawn photos, one item apart.
+
+    In the `unchanged` first ones nothing moved.
+    """
     from bincount.counts import Counts
     from bincount.learn.predictor import Predictor
     from bincount.mismatch.change import ChangeHead
@@ -45,6 +48,7 @@ def write_change_head(folder, *, pairs=150):
     rng = np.random.default_rng(0)
     before = rng.integers(1, 6, pairs)
     after = np.where(before == 1, 2, np.where(before == 5, 4, before + rng.choice([-1, 1], pairs)))
+    after[:unchanged] = before[:unchanged]
     predictor = Predictor(folder)
     ends = [
         predictor.observe([photo(items=int(count), seed=seed) for seed, count in enumerate(counts)]).features

@@ -49,6 +49,7 @@ class Evidence(NamedTuple):
         calibration: The model's calibration for such distributions; None with `distribution`.
         counted: The count that was confirmed with the earlier photo, None where none is used.
         missed: Bayes factor of a missed transaction, None where no products are used.
+        unchanged: Whether the model knows bins in which nothing moved; otherwise it cannot tell that nothing did.
         problems: Why evidence that was sent is not used, by "before_problem" and "contents_problem".
     """
 
@@ -56,6 +57,7 @@ class Evidence(NamedTuple):
     calibration: Calibration | None
     counted: int | None
     missed: float | None
+    unchanged: bool
     problems: Mapping[str, str]
 
 
@@ -82,7 +84,7 @@ def answers_of(
         - `mismatch_probability`, `direction` and `verdict` (`mismatch.verdicts`), if there is a record, too; the first
           two are None where the record is not countable;
         - `change`, the most probable difference to the count before, and `change_probabilities`, if an earlier photo
-          is used;
+          is used: see `changes_of`;
         - `before_problem` or `contents_problem`, if evidence that was sent is not used: the reason.
 
         Where other evidence is used, all of them are computed from the photo and this evidence together.
@@ -96,13 +98,40 @@ def answers_of(
             missed = None if more.missed is None else np.array([more.missed])
             (answers[row],) = _answers(more.distribution[None], counts, more.calibration, [records[row]], missed)
         if more.distribution is not None and more.counted is not None:
-            changes = [f"{value - more.counted:+d}" for value in counts.values]
-            answers[row] |= {
-                "change": answers[row]["count"] - more.counted,
-                "change_probabilities": dict(zip(changes, more.distribution.tolist(), strict=True)),
-            }
+            answers[row] |= changes_of(more.distribution, counts, more.counted, unchanged=more.unchanged)
         answers[row] |= more.problems
     return answers
+
+
+def changes_of(distribution: np.ndarray, counts: Counts, counted: int, *, unchanged: bool) -> dict:
+    """The change since an earlier count.
+
+    Args:
+        distribution: (C,) distribution over the count now.
+        counts: The C classes.
+        counted: The earlier count.
+        unchanged: Whether the model knows bins in which nothing moved. Otherwise no probability of that is given.
+
+    Returns:
+        `change`, the most probable one, None where the open class is and `counted` is in it, too; and
+        `change_probabilities` by change, such as "-1", and "+2+" for two or more.
+
+    Example:
+        >>> changes_of(np.array([0.1, 0.2, 0.7]), Counts.parse("2-3+"), 2, unchanged=False)
+        {'change': 2, 'change_probabilities': {'+1': 0.2, '+2+': 0.7}}
+    """
+    changes = [value - counted for value in counts.values]
+    best = int(np.argmax(distribution))
+    in_open_class = counts.open_top and best == len(counts) - 1
+    names = [
+        f"{change:+d}{'+' if name.endswith('+') else ''}" for change, name in zip(changes, counts.names, strict=True)
+    ]
+    return {
+        "change": None if in_open_class and changes[best] <= 0 else changes[best],
+        "change_probabilities": {
+            name: float(value) for name, value in zip(names, distribution, strict=True) if unchanged or name != "+0"
+        },
+    }
 
 
 def _answers(

@@ -130,7 +130,8 @@ def score_pairs(
     if head is None:
         work.exclude_before("before_problem = ''", NO_HEAD)
         return
-    work.exclude_before("before_problem = '' AND recorded = counted_before", SAME_COUNT)
+    if not head.knows_unchanged:
+        work.exclude_before("before_problem = '' AND recorded = counted_before", SAME_COUNT)
     counts = predictor.counts
     highest = LARGEST_COUNT if counts.open_top else counts.high
     work.exclude_before(

@@ -104,11 +104,13 @@ class BinCounter:
             problem = NO_HEAD
         elif before is None:
             problem = f"counted_before is none of the model's counts, {self._counts}"
-        elif same:
+        elif same and not self._change.knows_unchanged:
             problem = SAME_COUNT
         elif not (problem := self._change.problems_of(earlier, later)[0]):
             joint = self._change.joint(earlier, later, np.array([before]), photo, self._calibration.prior)[0]
-            return Evidence(joint, self._change.calibration(self._counts), counted, None, {})
+            return Evidence(
+                joint, self._change.calibration(self._counts), counted, None, self._change.knows_unchanged, {}
+            )
         return _NOTHING._replace(problems={"before_problem": problem})
 
     def _read(
@@ -135,7 +137,7 @@ class BinCounter:
         return other._replace(distribution=joint, calibration=self._judge.calibration, missed=missed)
 
 
-_NOTHING = Evidence(None, None, None, None, {})
+_NOTHING = Evidence(None, None, None, None, False, {})
 
 
 def _observed(predictor: Predictor, photos: Sequence[bytes]) -> np.ndarray:

@@ -16,14 +16,15 @@ FILES = ["report.html", "summary.json", "worklist.csv", "worklist.jsonl"]
 """What a reconciliation writes."""
 
 
-def registered(settings, *, follows=False, reads=False, **model):
+def registered(settings, *, follows=False, unchanged=0, reads=False, **model):
     """Registers a tiny model that learned from drawn bins. Returns its URI.
 
-    It learned from pairs of them too if it `follows`, and from their products if it `reads`.
+    It learned from pairs of them too if it `follows`, `unchanged` of them without a move, and from their products if it
+    `reads`.
     """
     run_id = open_trained_run(settings, write_manifest(settings, counts=model.get("counts", "1-5")), **model)
     if follows:
-        write_change_head(settings.run(run_id) / "model")
+        write_change_head(settings.run(run_id) / "model", unchanged=unchanged)
     if reads:
         write_contents_judge(settings.run(run_id) / "model")
     evaluate(settings, run_id=run_id)
