@@ -40,6 +40,7 @@ class InventoryRow:
         before: Id of an earlier photo of the bin, "" where none is named.
         counted_before: The count that was confirmed then, None where it is not known.
         before_problem: Why the earlier photo cannot be used, "" where it can, or where none is named.
+        counted_on: The day of the earlier count, such as "2026-11-20", "" where it is not known.
     """
 
     id: str
@@ -50,6 +51,7 @@ class InventoryRow:
     before: str = ""
     counted_before: int | None = None
     before_problem: str = ""
+    counted_on: str = ""
 
     @property
     def has_photo(self) -> bool:

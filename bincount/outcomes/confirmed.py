@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,6 +90,19 @@ class ConfirmedCounts:
             found = self._of_photo.get(row.before) if row.before else self._at_location.get(row.location)
             if row.counted_before is None and found and found.photo != row.id:
                 self.used += 1
-                yield replace(row, before=found.photo, counted_before=found.counted, before_problem="")
+                yield replace(
+                    row,
+                    before=found.photo,
+                    counted_before=found.counted,
+                    counted_on=_day_of(found.when),
+                    before_problem="",
+                )
             else:
                 yield row
+
+
+def _day_of(when: str) -> str:
+    try:
+        return datetime.fromisoformat(when).date().isoformat()
+    except ValueError:
+        return ""

@@ -193,6 +193,7 @@ def _write_worklist(
                 "miss_cost": options.miss_cost,
                 "blind": options.blind,
                 "pooled": calibration.pooled(alpha=options.alpha),
+                "knows_unchanged": change is not None and change.knows_unchanged,
                 "drift": check_drift(state, baseline, context.counts, settings.drift),
                 **worklist_figures(state, capacity=options.capacity, count_cost=options.count_cost),
             }

@@ -28,7 +28,7 @@ _PAGE = 2048
 COLUMNS = f"""
     position INTEGER PRIMARY KEY, id TEXT, has_photo INTEGER, recorded INTEGER, location TEXT, unit_value REAL,
     problem TEXT, photo_problem TEXT, probabilities BLOB, statistics BLOB,
-    before TEXT, counted_before INTEGER, before_problem TEXT, features BLOB, joint BLOB,
+    before TEXT, counted_before INTEGER, counted_on TEXT, before_problem TEXT, features BLOB, joint BLOB,
     evidence TEXT DEFAULT '{PHOTO}',
     contents TEXT, contents_problem TEXT DEFAULT '', sums BLOB, missed REAL, litres TEXT,
     verdict TEXT, probability REAL, direction TEXT, size REAL, low INTEGER, high INTEGER, cost REAL, learned INTEGER
@@ -55,7 +55,7 @@ COLUMNS = f"""
 
 _LOADED = (
     *("id", "has_photo", "recorded", "location", "unit_value", "problem"),
-    *("before", "counted_before", "before_problem"),
+    *("before", "counted_before", "counted_on", "before_problem"),
 )
 
 

@@ -32,7 +32,7 @@ _DIGITS = 6
 _VERDICT_COLUMNS = ("verdict", "probability", "direction", "size", "low", "high", "cost", "learned")
 _ROW_COLUMNS = (
     "id, location, recorded, COALESCE(joint, probabilities), verdict, probability, direction, cost, low, high, "
-    "problem, photo_problem, before, counted_before, before_problem, evidence, contents_problem, litres"
+    "problem, photo_problem, before, counted_before, counted_on, before_problem, evidence, contents_problem, litres"
 )
 # The text after a colon quotes the record and is cut off; otherwise each record would be counted as another reason.
 _REASON = "CASE WHEN instr(problem, ':') THEN substr(problem, 1, instr(problem, ':') - 1) ELSE problem END"
@@ -138,7 +138,7 @@ def worklist_rows(state: ReconcileState, context: WorklistContext, *, limit: int
     name_of = dict(zip(values, names, strict=True))
     for row in state.ranked(_ROW_COLUMNS, limit=limit):
         bin_id, location, recorded, blob, verdict, probability, direction, cost, low, high, *rest = row
-        problem, photo_problem, before, counted_before, before_problem, evidence, contents_problem, litres = rest
+        problem, photo_problem, before, counted_before, counted_on, before_problem, evidence, *products = rest
         follows = evidence.startswith(PHOTOS)
         scores = None if blob is None else np.frombuffer(blob)
         interval = (name_of.get(low, ""), name_of.get(high, ""))
@@ -158,9 +158,15 @@ def worklist_rows(state: ReconcileState, context: WorklistContext, *, limit: int
             or photo_problem
             or reason_of(verdict, recorded, direction, *interval, counts=str(context.counts), alpha=context.alpha)
             + history_reason(
-                before, counted_before, before_problem, recorded, scores if follows else None, context.counts
+                before,
+                counted_before,
+                counted_on,
+                before_problem,
+                recorded,
+                scores if follows else None,
+                context.counts,
             )
-            + contents_reason(litres, contents_problem),
+            + contents_reason(*products),
             "evidence": None if blob is None else evidence,
             "photo": None if problem.startswith("id ") or photo_problem else f"{context.source}/{photo_key(bin_id)}",
             "before": f"{context.source}/{photo_key(before)}" if before and follows else None,
@@ -197,13 +203,20 @@ def reason_of(verdict: str, recorded: int, direction: str, low: str, high: str, 
 
 
 def history_reason(
-    before: str, counted: int | None, problem: str, recorded: int, scores: np.ndarray | None, counts: Counts
+    before: str,
+    counted: int | None,
+    counted_on: str,
+    problem: str,
+    recorded: int,
+    scores: np.ndarray | None,
+    counts: Counts,
 ) -> str:
     """Part of a reason: the change since the earlier photo, or why that was not used; "" where the record names none.
 
     Args:
         before: Id of the earlier photo.
         counted: The count that was confirmed then.
+        counted_on: The day of that count, "" where it is not known.
         problem: Why the earlier photo is not used, "" where it is.
         recorded: The recorded count.
         scores: (C,) distribution over the classes from both photos; None where it is not used.
@@ -211,21 +224,23 @@ def history_reason(
 
     Example:
         >>> scores = np.array([0.1, 0.1, 0.7, 0.1, 0.0])
-        >>> history_reason("00041", 5, "", 4, scores, Counts.parse("1-5"))
-        '; since photo 00041 (5 counted) probably 2 fewer, the record says 1 fewer'
+        >>> history_reason("00041", 5, "2026-11-20", "", 4, scores, Counts.parse("1-5"))
+        '; since photo 00041 (5 counted on 2026-11-20) probably 2 fewer, the record says 1 fewer'
     """
     if problem:
         return f"; judged without an earlier photo: {problem}"
     if scores is None or counted is None:
         return ""
-    seen = counts.values[int(scores.argmax())]
+    best, day = int(scores.argmax()), f" on {counted_on}" if counted_on else ""
+    is_open = counts.open_top and best == len(counts) - 1
+    seen = f"{counts.names[best]} in it" if is_open else _change(counts.values[best] - counted)
     return (
-        f"; since photo {before} ({counted} counted) probably {_change(seen - counted)}, "
+        f"; since photo {before} ({counted} counted{day}) probably {seen}, "
         f"the record says {_change(recorded - counted)}"
     )
 
 
-def contents_reason(litres: str | None, problem: str) -> str:
+def contents_reason(problem: str, litres: str | None) -> str:
     """Part of a reason: the products' volume, or why they were not used; "" where the record names none."""
     if problem:
         return f"; judged without its products: {problem}"

@@ -58,6 +58,7 @@ def test_both_photos_judge_a_record_whose_bin_changed(settings, model, source, t
         assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count('class="before"') == 10
+    assert "a recorded move that did not take place is not noticed by comparing photos" in page
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,16 @@ def test_a_photo_of_another_bin_is_noticed(settings, model, source, tmp_path, mo
     assert line["before"] is None
 
 
+def test_a_model_that_knows_bins_in_which_nothing_moved_judges_such_records_too(settings, source, tmp_path):
+    own = make_settings(tmp_path)
+    model = registered(own, follows=True, unchanged=40, sharpness=4.0)
+    file = write_records(tmp_path / "a.csv", [("20010", 3, "20000", 3)], TITLES)
+    line = lines_of(own, source, model, tmp_path / "out", file)["20010"]
+    assert "since photo 20000 (3 counted) probably" in line["reason"]
+    assert "the record says as many" in line["reason"]
+    assert "nothing moved" not in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_what_was_counted_is_next_time_s_count_before(settings, model, source, tmp_path):
     rows = [(str(20_000 + row), 3, f"A-{row}") for row in range(10)]
     titles, first = ("id", "recorded", "location"), tmp_path / "first"
@@ -132,6 +143,7 @@ def test_what_was_counted_is_next_time_s_count_before(settings, model, source, t
     )
     lines = lines_of(settings, source, model, tmp_path / "second", by_photo, confirmed=confirmed)
     assert lines["20010"]["counted_before"] == 3
+    assert "since photo 20000 (3 counted on 2026-11-20) probably" in lines["20010"]["reason"]
     assert "counted_before is missing" in lines["20012"]["reason"]
     by_location = write_records(tmp_path / "e.csv", [("20010", 2, "A-0"), ("20011", 2, "A-1")], titles)
     lines = lines_of(settings, source, model, tmp_path / "third", by_location, confirmed=confirmed)
