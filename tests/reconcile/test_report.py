@@ -43,8 +43,8 @@ def row(place):
         "expected_cost": probability,
         "reason": HOSTILE,
         "photo": "p",
-        "before": None,
-        "counted_before": None,
+        "before": "photos/bin-images/10001.jpg" if place == 2 else None,
+        "counted_before": 4 if place == 2 else None,
     }
 
 
@@ -70,6 +70,7 @@ def page_of(folder, *, rows=24, **said):
         "drift": None,
         "decay": [],
         "evidence": {"photo": 20, "photos": 4},
+        "knows_unchanged": False,
         "blind": False,
     } | said
     for place in range(3):
@@ -125,7 +126,7 @@ def test_it_fits_and_can_be_read(opened, width, scheme):
     assert (light > dark) == (scheme == "light")
     assert abs(light - dark) > 400
     loaded = page.evaluate("[...document.querySelectorAll('.list img')].map(image => image.naturalWidth)")
-    assert loaded == [60, 60, 60]
+    assert loaded == [60, 60, 60, 60]  # three bins, and one of them before
 
 
 def test_a_phone_shows_every_fact_of_a_bin(opened):
@@ -307,3 +308,29 @@ def test_the_evidence_is_laid_over_the_photo_on_a_key_and_beside_it(opened):
     assert page.locator("dialog [data-does]:visible").count() == 0
     assert canvas.is_hidden()
     assert page.locator("dialog section").is_hidden()
+
+
+def test_the_earlier_photo_is_shown_beside_and_over_the_present_one(opened):
+    page = opened()
+    row = page.locator(".list tbody tr", has=page.locator("img.before"))
+    now, earlier = (row.locator(f"img{kind}").get_attribute("src") for kind in (":not(.before)", ".before"))
+    assert now != earlier
+    row.locator("img.before").click()
+    both = page.locator("dialog .both img")
+    assert [each.get_attribute("src") for each in both.all()] == [earlier, now]
+    assert page.locator("dialog figcaption:visible").all_inner_texts()[:2] == ["before", "now"]
+    boxes = [each.bounding_box() for each in both.all()]
+    assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"], "side by side"
+
+    def on_top():
+        box = both.nth(1).bounding_box()
+        middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+        return page.evaluate("([x, y]) => document.elementFromPoint(x, y).src", middle)
+
+    page.keyboard.press("Space")
+    assert both.nth(0).bounding_box() == pytest.approx(both.nth(1).bounding_box()), "one over the other"
+    assert on_top() == now
+    page.keyboard.press("Space")
+    assert on_top() == earlier
+    page.keyboard.press("Space")
+    assert on_top() == now
