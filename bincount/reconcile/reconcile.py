@@ -217,6 +217,7 @@ def _load(
             load_bucket(state, store) if table is None else load_table(state, table, store, confirmed)
             if contents is not None:
                 load_contents(state, contents)
+            state.end_loading()
         except BincountError:
             state.remove()  # there is nothing to resume
             raise
