@@ -239,8 +239,9 @@ def render_count_sheet(
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
-    """A sort key by which A-9 comes before A-10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", text or "")]
+    """A sort key by which A-9 comes before A-10, whatever number of digits stands in the text."""
+    parts = enumerate(re.split(r"0*([0-9]+)", text or ""))  # every other one is a number
+    return [(len(part), part) if at % 2 else (-1, part) for at, part in parts]
 
 
 def _render(name: str, **values: Any) -> str:
