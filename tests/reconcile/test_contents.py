@@ -150,6 +150,7 @@ def test_wrong_files_are_refused(settings, model, source, tmp_path):
     records = write_records(tmp_path / "a.csv", [("20000", 2)])
     for rows, said in (
         ([("20000", "A", -1, 5, 5, 5, 0.5)], r"c\.csv, line 2: must hold a bin's id and a whole quantity"),
+        ([("20000", "A", "1.250", 5, 5, 5, 1)], r"c\.csv, line 2: quantity must be a whole number whose"),
         ([("99999", *CUBE)], "must list products of the records' bins"),
     ):
         contents = write_records(tmp_path / "c.csv", rows, TITLES)
