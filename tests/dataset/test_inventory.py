@@ -59,6 +59,11 @@ def test_location_and_value():
     assert row_of({"id": "523", "recorded": "3"}, where="").unit_value is None
 
 
+@pytest.mark.parametrize("text", ["", "NaN", float("nan"), "None", None])
+def test_a_missing_location_is_none(text):
+    assert row_of({"id": "523", "recorded": "3", "location": text}, where="").location == ""
+
+
 @pytest.mark.parametrize("value", ["", "-1", "nan", "inf", "1.000.50", "1,000", "x", None])
 def test_a_worth_that_is_none_is_refused_with_its_line(value):
     with pytest.raises(DataError, match=r"stock\.csv, line 7: unit_value must be a number >= 0"):
