@@ -223,8 +223,15 @@ class TableReader:
 
 
 def text_of(value: object) -> str:
-    """A field's text without the spaces around it, "" where there is nothing."""
-    return "" if value is None else str(value).strip()
+    """A field's text in one line and without the spaces around it, "" where there is nothing.
+
+    `csv` writes a lone carriage return without quotes, and what follows would be a row of its own, also a formula.
+
+    Example:
+        >>> text_of(" A-1\\r=1+1 "), text_of(None)
+        ('A-1 =1+1', '')
+    """
+    return "" if value is None else " ".join(str(value).splitlines()).strip()
 
 
 def _is_text(kind: object) -> bool:
