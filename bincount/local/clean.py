@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bincount.dataset.manifest import read_manifest
+from bincount.errors import ConfigError
 from bincount.files import read_json
 from bincount.settings import CHECKOUT, Settings
 from bincount.tracking.runs import runs_needed
@@ -52,8 +53,11 @@ def clean(args: argparse.Namespace) -> int:
         0.
 
     Raises:
+        ConfigError: If `--days` is no number >= 0.
         StoreError: If MLflow does not list its runs and versions; nothing is freed then.
     """
+    if not args.days >= 0:  # with NaN nothing would be recent
+        raise ConfigError(f"--days: must be a number >= 0, got {args.days:g}. Name how many days' files to keep.")
     settings = Settings.from_env()
     settings.need_folder("clean")
     entries = find_entries(settings, home=CHECKOUT / ".airflow", mlruns=CHECKOUT / "mlruns", days=args.days)

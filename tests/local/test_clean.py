@@ -9,7 +9,7 @@ import pytest
 
 from bincount.counts import Counts
 from bincount.dataset.manifest import Manifest, Record, Shard
-from bincount.errors import StoreError
+from bincount.errors import ConfigError, StoreError
 from bincount.local import clean as module
 from bincount.local.clean import clean, find_entries
 from bincount.settings import Settings
@@ -105,6 +105,14 @@ def test_it_only_shows_until_it_is_told(checkout, capsys):
     assert (settings.shards / "named.tfrecord").exists()
     assert not (settings.features / "features-ended").exists()
     assert (root / ".airflow" / "secrets.json").exists()
+
+
+@pytest.mark.parametrize("days", [-1.0, float("nan"), float("-inf")])
+def test_days_that_would_free_what_a_step_is_using_are_refused(checkout, days):
+    _, settings, runs = checkout
+    with pytest.raises(ConfigError, match="--days: must be a number >= 0, got"):
+        clean(argparse.Namespace(yes=True, days=days))
+    assert (settings.run(runs["ended"]) / "prepare.json").exists()
 
 
 def test_nothing_is_freed_where_mlflow_does_not_answer(checkout, monkeypatch):
