@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import shutil
+import threading
 import time
 
 import pytest
@@ -11,7 +13,7 @@ from bincount.counts import Counts
 from bincount.dataset.manifest import Manifest, Record, Shard
 from bincount.errors import ConfigError, StoreError
 from bincount.local import clean as module
-from bincount.local.clean import clean, find_entries
+from bincount.local.clean import _entries, clean, find_entries
 from bincount.settings import Settings
 
 OLD = time.time() - 3 * 86_400
@@ -86,6 +88,27 @@ def test_what_was_written_lately_is_kept(checkout):
     _, settings, _ = checkout
     os.utime(settings.features / "features-ended" / "part.npy")
     assert loose_of(checkout) == [name for name in LOOSE if name != "features-ended"]
+
+
+def test_files_that_a_running_step_removes_meanwhile_are_left_out(checkout):
+    _, settings, runs = checkout
+    folder, has_ended = settings.run(runs["running"]), threading.Event()
+    for number in range(500):
+        write(folder / f"{number}", "x")
+
+    def work():
+        while not has_ended.is_set():
+            write(folder / "part" / ".file", "x")
+            shutil.rmtree(folder / "part")
+
+    step = threading.Thread(target=work)
+    step.start()
+    try:
+        for _ in range(40):
+            assert [item.path for item in _entries([folder], OLD, lambda _: "")] == [folder]
+    finally:
+        has_ended.set()
+        step.join()
 
 
 def test_it_only_shows_until_it_is_told(checkout, capsys):
