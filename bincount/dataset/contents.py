@@ -124,7 +124,7 @@ def _measure(name: str, given: object, units: Mapping[str, float], most: float, 
         return None
     try:
         number = float(value) * factor  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # JSON may hold a whole number that no float holds
         number = math.nan
     if not 0 < number <= most:
         problems.append(
@@ -184,7 +184,13 @@ def _product_sent(name: str, facts: object) -> Product:
 
 
 def _number_of(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """The number in a field, infinite where it is a whole number that no float holds; None where it is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _shown(value: object) -> str:

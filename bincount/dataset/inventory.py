@@ -89,9 +89,9 @@ def row_of(values: Mapping[str, object], *, where: str, marks: Mapping[str, str 
         problem = "id is no bin's id"
     unit_value = _unit_value(values["unit_value"], where, marks.get("unit_value")) if "unit_value" in values else None
     before, counted, before_problem = _history(bin_id, values, where, marks.get("counted_before"))
-    return InventoryRow(
-        bin_id, recorded, text_of(values.get("location")), unit_value, problem, before, counted, before_problem
-    )
+    location = text_of(values.get("location"))
+    location = "" if location.lower() in _MISSING else location  # otherwise all bins without one would be at one place
+    return InventoryRow(bin_id, recorded, location, unit_value, problem, before, counted, before_problem)
 
 
 def count_of(value: object, *, where: str, column: str, mark: str | None = None) -> int | None:

@@ -189,15 +189,16 @@ class TableReader:
 
         try:
             schema = parquet.read_schema(self._path)
-        except (pyarrow.ArrowException, OSError) as error:
+            names = schema.names
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise self._damaged(error) from None
-        for field in schema:
-            if field.name.strip().lower() in self._columns.titles["id"] and not _is_text(field.type):
+        for name, kind in zip(names, schema.types, strict=True):
+            if name.strip().lower() in self._columns.titles["id"] and not _is_text(kind):
                 raise DataError(
-                    f"{self.name}: ids must be text, got {field.type}. "
+                    f"{self.name}: ids must be text, got {kind}. "
                     "00523 and 523 are different bins; write the column as strings."
                 )
-        return schema.names
+        return names
 
     def _parquet_rows(self) -> Iterator[tuple[int, Sequence[object]]]:
         import pyarrow
@@ -213,7 +214,8 @@ class TableReader:
                             yield line, row
                         else:
                             self.blank_rows += 1
-        except (pyarrow.ArrowException, OSError) as error:
+        # The last two: text that is not UTF-8, and dates beyond those of Python.
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
             raise self._damaged(error) from None
 
     def _damaged(self, error: Exception) -> DataError:
@@ -221,8 +223,15 @@ class TableReader:
 
 
 def text_of(value: object) -> str:
-    """A field's text without the spaces around it, "" where there is nothing."""
-    return "" if value is None else str(value).strip()
+    """A field's text in one line and without the spaces around it, "" where there is nothing.
+
+    `csv` writes a lone carriage return without quotes, and what follows would be a row of its own, also a formula.
+
+    Example:
+        >>> text_of(" A-1\\r=1+1 "), text_of(None)
+        ('A-1 =1+1', '')
+    """
+    return "" if value is None else " ".join(str(value).splitlines()).strip()
 
 
 def _is_text(kind: object) -> bool:

@@ -17,7 +17,7 @@ PAD_VALUE = 127
 """Grey of the padding: near zero after any network's normalisation, so the border draws no edge."""
 
 _REDUCTIONS = (4, 2, 1)
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -57,8 +57,8 @@ def decode(data: bytes, *, image_px: int, fit: str) -> np.ndarray:
     stored = (height, width) if is_turned else (width, height)
     image = _decode_jpeg(data, header, stored) if header.format == "jpeg" else _decode_png(data)
     image = image.resize(stored, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    if header.orientation in _TURNS:
-        image = image.transpose(_TURNS[header.orientation])
+    if header.orientation in TURNS:
+        image = image.transpose(TURNS[header.orientation])
     square = np.full((image_px, image_px, 3), PAD_VALUE, np.uint8)
     square[_box(width, height, image_px)] = np.asarray(image)
     return square

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import logging
+import os
 import shutil
 import sys
 import time
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bincount.dataset.manifest import read_manifest
+from bincount.errors import ConfigError
 from bincount.files import read_json
 from bincount.settings import CHECKOUT, Settings
 from bincount.tracking.runs import runs_needed
@@ -52,8 +56,11 @@ def clean(args: argparse.Namespace) -> int:
         0.
 
     Raises:
+        ConfigError: If `--days` is no number >= 0.
         StoreError: If MLflow does not list its runs and versions; nothing is freed then.
     """
+    if not args.days >= 0:  # with NaN nothing would be recent
+        raise ConfigError(f"--days: must be a number >= 0, got {args.days:g}. Name how many days' files to keep.")
     settings = Settings.from_env()
     settings.need_folder("clean")
     entries = find_entries(settings, home=CHECKOUT / ".airflow", mlruns=CHECKOUT / "mlruns", days=args.days)
@@ -137,8 +144,16 @@ def _children(folder: Path) -> list[Path]:
 
 def _entries(paths: Iterable[Path], since: float, reason: Callable[[Path], str]) -> Iterator[DiskEntry]:
     for path in paths:
-        if not path.exists():
+        stats = list(_stats(path)) if path.exists() else []
+        if not stats:
             continue
-        stats = [one.lstat() for one in (path, *(path.rglob("*") if path.is_dir() else ()))]
         recent = "written recently" if max(stat.st_mtime for stat in stats) > since else ""
         yield DiskEntry(path, sum(stat.st_size for stat in stats), reason(path) or recent)
+
+
+def _stats(path: Path) -> Iterator[os.stat_result]:
+    """Those of a path and of all below it, without what a running step removes meanwhile."""
+    below = (Path(folder, name) for folder, *names in os.walk(path) for name in itertools.chain(*names))
+    for one in itertools.chain([path], below):
+        with contextlib.suppress(FileNotFoundError):
+            yield one.lstat()

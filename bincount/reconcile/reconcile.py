@@ -18,6 +18,7 @@ from bincount.errors import BincountError, ConfigError, DataError
 from bincount.evaluate.batch_inference import digest_of_model
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.files import digest_of
+from bincount.locks import exclusive_lock
 from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.change import ChangeHead
 from bincount.mismatch.contents import ContentsJudge
@@ -198,7 +199,9 @@ def _write_worklist(
                 **worklist_figures(state, capacity=options.capacity, count_cost=options.count_cost),
             }
             counted = confirmed.latest() if confirmed else []
-            publish(state, store, predictor, context, summary, folder, confirmed=counted)
+            lock = settings.reconciles / f"{digest_of(str(folder.resolve()))}.lock"
+            with exclusive_lock(lock, f"--out {folder}"):  # of another request
+                publish(state, store, predictor, context, summary, folder, confirmed=counted)
             if folder.is_relative_to(settings.workspace):
                 open_workspace(settings).publish(folder, last="summary.json")
             state.remove()
@@ -218,6 +221,7 @@ def _load(
             load_bucket(state, store) if table is None else load_table(state, table, store, confirmed)
             if contents is not None:
                 load_contents(state, contents)
+            state.end_loading()
         except BincountError:
             state.remove()  # there is nothing to resume
             raise

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
-from PIL import Image, ImageOps
+from PIL import Image
 
 from bincount.dataset.bin_reader import Photo, photo_of
 from bincount.dataset.keys import bin_id_of, photo_key
 from bincount.dataset.metadata import is_bin_id
 from bincount.errors import ConfigError
 from bincount.files import sha256_of_file
+from bincount.learn.images import TURNS
 from bincount.outcomes.confirmed import Confirmed
 from bincount.outcomes.decay import RATE_FACTOR
 from bincount.reconcile.report_pictures import ReportPictures, heat_of, report_pictures_of
@@ -142,19 +143,21 @@ def reduced_photos(store: Store, ids: Sequence[str], *, size_px: int = _PHOTO_SI
     with closing(store.fetch(keys, workers=_WORKERS)) as answers:
         for bin_id, answer in zip(ids, answers, strict=True):
             photo = photo_of(bin_id, answer)
-            if isinstance(photo, Photo) and (small := _reduced(photo.data, size_px)):
+            if isinstance(photo, Photo) and (small := _reduced(photo, size_px)):
                 thumbnails[bin_id] = small
     return thumbnails
 
 
-def _reduced(photo: bytes, size_px: int) -> bytes | None:
+def _reduced(photo: Photo, size_px: int) -> bytes | None:
     try:
-        with Image.open(io.BytesIO(photo), formats=["JPEG", "PNG"]) as image:
+        with Image.open(io.BytesIO(photo.data), formats=["JPEG", "PNG"]) as image:
             image.draft("RGB", (size_px, size_px))
-            small = ImageOps.exif_transpose(image).convert("RGB")
+            small = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     small.thumbnail((size_px, size_px))
+    if photo.header.orientation in TURNS:  # not by Pillow, which fails at other values of a damaged EXIF block
+        small = small.transpose(TURNS[photo.header.orientation])
     file = io.BytesIO()
     small.save(file, "JPEG", quality=_JPEG_QUALITY)
     return file.getvalue()
@@ -236,8 +239,9 @@ def render_count_sheet(
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
-    """A sort key by which A-9 comes before A-10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", text or "")]
+    """A sort key by which A-9 comes before A-10, whatever number of digits stands in the text."""
+    parts = enumerate(re.split(r"0*([0-9]+)", text or ""))  # every other one is a number
+    return [(len(part), part) if at % 2 else (-1, part) for at, part in parts]
 
 
 def _render(name: str, **values: Any) -> str:

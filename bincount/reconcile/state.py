@@ -157,8 +157,12 @@ class ReconcileState:
 
     @property
     def is_loaded(self) -> bool:
-        """True if all rows are loaded."""
+        """True if `end_loading` was called: all that the files say of the bins is here."""
         return bool(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def end_loading(self) -> None:
+        """Says that all rows are loaded, with their products."""
+        self._db.execute("PRAGMA user_version = 1")
 
     def load(self, rows: Iterable[InventoryRow]) -> None:
         """Inserts the rows, all or none.
@@ -183,7 +187,6 @@ class ReconcileState:
                     f"records: each bin must occur once, got {twice[0]!r} {twice[1]} times, "
                     f"in rows {twice[2]} and {twice[3]}. Sum the rows of one bin, or remove the wrong ones."
                 )
-            self._db.execute("PRAGMA user_version = 1")
             self._db.execute("COMMIT")
         except BaseException:
             self._db.execute("ROLLBACK")

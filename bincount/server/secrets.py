@@ -34,6 +34,12 @@ NAMES = {
 }
 """Each secret and what it protects."""
 
+_LINE = re.compile(
+    r"^\ufeff?[ \t]*(?:export[ \t]+)?([A-Z][A-Z0-9_]*)[ \t]*[=:][ \t]*"
+    r"""(?:"([^"\n]*)"|'([^'\n]*)'|(.*?)(?:[ \t]+#.*)?[ \t]*$)""",
+    re.M,
+)
+
 
 def write_secrets(path: Path) -> list[str]:
     """Adds the secrets that a file lacks; its other lines stay as they are.
@@ -58,13 +64,14 @@ def write_secrets(path: Path) -> list[str]:
 
 
 def read_env(text: str) -> dict[str, str]:
-    """The values of an .env file that are not empty, by name.
+    """The values of an .env file that are not empty, by name, as Compose reads them; of two of a name the last.
 
     Example:
-        >>> read_env("# a comment\\nA=1\\nB=")
-        {'A': '1'}
+        >>> read_env("# a comment\\nA=1\\nB=\\nexport C = 'x y'  # another")
+        {'A': '1', 'C': 'x y'}
     """
-    return dict(re.findall(r"^([A-Z][A-Z0-9_]*)=(\S+)$", text, re.M))
+    found = {name: "".join(values) for name, *values in _LINE.findall(text)}
+    return {name: value for name, value in found.items() if value}
 
 
 def _random(name: str) -> str:

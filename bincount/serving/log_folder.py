@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from pathlib import Path
 from uuid import uuid4
 
 from bincount.evaluate.served_log import FILES, PHOTOS
 from bincount.files import write_atomically
+
+_PHOTO = re.compile(r"[0-9a-f]{64}\.(?:jpg|png)")
 
 
 class LogFolder:
@@ -32,8 +35,10 @@ class LogFolder:
         self._folder, self._most_bytes = folder, most_bytes
         (folder / PHOTOS).mkdir(parents=True, exist_ok=True)
         for left in (*folder.glob(f".{FILES}.*"), *(folder / PHOTOS).glob(".*")):
-            left.unlink()
-        found = [(path, path.stat()) for path in (*folder.glob(FILES), *(folder / PHOTOS).iterdir())]
+            if left.is_file():
+                left.unlink()
+        photos = (path for path in (folder / PHOTOS).iterdir() if _PHOTO.fullmatch(path.name))
+        found = [(path, path.stat()) for path in (*folder.glob(FILES), *photos) if path.is_file()]
         found.sort(key=lambda pair: pair[1].st_mtime)
         self._sizes = {path: stat.st_size for path, stat in found}  # oldest first
         self.size = sum(self._sizes.values())

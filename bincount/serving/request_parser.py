@@ -100,7 +100,7 @@ def _rows_of_json(body: bytes, limits: RequestLimits) -> Iterator[_Row]:
     match request:
         case {"dataframe_split": {"columns": list(names), "data": list(rows), **more}} if not more.keys() - {"index"}:
             _check_columns(names)
-            named: list[dict] = [dict(zip(names, row, strict=False)) if _is_row(row, names) else {} for row in rows]
+            named: list[dict] = [_named(names, row) if _is_row(row, names) else {} for row in rows]
         case {"dataframe_records": list(rows)}:
             named = [row if isinstance(row, dict) else {} for row in rows]
         case _:
@@ -132,8 +132,13 @@ def _refuse_columns(names: Iterable[Any]) -> None:
     )
 
 
-def _is_row(row: Any, names: list[str]) -> bool:
+def _is_row(row: Any, names: list[Any]) -> bool:
     return isinstance(row, list) and len(row) == len(names)
+
+
+def _named(names: list[Any], row: list[Any]) -> dict[str, Any]:
+    # A list or an object may stand among the names, too; like other columns that are not ours it is ignored.
+    return {name: value for name, value in zip(names, row, strict=True) if isinstance(name, str)}
 
 
 def _count(row: int, value: Any, name: str) -> int | None:

@@ -47,6 +47,7 @@ def test_sizes_and_weights_are_converted(product):
         ({"unit": "IN", "value": math.nan}, "above 0"),
         ({"unit": "IN", "value": "long"}, "above 0"),
         ({"unit": "IN", "value": 1e9}, "at most 500 in"),
+        ({"unit": "IN", "value": 10**400}, "at most 500 in"),
         ({"unit": "cubits", "value": 3}, "must have a unit of in"),
         (3, "must have a unit"),
     ],

@@ -59,6 +59,17 @@ def test_location_and_value():
     assert row_of({"id": "523", "recorded": "3"}, where="").unit_value is None
 
 
+@pytest.mark.parametrize("text", ["", "NaN", float("nan"), "None", None])
+def test_a_missing_location_is_none(text):
+    assert row_of({"id": "523", "recorded": "3", "location": text}, where="").location == ""
+
+
+def test_what_is_written_to_a_list_has_no_line_breaks():
+    row = row_of({"id": "5\r=1+1", "recorded": "3\r\n=1+1", "location": "A  1\r=1+1"}, where="")
+    assert (row.id, row.location) == ("5 =1+1", "A  1 =1+1")
+    assert row_of({"id": "5", "recorded": "3\r\n=1+1"}, where="").problem.endswith(": 3 =1+1")
+
+
 @pytest.mark.parametrize("value", ["", "-1", "nan", "inf", "1.000.50", "1,000", "x", None])
 def test_a_worth_that_is_none_is_refused_with_its_line(value):
     with pytest.raises(DataError, match=r"stock\.csv, line 7: unit_value must be a number >= 0"):

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
@@ -67,6 +68,20 @@ def test_anything_else_says_where_it_breaks(tmp_path, content, words):
     path = tmp_path / "stock.csv"
     path.write_bytes(content)
     with pytest.raises(DataError, match=words):
+        read(path)
+
+
+def test_parquet_whose_values_python_cannot_hold_is_refused(tmp_path):
+    ends = pyarrow.py_buffer(np.array([0, 2], np.int32))
+    no_text = pyarrow.Array.from_buffers(pyarrow.string(), 1, [None, ends, pyarrow.py_buffer(b"\xff\xfe")])
+    path = tmp_path / "stock.parquet"
+    for column in (no_text, pyarrow.array([10**12], pyarrow.timestamp("s"))):
+        parquet.write_table(pyarrow.table({"id": ["1"], "recorded": [3], "seen": column}), path)
+        with pytest.raises(DataError, match=r"stock\.parquet: must be a whole parquet file, got "):
+            read(path)
+    parquet.write_table(pyarrow.table({"id": ["1"], "recorded": [3], "seen": [1]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"seen", b"\xff\xfe\xff\xfe"))
+    with pytest.raises(DataError, match=r"stock\.parquet: must be a whole parquet file, got "):
         read(path)
 
 

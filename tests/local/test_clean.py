@@ -3,15 +3,17 @@
 import argparse
 import json
 import os
+import shutil
+import threading
 import time
 
 import pytest
 
 from bincount.counts import Counts
 from bincount.dataset.manifest import Manifest, Record, Shard
-from bincount.errors import StoreError
+from bincount.errors import ConfigError, StoreError
 from bincount.local import clean as module
-from bincount.local.clean import clean, find_entries
+from bincount.local.clean import _entries, clean, find_entries
 from bincount.settings import Settings
 
 OLD = time.time() - 3 * 86_400
@@ -88,6 +90,27 @@ def test_what_was_written_lately_is_kept(checkout):
     assert loose_of(checkout) == [name for name in LOOSE if name != "features-ended"]
 
 
+def test_files_that_a_running_step_removes_meanwhile_are_left_out(checkout):
+    _, settings, runs = checkout
+    folder, has_ended = settings.run(runs["running"]), threading.Event()
+    for number in range(500):
+        write(folder / f"{number}", "x")
+
+    def work():
+        while not has_ended.is_set():
+            write(folder / "part" / ".file", "x")
+            shutil.rmtree(folder / "part")
+
+    step = threading.Thread(target=work)
+    step.start()
+    try:
+        for _ in range(40):
+            assert [item.path for item in _entries([folder], OLD, lambda _: "")] == [folder]
+    finally:
+        has_ended.set()
+        step.join()
+
+
 def test_it_only_shows_until_it_is_told(checkout, capsys):
     root, settings, runs = checkout
     before = sorted(root.rglob("*"))
@@ -105,6 +128,14 @@ def test_it_only_shows_until_it_is_told(checkout, capsys):
     assert (settings.shards / "named.tfrecord").exists()
     assert not (settings.features / "features-ended").exists()
     assert (root / ".airflow" / "secrets.json").exists()
+
+
+@pytest.mark.parametrize("days", [-1.0, float("nan"), float("-inf")])
+def test_days_that_would_free_what_a_step_is_using_are_refused(checkout, days):
+    _, settings, runs = checkout
+    with pytest.raises(ConfigError, match="--days: must be a number >= 0, got"):
+        clean(argparse.Namespace(yes=True, days=days))
+    assert (settings.run(runs["ended"]) / "prepare.json").exists()
 
 
 def test_nothing_is_freed_where_mlflow_does_not_answer(checkout, monkeypatch):

@@ -120,6 +120,24 @@ def test_a_killed_run_joins_no_evidence_twice(settings, model, source, tmp_path,
     assert lines_of(settings, model, source, tmp_path / "twice") == once
 
 
+def test_a_run_that_ended_before_its_products_were_read_reads_them_next_time(
+    settings, model, source, tmp_path, monkeypatch
+):
+    records = write_records(tmp_path / "a.csv", [("20000", 2)])
+    contents = write_records(tmp_path / "c.csv", [("20000", *CUBE)], TITLES)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bincount.reconcile.reconcile.load_contents", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            lines_of(settings, model, source, tmp_path / "out", records=records, contents=contents)
+    assert list(settings.reconciles.glob("*.db"))
+    line = lines_of(settings, model, source, tmp_path / "out", records=records, contents=contents)["20000"]
+    assert line["evidence"] == "photo and contents"
+
+
 def test_names_of_products_reach_no_file(settings, model, source, tmp_path, caplog):
     records = write_records(tmp_path / "a.csv", [("20000", 2)])
     name = "<script>alert(1)</script>"
@@ -132,6 +150,7 @@ def test_wrong_files_are_refused(settings, model, source, tmp_path):
     records = write_records(tmp_path / "a.csv", [("20000", 2)])
     for rows, said in (
         ([("20000", "A", -1, 5, 5, 5, 0.5)], r"c\.csv, line 2: must hold a bin's id and a whole quantity"),
+        ([("20000", "A", "1.250", 5, 5, 5, 1)], r"c\.csv, line 2: quantity must be a whole number whose"),
         ([("99999", *CUBE)], "must list products of the records' bins"),
     ):
         contents = write_records(tmp_path / "c.csv", rows, TITLES)

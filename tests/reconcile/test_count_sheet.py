@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -148,6 +149,13 @@ def test_ids_and_locations_are_text(phone, tmp_path):
     page = phone(path)
     assert page.title() == "bincount: count sheet"
     assert HOSTILE in page.locator("h2").inner_text()
+
+
+def test_any_text_may_be_a_location():
+    ordered = ["", "1²", "9", "10", "9" * 5000, "A-9", "A-10", "B²", "²"]
+    rows = [{"id": f"{10_000 + place}", "location": location} for place, location in enumerate(reversed(ordered))]
+    page = render_count_sheet({"worklist": "0" * 16}, rows, {}, ABOUT)
+    assert re.findall('data-location="(.*?)"', page) == ordered
 
 
 def test_from_the_list_to_the_sheet_and_back_to_the_next_list(phone, tmp_path):

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
+import logging
 import os
 import shutil
 import signal
@@ -23,7 +25,7 @@ from bincount.errors import ConfigError, DataError, StoreError
 from bincount.local.embedded_s3 import open_bucket
 from bincount.reconcile.reconcile import reconcile
 from bincount.reconcile.state import ReconcileState
-from bincount.reconcile.worklist import COLUMNS
+from bincount.reconcile.worklist import COLUMNS, write_worklist
 from tests.bins import undecodable, write_bin
 from tests.bucket_server import run_server
 from tests.reconcile.reconciled import FILES, read_lists, registered, write_records, write_source
@@ -386,6 +388,29 @@ def test_blind_shows_neither_records_nor_predictions(settings, model, out, tmp_p
 def test_two_processes_cannot_do_the_same_work(tmp_path):
     with ReconcileState(tmp_path / "work.db"), pytest.raises(ConfigError, match="only one process"):
         ReconcileState(tmp_path / "work.db")
+
+
+def test_two_requests_write_to_one_folder_one_after_the_other(
+    settings, model, source, out, tmp_path, monkeypatch, caplog
+):
+    caplog.set_level(logging.INFO)
+    files = [
+        write_records(tmp_path / f"{bins}.csv", [(bin_id, 3) for bin_id in list(source[1])[:bins]]) for bins in (2, 3)
+    ]
+    run = functools.partial(reconcile, settings, source=source[0], model=model, out=str(out))
+    other = threading.Thread(target=run, kwargs={"records": files[1]})
+
+    def while_the_other_comes(*arguments):
+        monkeypatch.undo()
+        other.start()
+        while other.is_alive() and f"--out {out}: waiting" not in caplog.text:
+            time.sleep(0.01)
+        write_worklist(*arguments)
+
+    monkeypatch.setattr("bincount.reconcile.report.write_worklist", while_the_other_comes)
+    assert run(records=files[0])["bins"] == 2
+    other.join()
+    assert len(read_lists(out)[0]) == read_lists(out)[2]["bins"] == 3
 
 
 def test_bins_the_model_may_know_by_heart_are_told(settings, model, out, tmp_path):

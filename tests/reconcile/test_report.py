@@ -1,7 +1,11 @@
 """The report in a real browser: opened from disk, without a network, at two widths, light and dark."""
 
+import io
+import struct
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from bincount.counts import Counts
 from bincount.outcomes.confirmed import Confirmed
@@ -215,6 +219,20 @@ def test_what_is_no_photo_by_now_is_left_out(tmp_path):
     found = reduced_photos(FolderStore(str(tmp_path)), ["10000", "10001", "10002"])
     assert list(found) == ["10000"]
     assert len(found["10000"]) < 30_000
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_photo_is_upright_whatever_else_its_exif_block_says(tmp_path, kind):
+    """An orientation, and a resolution that is text."""
+    from bincount.store.folder import FolderStore
+
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHI4s", 0x011A, 2, 4, b"abc\0")
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    file = io.BytesIO()
+    Image.open(io.BytesIO(photo(size=(60, 40)))).save(file, kind, exif=exif)
+    write_bin(tmp_path, "10000", recorded=1, image=file.getvalue())
+    found = reduced_photos(FolderStore(str(tmp_path)), ["10000"])
+    assert Image.open(io.BytesIO(found["10000"])).size == (40, 60)
 
 
 @pytest.mark.parametrize("width", [1440, 820])

@@ -34,6 +34,35 @@ def test_what_is_there_stays(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("REDIS_PASSWORD=mine  ", "mine"),
+        ("REDIS_PASSWORD=mine # of the queue", "mine"),
+        ("REDIS_PASSWORD=a#b", "a#b"),
+        ("  REDIS_PASSWORD = mine", "mine"),
+        ("REDIS_PASSWORD: mine", "mine"),
+        ("export REDIS_PASSWORD=mine", "mine"),
+        ('REDIS_PASSWORD="my own" # of the queue', "my own"),
+        ("REDIS_PASSWORD='a # b'", "a # b"),
+        ("\ufeffREDIS_PASSWORD=mine", "mine"),
+    ],
+)
+def test_a_secret_in_any_spelling_of_compose_stays(tmp_path, line, value):
+    path = tmp_path / ".env"
+    path.write_text(f"{line}\nAIRFLOW_PORT=8081\n", encoding="utf-8")
+    assert "REDIS_PASSWORD" not in write_secrets(path)
+    assert read_env(path.read_text())["REDIS_PASSWORD"] == value
+    assert read_env(path.read_text())["AIRFLOW_PORT"] == "8081"
+
+
+def test_of_two_of_a_name_the_last_counts(tmp_path):
+    path = tmp_path / ".env"
+    for text in ("REDIS_PASSWORD=mine\nREDIS_PASSWORD=\n", 'REDIS_PASSWORD=""\n'):
+        path.write_text(text)
+        assert "REDIS_PASSWORD" in write_secrets(path)
+
+
+@pytest.mark.parametrize(
     ("spoil", "check"),
     [
         (lambda path: path.chmod(0o644), "secrets-private"),

@@ -121,6 +121,19 @@ def test_a_killed_process_leaves_whole_files_and_the_next_one_cleans_up(tmp_path
     assert len(rows_in(tmp_path)) == seen
 
 
+def test_what_others_put_between_the_photos_stays_and_stops_nothing(tmp_path):
+    for name in (".ipynb_checkpoints", "old"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    (tmp_path / "photos" / "notes.txt").write_bytes(bytes(1_000_000))
+    with writer(tmp_path, photos=True) as process:
+        for number in range(16):
+            photos = [with_comment(PHOTOS[0], 256 * number + row) for row in range(256)]
+            send(process, answer_about(photos, request=str(number)))
+        assert sum(report["written"] for report in reports_of(process)) == 16 * 256
+    assert {".ipynb_checkpoints", "notes.txt", "old"} < {path.name for path in (tmp_path / "photos").iterdir()}
+    assert "15" in {row["request"] for row in rows_in(tmp_path)}
+
+
 def test_a_full_disk_loses_rows_and_nothing_else(tmp_path):
     with small_disk(tmp_path / "disk", 4) as disk, writer(disk.folder / "log", photos=True) as process:
         many = [PHOTOS[0]] * 256

@@ -71,6 +71,17 @@ both = {"columns": ["recorded", "image"], "data": [[n, base64.b64encode(ONE).dec
             ),
             JSON,
         ),
+        (
+            json.dumps(
+                {
+                    "dataframe_split": {
+                        "columns": [[], {}, "image"],
+                        "data": [[1, 2, base64.b64encode(ONE).decode()]] * 2,
+                    }
+                }
+            ),
+            JSON,
+        ),
         (json.dumps(records(3, None)), JSON),
         (json.dumps(records(0, 3.0)), JSON),
         (json.dumps({"dataframe_split": split(ONE)["dataframe_split"] | both}), JSON),
@@ -147,6 +158,8 @@ def test_earlier_photos_are_read_with_their_counts(as_table):
             "1: height must be a number, got str",
         ),
         (followed(contents=[{"quantity": 1, "weight": -2}]), JSON, 400, "weight must be above 0 and at most"),
+        (followed(contents=[{"quantity": 10**400}]), JSON, 400, "product 1: quantity must be a whole .* got inf"),
+        (followed(contents=[{"quantity": 1, "weight": -(10**400)}]), JSON, 400, "weight must be above 0 and at most"),
         (table({"image": [ONE], "contents": [3]}), PARQUET, 400, "contents must be JSON text"),
         (table({"image": [ONE], "before": ["SECRET"]}), PARQUET, 400, "before must be of photos' bytes"),
         (split(*[ONE] * 5), JSON, 413, "at most 4 rows"),
