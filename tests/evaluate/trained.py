@@ -15,8 +15,11 @@ from tests.bins import metadata
 from tests.tiny import photo, write_model
 
 
-def write_manifest(settings, *, ids=range(1, 401), counts="1-5", source="s3://aft-vbi-pds", siblings=()):
-    """Ingests drawn photos: each shows as many boxes as it records. Returns the manifest's digest."""
+def write_manifest(settings, *, ids=range(1, 401), counts="1-5", source="s3://aft-vbi-pds", siblings=(), side=None):
+    """Ingests drawn photos: each shows as many boxes as it records, cubes of `side` inches if that is given.
+
+    Returns the manifest's digest.
+    """
     classes = Counts.parse(counts)
     names = [f"{number:05d}" for number in ids]
     skus = {name: [name] for name in names}
@@ -32,7 +35,7 @@ def write_manifest(settings, *, ids=range(1, 401), counts="1-5", source="s3://af
             size = (60, 40) if int(name) % 3 else (40, 60)
             data = photo(items=recorded, size=size, seed=int(name))
             framed = frame_record(
-                encode_example(bin_id=name, recorded=recorded, image=data, metadata=metadata(recorded))
+                encode_example(bin_id=name, recorded=recorded, image=data, metadata=metadata(recorded, side=side))
             )
             file.write(framed)
             records.append(
