@@ -266,13 +266,35 @@ class ContentsJudge:
 
 
 def problem_of(products: Sequence[Product], recorded: int, counts: Counts) -> str:
-    """Why the products of a record cannot be used, "" where they can."""
+    """Why the products of a record cannot be used, "" where they can.
+
+    Example:
+        >>> boxes, unknown = Product(2, (4.0, 3.0, 2.0), 0.5), Product(1, None, None, "height must be …, got 0 'in'")
+        >>> problem_of([boxes], 2, Counts.parse("1-5")), problem_of([boxes], 3, Counts.parse("1-5"))
+        ('', 'its products sum to 2, the record says 3')
+        >>> problem_of([boxes, unknown], 3, Counts.parse("1-5"))
+        "product 2: height must be …, got 0 'in'"
+    """
     total = sum(product.quantity for product in products)
     if total != recorded:
         return f"its products sum to {total}, the record says {recorded}"
     if counts.index_of(recorded) is None:
         return f"the model counts {counts}"
-    return "" if has_sizes(products) else "the size of a product is not known"
+    if has_sizes(products):
+        return ""
+    return _first_of("size_problem", products) or "the size of a product is not known"
+
+
+def weight_problem_of(products: Sequence[Product]) -> str:
+    """Which given weight is not used, and why, "" where there is none; the products are used without it."""
+    return _first_of("weight_problem", products)
+
+
+def _first_of(field: str, products: Sequence[Product]) -> str:
+    for number, product in enumerate(products, 1):
+        if product.quantity and (problem := getattr(product, field)):
+            return f"product {number}: {problem}"
+    return ""
 
 
 def has_sizes(products: Sequence[Product]) -> bool:

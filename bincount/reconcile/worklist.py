@@ -226,10 +226,16 @@ def history_reason(
 
 
 def contents_reason(litres: str | None, problem: str) -> str:
-    """Part of a reason: the products' volume, or why they were not used; "" where the record names none."""
-    if problem:
-        return f"; judged without its products: {problem}"
-    return f"; {litres}" if litres else ""
+    """Part of a reason: the products' volume, and why they or a weight were not used; "" where it names none.
+
+    Example:
+        >>> contents_reason(None, "its products sum to 3, the record says 2")
+        '; judged without its products: its products sum to 3, the record says 2'
+        >>> contents_reason("the record lists 4.1 litres of products", "product 2: weight must be …, got 0 'lb'")
+        "; the record lists 4.1 litres of products; judged without a weight: product 2: weight must be …, got 0 'lb'"
+    """
+    missing = f"; judged without {'a weight' if litres else 'its products'}: {problem}" if problem else ""
+    return f"; {litres}{missing}" if litres else missing
 
 
 def _change(change: int) -> str:
