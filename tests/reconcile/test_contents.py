@@ -159,14 +159,34 @@ def test_a_wrong_quantity_or_id_leaves_the_other_bins_their_products(
     assert "SECRET" not in caplog.text
 
 
-def test_both_photos_and_products_are_one_probability(settings, model, source, tmp_path):
-    records = write_records(
-        tmp_path / "a.csv", [("20000", 2, "20001", 3)], ("id", "recorded", "before", "counted_before")
-    )
-    contents = write_records(tmp_path / "c.csv", [("20000", *CUBE)], TITLES)
-    line = lines_of(settings, model, source, tmp_path / "out", records=records, contents=contents)["20000"]
-    assert line["evidence"] in ("photos and contents", "photo and contents")
-    assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+def test_500_products_on_one_record_are_used(tmp_path):
+    own = make_settings(tmp_path)
+    model = registered(own, reads=True, sharpness=4.0, counts="1-4+")
+    write_bin(tmp_path / "source", "20000", recorded=500, image=photo(items=5))
+    records = write_records(tmp_path / "a.csv", [("20000", 500)])
+    rows = [("20000", f"P{number}", 1, 1, 1, 1, 0.1) for number in range(500)]
+    contents = write_records(tmp_path / "c.csv", rows, TITLES)
+    source = str(tmp_path / "source")
+    line = lines_of(own, model, source, tmp_path / "out", records=records, contents=contents)["20000"]
+    assert line["evidence"] == "photo and contents"
+    assert "the record lists 8.19 litres of products" in line["reason"]
+    assert line["verdict"] in ("match", "mismatch", "unsure")
+
+
+def test_both_photos_and_products_are_one_probability(settings, model, tmp_path):
+    for bin_id, items in (("20000", 2), ("20001", 3)):  # the same bin, an item later
+        write_bin(tmp_path / "source", bin_id, recorded=items, image=photo(items=items, seed=0))
+    titles, row = ("id", "recorded", "before", "counted_before"), ("20000", 2, "20001", 3)
+    followed = write_records(tmp_path / "a.csv", [row], titles)
+    alone = write_records(tmp_path / "b.csv", [row[:2]])
+    listed = {"contents": write_records(tmp_path / "c.csv", [("20000", *CUBE)], TITLES)}
+    lines = [
+        lines_of(settings, model, str(tmp_path / "source"), tmp_path / "out", records=records, **more)["20000"]
+        for records, more in ((followed, listed), (followed, {}), (alone, listed), (alone, {}))
+    ]
+    assert [line["evidence"] for line in lines] == ["photos and contents", "photos", "photo and contents", "photo"]
+    assert len({str(line["probabilities"]) for line in lines}) == 4
+    assert sum(lines[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_killed_run_joins_no_evidence_twice(settings, model, source, tmp_path, monkeypatch):
