@@ -60,7 +60,6 @@ def write_change_head(folder, *, pairs=150, unchanged=0):
 
 def write_contents_judge(folder, *, bins=300):
     """Writes the sums head and the judge of contents of a tiny model, learned from drawn photos of cubes."""
-    from bincount.counts import Counts
     from bincount.dataset.contents import Product, sums_of
     from bincount.learn.predictor import Predictor
     from bincount.mismatch.contents import ContentsJudge
@@ -71,11 +70,12 @@ def write_contents_judge(folder, *, bins=300):
     contents = [
         (Product(int(count) + 1, (side,) * 3, 0.5),) for count, side in zip(truth, rng.uniform(2, 9, bins), strict=True)
     ]
-    seen = Predictor(folder).observe([photo(items=int(count) + 1, seed=seed) for seed, count in enumerate(truth)])
+    predictor = Predictor(folder)
+    seen = predictor.observe([photo(items=int(count) + 1, seed=seed) for seed, count in enumerate(truth)])
     sums = np.array([sums_of(products) for products in contents])
     blocks = [str(row // 10) for row in range(bins)]
     head = SumsHead.fit(seen.features, sums, blocks)
-    judge = ContentsJudge.fit(contents, truth, Counts.parse("1-5"))
+    judge = ContentsJudge.fit(contents, truth, predictor.counts)
     pairs, prior = np.arange(bins).reshape(-1, 2), np.full(5, 0.2)
     judge = judge.calibrated(contents, truth, blocks, seen.probabilities, head.predict(seen.features), prior, pairs)
     head.write(folder)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -43,11 +42,15 @@ class Product:
         quantity: How many of it, >= 0.
         sides_in: Its three sides in inches, the longest first; None where one is not known.
         weight_lb: Weight of one in pounds; None where it is not known.
+        size_problem: Which given side is none, "<side> must be …, got …"; "" where each is one, or is not given.
+        weight_problem: The same of the weight.
     """
 
     quantity: int
     sides_in: tuple[float, float, float] | None
     weight_lb: float | None
+    size_problem: str = ""
+    weight_problem: str = ""
 
     @property
     def volume(self) -> float:
@@ -60,15 +63,8 @@ class Product:
         return self.sides_in[0] * self.sides_in[1] if self.sides_in else math.nan
 
 
-class Contents(NamedTuple):
-    """The products on a record, and why values were set aside: "<value> must be …, got …" for each."""
-
-    products: tuple[Product, ...]
-    problems: tuple[str, ...] = ()
-
-
-def contents_of(metadata: bytes) -> Contents:
-    """Reads the products from metadata that `parse_metadata` accepts.
+def contents_of(metadata: bytes) -> tuple[Product, ...]:
+    """Reads the products from metadata that `parse_metadata` accepts, in the order of their keys.
 
     A size or weight that is none is set aside with its reason; the product stays.
 
@@ -76,45 +72,37 @@ def contents_of(metadata: bytes) -> Contents:
         metadata: The bucket's JSON of one bin.
     """
     listed = json.loads(metadata)["BIN_FCSKU_DATA"]
-    problems: list[str] = []
-    products = [_product_of(number, listed[key], problems) for number, key in enumerate(sorted(listed), 1)]
-    return Contents(tuple(products), tuple(problems))
+    return tuple(product_of(int(float(listed[key]["quantity"])), listed[key]) for key in sorted(listed))
 
 
-def _product_of(number: int, facts: Mapping[str, Any], problems: list[str]) -> Product:
-    sides = [inches_of(f"product {number}: {name}", facts.get(name), problems) for name in SIDES]
-    weight = pounds_of(f"product {number}: weight", facts.get("weight"), problems)
-    return product_of(int(float(facts["quantity"])), sides, weight)
-
-
-def product_of(quantity: int, sides_in: Sequence[float | None], weight_lb: float | None) -> Product:
-    """A product from its three sides in inches, in any order, and its weight in pounds."""
-    known = [side for side in sides_in if side is not None]
-    longest_first = sorted(known, reverse=True)
-    sides = (longest_first[0], longest_first[1], longest_first[2]) if len(known) == len(SIDES) else None
-    return Product(quantity, sides, weight_lb)
-
-
-def inches_of(name: str, given: object, problems: list[str]) -> float | None:
-    """A length in inches.
+def product_of(quantity: int, given: Mapping[str, object], *, place: str = "") -> Product:
+    """A product from its three sides, in any order, and its weight, each `{"value": …, "unit": …}` or not given.
 
     Args:
-        name: Whose it is, for the problem.
-        given: `{"value": …, "unit": …}`; None for none.
-        problems: Why it is none is added here, where it is given.
+        quantity: How many of it.
+        given: By name, `SIDES` and "weight"; other names are ignored.
+        place: Where they are given, such as " in line 2", for the problem.
 
-    Returns:
-        None where it is none.
+    Example:
+        >>> product_of(2, {"length": {"value": 4, "unit": "IN"}, "weight": {"value": 8, "unit": "oz"}})
+        Product(quantity=2, sides_in=None, weight_lb=0.5, size_problem='', weight_problem='')
     """
-    return _measure(name, given, _INCHES, _LONGEST_IN, problems)
-
-
-def pounds_of(name: str, given: object, problems: list[str]) -> float | None:
-    """A weight in pounds; arguments and answer are those of `inches_of`."""
-    return _measure(name, given, _POUNDS, _HEAVIEST_LB, problems)
+    wrong_sides: list[str] = []
+    wrong_weight: list[str] = []
+    sides = [_measure(side + place, given.get(side), _INCHES, _LONGEST_IN, wrong_sides) for side in SIDES]
+    weight = _measure(f"weight{place}", given.get("weight"), _POUNDS, _HEAVIEST_LB, wrong_weight)
+    known = sorted((side for side in sides if side is not None), reverse=True)
+    return Product(
+        quantity,
+        (known[0], known[1], known[2]) if len(known) == len(SIDES) else None,
+        weight,
+        next(iter(wrong_sides), ""),
+        next(iter(wrong_weight), ""),
+    )
 
 
 def _measure(name: str, given: object, units: Mapping[str, float], most: float, problems: list[str]) -> float | None:
+    """A length in inches or a weight in pounds; None where it is none, and why then is added to `problems`."""
     if given is None:
         return None
     value, unit = (given.get("value"), given.get("unit")) if isinstance(given, dict) else (given, None)
@@ -139,7 +127,7 @@ MOST_PRODUCTS = 1000
 
 
 def products_of(value: object) -> tuple[Product, ...] | None:
-    """Reads the contents of a request; a size or weight that is left out is not known.
+    """Reads the contents of a request; a size or weight that is left out or not possible is not known.
 
     Args:
         value: A list of objects with `quantity` and, in inches and pounds, `length`, `width`, `height` and `weight`, or
@@ -149,8 +137,9 @@ def products_of(value: object) -> tuple[Product, ...] | None:
         DataError: If it is anything else.
 
     Example:
-        >>> products_of([{"quantity": 2, "length": 2, "width": 4, "height": 3, "weight": 0.5}])
-        (Product(quantity=2, sides_in=(4.0, 3.0, 2.0), weight_lb=0.5),)
+        >>> (product,) = products_of([{"quantity": 2, "length": 2, "width": 4, "height": 3, "weight": -1}])
+        >>> product.sides_in, product.weight_lb, product.weight_problem
+        ((4.0, 3.0, 2.0), None, "weight must be above 0 and at most 5000 lb, got -1 'lb'")
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -175,17 +164,13 @@ def _product_sent(name: str, facts: object) -> Product:
     if quantity is None or not 0 <= quantity <= LARGEST_COUNT or quantity != int(quantity):
         shown = _shown(facts.get("quantity"))
         raise DataError(f"{name}: quantity must be a whole number from 0 to {LARGEST_COUNT}, got {shown}.")
-    problems: list[str] = []
-    inches = [inches_of(f"{name}: {side}", _with_unit(facts.get(side), "in"), problems) for side in SIDES]
-    pounds = pounds_of(f"{name}: weight", _with_unit(facts.get("weight"), "lb"), problems)
-    if problems:
-        raise DataError(f"{problems[0]}. Leave out what is not known.")
-    return product_of(int(quantity), inches, pounds)
+    measures = {side: _with_unit(facts.get(side), "in") for side in SIDES}
+    return product_of(int(quantity), measures | {"weight": _with_unit(facts.get("weight"), "lb")})
 
 
 def _number_of(value: object) -> float | None:
     """The number in a field, infinite where it is a whole number that no float holds; None where it is none."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         return float(value)
@@ -205,12 +190,12 @@ def _with_unit(value: object, unit: str) -> dict[str, object] | None:
 
 def encode_contents(products: Iterable[Product]) -> str:
     """Products as compact JSON, which `decode_contents` reads."""
-    return json.dumps([[product.quantity, product.sides_in, product.weight_lb] for product in products])
+    return json.dumps([astuple(product) for product in products])
 
 
 def decode_contents(text: str) -> tuple[Product, ...]:
     """Reads what `encode_contents` wrote."""
-    return tuple(Product(quantity, sides and tuple(sides), weight) for quantity, sides, weight in json.loads(text))
+    return tuple(Product(quantity, sides and tuple(sides), *others) for quantity, sides, *others in json.loads(text))
 
 
 SUMS = ("log_volume", "log_face", "log_weight", "log_products", "log_largest")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from bincount.dataset.contents import SIDES, Product, inches_of, pounds_of, product_of
+from bincount.dataset.contents import SIDES, Product, product_of
 from bincount.dataset.metadata import LARGEST_COUNT, is_bin_id
 from bincount.dataset.number_format import AmbiguousNumberError, number_of
 from bincount.dataset.table_reader import Columns, TableReader, text_of
-from bincount.errors import DataError
 
 CONTENTS_COLUMNS = Columns(
     titles={name: (name,) for name in ("id", "product", "quantity", *SIDES, "weight", "size_unit", "weight_unit")},
@@ -17,40 +18,99 @@ CONTENTS_COLUMNS = Columns(
 )
 """Of a file of contents, a row a product; sizes are in inches and weights in pounds unless a unit is given."""
 
+_SAME_WITHIN = 0.01  # values in other units are rounded
 
-def contents_rows(table: TableReader) -> Iterator[tuple[str, str, Product, tuple[str, ...]]]:
-    """Reads a file with `CONTENTS_COLUMNS`: the bin's id, the product's name, the product and its problems.
+
+@dataclass(frozen=True, slots=True)
+class ContentsRow:
+    """One product on a bin's record.
+
+    Attributes:
+        line: Its line in the file; of parquet the row's number.
+        bin_id: The bin's id, "" where it is none.
+        name: The product's; it is compared with others and never shown.
+        product: Quantity, size and weight; None where the quantity is none.
+        problem: Why the quantity is none, "" where it is one.
+    """
+
+    line: int
+    bin_id: str
+    name: str
+    product: Product | None
+    problem: str = ""
+
+
+def contents_rows(table: TableReader) -> Iterator[ContentsRow]:
+    """Reads the rows of a file with `CONTENTS_COLUMNS`.
 
     Raises:
-        DataError: If an id or a quantity is none, or the file is damaged.
+        DataError: If the file is damaged.
     """
     marks = table.decimal_marks()
     for line, values in table.rows():
-        where = f"{table.name}, line {line}"
-        problems: list[str] = []
-        bin_id, quantity = text_of(values["id"]), number_of(values["quantity"], marks["quantity"])
-        if not is_bin_id(bin_id) or quantity is None or not 0 <= quantity <= LARGEST_COUNT or quantity != int(quantity):
-            raise DataError(
-                f"{where}: must hold a bin's id and a whole quantity >= 0, got {bin_id[:40]!r} and "
-                f"{text_of(values['quantity'])[:40]!r}. Fix the row, or leave the bin out."
-            )
-        product, unit = text_of(values["product"]), text_of(values.get("size_unit")) or "in"
-        sides = [
-            inches_of(f"product {product[:40]!r}: {name}", _given(name, values, marks, unit), problems)
-            for name in SIDES
-        ]
-        heavy = _given("weight", values, marks, text_of(values.get("weight_unit")) or "lb")
-        weight = pounds_of(f"product {product[:40]!r}: weight", heavy, problems)
-        yield bin_id, product, product_of(int(quantity), sides, weight), tuple(problems)
+        bin_id, name = text_of(values["id"]), text_of(values["product"])
+        bin_id = bin_id if is_bin_id(bin_id) else ""
+        quantity = _number("quantity", values, marks)
+        if isinstance(quantity, str) or not 0 <= quantity <= LARGEST_COUNT or quantity != int(quantity):
+            rule = f"must be a whole number from 0 to {LARGEST_COUNT}, got {quantity!r:.40}"
+            yield ContentsRow(line, bin_id, name, None, f"quantity in line {line} {rule}")
+            continue
+        units = dict.fromkeys(SIDES, text_of(values.get("size_unit")) or "in")
+        units["weight"] = text_of(values.get("weight_unit")) or "lb"
+        given = {
+            field: {"value": _number(field, values, marks), "unit": unit}
+            for field, unit in units.items()
+            if text_of(values.get(field))
+        }
+        yield ContentsRow(line, bin_id, name, product_of(int(quantity), given, place=f" in line {line}"))
 
 
-def _given(
-    name: str, values: Mapping[str, object], marks: Mapping[str, str | None], unit: str
-) -> dict[str, object] | None:
-    if not text_of(values.get(name)):
-        return None
+def _number(field: str, values: Mapping[str, object], marks: Mapping[str, str | None]) -> float | str:
+    """The number in a field; its text where it is none, and both where its mark may be two."""
     try:
-        number = number_of(values[name], marks.get(name))
-    except AmbiguousNumberError:
-        number = None
-    return {"value": text_of(values[name]) if number is None else number, "unit": unit}
+        number = number_of(values[field], marks.get(field))
+    except AmbiguousNumberError as error:
+        digits = str(error)
+        return f"{digits.replace('.', '').replace(',', '')} or {digits.replace(',', '.')}"
+    return text_of(values[field]) if number is None else float(number)
+
+
+def joined(products: Mapping[int, Product]) -> Product:
+    """The product that several rows of a bin name: quantities are summed, and a known value wins over an unknown one.
+
+    A size or weight that differs by more than 1 % between two rows is not known, with the reason.
+
+    Args:
+        products: By the line of its row.
+
+    Example:
+        >>> small, unknown, large = (Product(1, sides, 0.5) for sides in ((5.0, 5.0, 5.0), None, (9.0, 5.0, 5.0)))
+        >>> joined({2: small, 3: unknown}) == Product(2, (5.0, 5.0, 5.0), 0.5)
+        True
+        >>> joined({2: small, 3: large}).size_problem
+        'size must be the same in lines 2 and 3, got 5 x 5 x 5 and 9 x 5 x 5 in'
+    """
+    sizes = {line: product.sides_in for line, product in products.items() if product.sides_in}
+    weights = {line: product.weight_lb for line, product in products.items() if product.weight_lb}
+    size_problem = _difference("size", sizes, "in")
+    weight_problem = _difference("weight", {line: (weight,) for line, weight in weights.items()}, "lb")
+    wrong_sizes = (product.size_problem for product in products.values() if not sizes and product.size_problem)
+    wrong_weights = (product.weight_problem for product in products.values() if not weights and product.weight_problem)
+    return Product(
+        sum(product.quantity for product in products.values()),
+        None if size_problem else next(iter(sizes.values()), None),
+        None if weight_problem else next(iter(weights.values()), None),
+        size_problem or next(wrong_sizes, ""),
+        weight_problem or next(wrong_weights, ""),
+    )
+
+
+def _difference(name: str, values: Mapping[int, tuple[float, ...]], unit: str) -> str:
+    """Which two lines differ, "" where none do."""
+    first = next(iter(values), 0)
+    for line, value in values.items():
+        pairs = zip(values[first], value, strict=True)
+        if not all(math.isclose(one, other, rel_tol=_SAME_WITHIN) for one, other in pairs):
+            shown = " and ".join(" x ".join(f"{side:.4g}" for side in values[at]) for at in (first, line))
+            return f"{name} must be the same in lines {first} and {line}, got {shown} {unit}"
+    return ""

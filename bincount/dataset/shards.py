@@ -112,7 +112,7 @@ def read_contents(records: Sequence[Record], shards: Sequence[Path]) -> list[tup
         with open_shard(shards[shard]) as file:
             for row in rows:
                 metadata = decode_example(read_record(file, records[row].offset))["metadata"]
-                contents[row] = contents_of(cast(bytes, metadata)).products
+                contents[row] = contents_of(cast(bytes, metadata))
     return contents
 
 

@@ -81,8 +81,9 @@ def evaluate_run(settings: Settings, *, run_id: str) -> dict:
         `metrics`: exact, within_one, mae, rmse, nll, rps, ece, the baselines
         largest_class and prior_nll, bins, groups and set_aside, the detection
         of wrong records (`detection_metrics.detection_summary`) and, where the model has a change head,
-        the count after a transaction (`pair_metrics.pairs_summary`); and `pairs`, all its figures
-        (`pair_metrics.evaluate_pairs`).
+        the count after a transaction (`pair_metrics.pairs_summary`) and, where it has a judge of contents, the total
+        given the products (`contents_metrics.contents_summary`); and all figures of the latter two, `pairs`
+        (`pair_metrics.evaluate_pairs`) and `contents` (`contents_metrics.evaluate_contents`).
 
     Raises:
         ConfigError: If the run has no trained model.

@@ -295,7 +295,7 @@ def read_bins(
                 continue
             bins.recorded[bin_id] = metadata.recorded
             if contents and answer.data is not None:
-                bins.contents[bin_id] = contents_of(answer.data).products
+                bins.contents[bin_id] = contents_of(answer.data)
             if len(bins.recorded) == limit:
                 break
     check_ids(store, ids, candidates.ids, bins.rejected)

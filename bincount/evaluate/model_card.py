@@ -351,7 +351,7 @@ def _contents_blocks(evaluation: dict) -> list[Block]:
         ),
         Table(
             (
-                "wrong record, AUROC (lift at 5 %)",
+                "wrong record, AUROC (lift at 5 % and 10 %)",
                 "list and photo",
                 "the same, knowing the kind",
                 "count of the photo alone",
@@ -360,7 +360,10 @@ def _contents_blocks(evaluation: dict) -> list[Block]:
             tuple(
                 (
                     contents_metrics.ERRORS[kind],
-                    *(f"{row[each]['auroc']:.3f} ({row[each]['lift_5']:.1f})" for each in contents_metrics.JUDGES),
+                    *(
+                        f"{row[judge]['auroc']:.3f} ({row[judge]['lift_5']:.1f} and {row[judge]['lift_10']:.1f})"
+                        for judge in contents_metrics.JUDGES
+                    ),
                 )
                 for kind, row in contents["variance"].items()
             ),

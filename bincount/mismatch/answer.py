@@ -50,7 +50,8 @@ class Evidence(NamedTuple):
         counted: The count that was confirmed with the earlier photo, None where none is used.
         missed: Bayes factor of a missed transaction, None where no products are used.
         unchanged: Whether the model knows bins in which nothing moved; otherwise it cannot tell that nothing did.
-        problems: Why evidence that was sent is not used, by "before_problem" and "contents_problem".
+        problems: Why evidence that was sent, or a weight among it, is not used, by "before_problem" and
+            "contents_problem".
     """
 
     distribution: np.ndarray | None
@@ -85,7 +86,8 @@ def answers_of(
           two are None where the record is not countable;
         - `change`, the most probable difference to the count before, and `change_probabilities`, if an earlier photo
           is used: see `changes_of`;
-        - `before_problem` or `contents_problem`, if evidence that was sent is not used: the reason.
+        - `before_problem` or `contents_problem`, if evidence that was sent, or a weight among it, is not used: the
+          reason.
 
         Where other evidence is used, all of them are computed from the photo and this evidence together.
     """

@@ -53,6 +53,22 @@ class ContentsJudge:
         missed: (3 + len(SUMS),) logistic regression of a missed transaction: intercept, log likelihood of the recorded
             count, its distance from the expected one, and the distances of the sums; all 0 if it was not learned.
         scores: Conformal scores of the calibration bins.
+
+    Example:
+        A list that says nothing of the total, and a photo that says nothing of the count but shows the volume of two:
+
+        >>> says_nothing = np.zeros(65), np.ones(65), np.zeros((2, 65)), np.zeros(2)
+        >>> weights, missed = np.array([1.0, 1.0, 2.0]), np.r_[0.0, -1.0, np.zeros(6)]
+        >>> judge = ContentsJudge(Counts.parse("1-2"), *says_nothing, weights, missed, [[], []])
+        >>> box, photo, prior = (4.0, 3.0, 2.0), np.array([[0.5, 0.5]]), np.array([0.5, 0.5])
+        >>> seen = sums_of([Product(2, box, None)])[None]  # (log 49 - log 25)^2 = 0.453; exp(-2 * 0.453) = 0.404
+        >>> judge.totals([[Product(1, box, None)]], photo, seen, prior).round(3)  # 0.404 : 1
+        array([[0.288, 0.712]])
+
+        A record of 1, which a photo makes half as probable as it was before:
+
+        >>> judge.missed_evidence([[Product(1, box, None)]], np.array([0]), np.array([[0.25, 0.75]]), seen, prior)
+        array([2.])
     """
 
     counts: Counts
@@ -266,17 +282,45 @@ class ContentsJudge:
 
 
 def problem_of(products: Sequence[Product], recorded: int, counts: Counts) -> str:
-    """Why the products of a record cannot be used, "" where they can."""
+    """Why the products of a record cannot be used, "" where they can.
+
+    Example:
+        >>> boxes, unknown = Product(2, (4.0, 3.0, 2.0), 0.5), Product(1, None, None, "height must be …, got 0 'in'")
+        >>> problem_of([boxes], 2, Counts.parse("1-5")), problem_of([boxes], 3, Counts.parse("1-5"))
+        ('', 'its products sum to 2, the record says 3')
+        >>> problem_of([boxes, unknown], 3, Counts.parse("1-5"))
+        "product 2: height must be …, got 0 'in'"
+    """
     total = sum(product.quantity for product in products)
     if total != recorded:
         return f"its products sum to {total}, the record says {recorded}"
     if counts.index_of(recorded) is None:
         return f"the model counts {counts}"
-    return "" if has_sizes(products) else "the size of a product is not known"
+    if has_sizes(products):
+        return ""
+    return _first_of("size_problem", products) or "the size of a product is not known"
+
+
+def weight_problem_of(products: Sequence[Product]) -> str:
+    """Which given weight is not used, and why, "" where there is none; the products are used without it."""
+    return _first_of("weight_problem", products)
+
+
+def _first_of(field: str, products: Sequence[Product]) -> str:
+    for number, product in enumerate(products, 1):
+        if product.quantity and (problem := getattr(product, field)):
+            return f"product {number}: {problem}"
+    return ""
 
 
 def has_sizes(products: Sequence[Product]) -> bool:
-    """True if there is a product, and the size of each is known: what a judge of contents needs."""
+    """True if there is a product, and the size of each is known: what a judge of contents needs.
+
+    Example:
+        >>> sized, unsized, gone = Product(1, (4.0, 3.0, 2.0), None), Product(1, None, 0.5), Product(0, None, None)
+        >>> has_sizes([sized, gone]), has_sizes([sized, unsized]), has_sizes([gone])
+        (True, False, False)
+    """
     there = _there(products)
     return bool(there) and all(product.sides_in for product in there)
 

@@ -49,6 +49,13 @@ class Posterior:
             evidence: (N,) Bayes factor of the photo: that kind of error against right record.
             share: Share of the wrong records that have it.
             error_rate: Prior share of wrong records.
+
+        Example:
+            >>> wrong = np.array([1.0])
+            >>> quantity = Posterior(probability=wrong, direction=wrong, size=wrong, evidence=np.array([4.0]))
+            >>> both = quantity.joined_with(np.array([8.0]), share=0.5, error_rate=0.1)
+            >>> both.evidence, both.probability  # 0.1 * 6 / (0.1 * 6 + 0.9)
+            (array([6.]), array([0.4]))
         """
         both = (1 - share) * self.evidence + share * np.asarray(evidence)
         return replace(self, evidence=both, probability=error_rate * both / (error_rate * both + 1 - error_rate))

@@ -64,7 +64,13 @@ class SumsHead:
         return cls(weights, ridge.intercept_ - mean @ weights)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """(N, len(SUMS)) sums for features (N, D)."""
+        """(N, len(SUMS)) sums for features (N, D).
+
+        Example:
+            >>> head = SumsHead(weights=np.array([[1.0], [0.5]]), intercepts=np.array([0.2]))  # one sum, for brevity
+            >>> head.predict(np.array([[2.0, 4.0]]))  # 2 * 1 + 4 * 0.5 + 0.2
+            array([[4.2]])
+        """
         return features @ self.weights + self.intercepts
 
     def write(self, folder: Path) -> None:

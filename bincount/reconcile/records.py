@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,7 +10,7 @@ from contextlib import closing
 from bincount.dataset.bin_reader import metadata_of
 from bincount.dataset.candidates import list_candidates
 from bincount.dataset.contents import contents_of, encode_contents
-from bincount.dataset.contents_file import contents_rows
+from bincount.dataset.contents_file import ContentsRow, contents_rows
 from bincount.dataset.ids import counterpart_of
 from bincount.dataset.inventory import InventoryRow, check_id_spelling, inventory_rows
 from bincount.dataset.keys import metadata_key, photo_key
@@ -86,20 +85,31 @@ def load_contents(work: ReconcileState, table: TableReader) -> None:
     """Adds the products of a file to the records.
 
     Raises:
-        DataError: If the file is invalid, or none of its bins is among the records.
+        DataError: If the file is damaged, or no record's products can be used.
     """
     problems: list[str] = []
+    nameless: list[int] = []
 
-    def rows() -> Iterator[tuple[str, str, int, str]]:
-        for bin_id, product, facts, wrong in contents_rows(table):
-            problems.extend(wrong)
-            yield bin_id, product, facts.quantity, json.dumps([facts.sides_in, facts.weight_lb])[1:-1]
+    def rows() -> Iterator[ContentsRow]:
+        for row in contents_rows(table):
+            if not row.bin_id:
+                nameless.append(row.line)
+                continue
+            each = (row.product.size_problem, row.product.weight_problem) if row.product else (row.problem,)
+            problems.extend(filter(None, each))
+            yield row
 
     bins = work.load_contents(rows())
+    if nameless:
+        _log.warning(
+            "%s: %d rows without a bin's id are set aside, such as line %d", table.name, len(nameless), nameless[0]
+        )
     if problems:
         _log.warning("%s: %d values are set aside, such as %s", table.name, len(problems), problems[0])
     if not bins:
-        raise DataError(f"{table.name}: must list products of the records' bins, got none of them. Compare the ids.")
+        reason = next(iter(work.tally("contents_problem")), "")
+        got = f"none that can be used: {reason}. Fix the row" if reason else "none of them. Compare the ids"
+        raise DataError(f"{table.name}: must list products of the records' bins, got {got}.")
     _log.info("%s: products of %s bins", table.name, f"{bins:,}")
 
 
@@ -135,7 +145,7 @@ def read_metadata(work: ReconcileState, store: Store) -> None:
             if isinstance(metadata, Rejection) or answer.data is None:
                 done.append((None, metadata.reason if isinstance(metadata, Rejection) else "", None, position))
             else:
-                products = encode_contents(contents_of(answer.data).products)
+                products = encode_contents(contents_of(answer.data))
                 done.append((metadata.recorded, "", products, position))
             if len(done) == _UPDATE_ROWS:
                 work.update(("recorded", "problem", "contents"), done)

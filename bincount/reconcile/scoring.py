@@ -20,7 +20,7 @@ from bincount.evaluate.batch_inference import rounded
 from bincount.evaluate.drift import drift_of, sentence_of
 from bincount.evaluate.drift_baseline import DriftBaseline
 from bincount.mismatch.change import NO_HEAD, SAME_COUNT, ChangeHead
-from bincount.mismatch.contents import NO_JUDGE, ContentsJudge, problem_of
+from bincount.mismatch.contents import NO_JUDGE, ContentsJudge, problem_of, weight_problem_of
 from bincount.mismatch.sums import SumsHead
 from bincount.progress import ProgressLog
 from bincount.reconcile.state import CONTENTS, PHOTO, PHOTOS, ReconcileState
@@ -185,7 +185,8 @@ def judge_contents(work: ReconcileState, judge: ContentsJudge | None, prior: np.
 
     A record whose products cannot be used keeps the distribution of its photos, and the reason.
     """
-    if not work.count("contents IS NOT NULL"):
+    named = work.count("contents IS NOT NULL OR contents_problem <> ''")
+    if not named:
         return
     if judge is None:
         work.exclude_contents("contents IS NOT NULL", NO_JUDGE)
@@ -211,9 +212,12 @@ def judge_contents(work: ReconcileState, judge: ContentsJudge | None, prior: np.
             books, seen = (_LITRES * np.expm1(each) for each in (sums_of(contents[row])[0], sums[row][0]))
             litres = f"the record lists {books:.3g} litres of products, the photo shows about {max(seen, 0):.2g}"
             evidence = f"{evidences[row]} and {CONTENTS}"
-            updates.append((distribution.tobytes(), evidence, float(missed[row]), litres, positions[row]))
-        work.update(("joint", "evidence", "missed", "litres"), updates)
-    used, named = work.count("missed IS NOT NULL"), work.count("contents IS NOT NULL")
+            weight_problem = weight_problem_of(contents[row])
+            updates.append(
+                (distribution.tobytes(), evidence, float(missed[row]), litres, weight_problem, positions[row])
+            )
+        work.update(("joint", "evidence", "missed", "litres", "contents_problem"), updates)
+    used = work.count("missed IS NOT NULL")
     log = _log.info if used else _log.warning
     log("contents: used for %d of %d records that name products", used, named)
 

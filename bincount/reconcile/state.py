@@ -8,10 +8,13 @@ import shutil
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from operator import attrgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from types import TracebackType
 
+from bincount.dataset.contents import Product, decode_contents, encode_contents
+from bincount.dataset.contents_file import ContentsRow, joined
 from bincount.dataset.inventory import InventoryRow
 from bincount.errors import ConfigError, DataError, StoreError
 from bincount.files import write_atomically
@@ -39,7 +42,7 @@ COLUMNS = f"""
 - `problem`: why the record cannot be used, "" if it can.
 - `photo_problem`: why the photo cannot be used, "" if it can, NULL if it was not scored.
 - `before_problem`: why the earlier photo cannot be used, "" if it can or none is named.
-- `contents_problem`: why the products cannot be used, "" if they can or none are listed.
+- `contents_problem`: why the products, or a weight among them, cannot be used, "" if they can or none are listed.
 - `probabilities`: C float64, the distribution over counts from the photo alone.
 - `statistics`: float64, one of each of `scoring.PHOTO_STATISTICS`.
 - `features`: float32, of a photo with an earlier one, until the two are compared.
@@ -249,28 +252,33 @@ class ReconcileState:
         beside.replace(snapshot)
         _mark(self.path, snapshot)
 
-    def load_contents(self, rows: Iterable[tuple[str, str, int, str]]) -> int:
-        """Adds the products of a file to their bins, and returns to how many.
+    def load_contents(self, rows: Iterable[ContentsRow]) -> int:
+        """Adds the products of a file to their bins, and returns how many bins then have products.
+
+        A bin of which a quantity is none gets the reason instead.
 
         Args:
-            rows: Id, product, quantity, and the size and weight of one as JSON without the brackets; the quantities of
-                a product that is listed twice are summed.
+            rows: Those that name a bin.
         """
-        self._db.execute("CREATE TEMP TABLE products (id TEXT, product TEXT, quantity INTEGER, facts TEXT)")
-        self._db.executemany("INSERT INTO products VALUES (?, ?, ?, ?)", rows)
-        self._db.execute(
-            "CREATE TEMP TABLE listed AS SELECT id, '[' || group_concat('[' || quantity || ',' || facts || ']') || ']' "
-            "AS contents FROM (SELECT id, product, SUM(quantity) AS quantity, MAX(facts) AS facts FROM products "
-            "GROUP BY id, product ORDER BY id, product) GROUP BY id"
+        self._db.execute("CREATE TEMP TABLE products (id TEXT, line INTEGER, name TEXT, product TEXT, problem TEXT)")
+        self._db.executemany(
+            "INSERT INTO products VALUES (?, ?, ?, ?, ?)",
+            (
+                (row.bin_id, row.line, row.name, encode_contents([row.product] if row.product else []), row.problem)
+                for row in rows
+            ),
         )
-        self._db.execute("CREATE INDEX temp.by_listed ON listed (id)")
-        changed = self._db.execute(
-            "UPDATE bins SET contents = (SELECT contents FROM listed WHERE listed.id = bins.id) "
-            "WHERE id IN (SELECT id FROM listed)"
-        ).rowcount
+        listed = self._db.execute(
+            "SELECT * FROM products WHERE id IN (SELECT id FROM bins WHERE has_photo) ORDER BY id, line"
+        )
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "UPDATE bins SET contents = ?, contents_problem = ? WHERE has_photo AND id = ?",
+            ((*_contents_of(own), bin_id) for bin_id, own in groupby(listed, itemgetter(0))),
+        )
+        self._db.execute("COMMIT")
         self._db.execute("DROP TABLE products")
-        self._db.execute("DROP TABLE listed")
-        return changed
+        return self.count("contents IS NOT NULL")
 
     def exclude_before(self, where: str, reason: str) -> None:
         """Sets the reason why the earlier photo is not used, of the rows that name one and fulfil a condition."""
@@ -304,6 +312,16 @@ class ReconcileState:
             f"SELECT {columns} FROM bins ORDER BY cost IS NULL, cost DESC, position LIMIT ?",  # noqa: S608 ours
             (limit,),
         )
+
+
+def _contents_of(rows: Iterable[tuple[str, int, str, str, str]]) -> tuple[str | None, str]:
+    """The products in the rows of one bin, in their order, or why they cannot be used."""
+    named: dict[str, dict[int, Product]] = {}
+    for _, line, name, product, problem in rows:
+        if problem:
+            return None, problem
+        (named.setdefault(name, {})[line],) = decode_contents(product)
+    return encode_contents(map(joined, named.values())), ""
 
 
 def _open_database(path: Path) -> sqlite3.Connection:

@@ -241,10 +241,16 @@ def history_reason(
 
 
 def contents_reason(problem: str, litres: str | None) -> str:
-    """Part of a reason: the products' volume, or why they were not used; "" where the record names none."""
-    if problem:
-        return f"; judged without its products: {problem}"
-    return f"; {litres}" if litres else ""
+    """Part of a reason: the products' volume, and why they or a weight were not used; "" where it names none.
+
+    Example:
+        >>> contents_reason("its products sum to 3, the record says 2", None)
+        '; judged without its products: its products sum to 3, the record says 2'
+        >>> contents_reason("product 2: weight must be …, got 0 'lb'", "the record lists 4.1 litres of products")
+        "; the record lists 4.1 litres of products; judged without a weight: product 2: weight must be …, got 0 'lb'"
+    """
+    missing = f"; judged without {'a weight' if litres else 'its products'}: {problem}" if problem else ""
+    return f"; {litres}{missing}" if litres else missing
 
 
 def _change(change: int) -> str:

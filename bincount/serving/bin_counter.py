@@ -15,7 +15,7 @@ from bincount.learn.predictor import Predictor
 from bincount.mismatch.answer import Evidence, answers_of
 from bincount.mismatch.calibration import Calibration
 from bincount.mismatch.change import NO_HEAD, SAME_COUNT, ChangeHead
-from bincount.mismatch.contents import NO_JUDGE, ContentsJudge, problem_of
+from bincount.mismatch.contents import NO_JUDGE, ContentsJudge, problem_of, weight_problem_of
 from bincount.mismatch.sums import SumsHead
 from bincount.serving.batcher import Batcher
 
@@ -134,7 +134,9 @@ class BinCounter:
         joint = self._judge.joint([products], photo, sums, prior, [other.distribution])[0]
         classes = np.array([self._counts.index_of(recorded)])
         missed = float(self._judge.missed_evidence([products], classes, photo, sums, prior)[0])
-        return other._replace(distribution=joint, calibration=self._judge.calibration, missed=missed)
+        weight_problem = weight_problem_of(products)
+        problems = {**other.problems, **({"contents_problem": weight_problem} if weight_problem else {})}
+        return Evidence(joint, self._judge.calibration, other.counted, missed, problems)
 
 
 _NOTHING = Evidence(None, None, None, None, False, {})

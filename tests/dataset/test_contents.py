@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from bincount.dataset.contents import SUMS, Product, contents_of, sums_of
+from bincount.dataset.contents import SUMS, Product, contents_of, decode_contents, encode_contents, sums_of
 
 INCHES = {"length": 4.0, "width": 2.0, "height": 3.0}
 
@@ -31,8 +31,8 @@ def product_in(unit, factor=1.0, *, weight=(0.5, "pounds"), quantity=2, **change
     ],
 )
 def test_sizes_and_weights_are_converted(product):
-    (read,), problems = contents_of(metadata_of(product))
-    assert problems == ()
+    (read,) = contents_of(metadata_of(product))
+    assert read.size_problem == read.weight_problem == ""
     assert read.quantity == 2
     assert read.sides_in == pytest.approx((4.0, 3.0, 2.0))
     assert read.weight_lb == pytest.approx(0.5)
@@ -53,17 +53,28 @@ def test_sizes_and_weights_are_converted(product):
     ],
 )
 def test_a_value_that_is_no_size_is_set_aside_and_the_product_stays(value, reason):
-    contents = contents_of(metadata_of(product_in("IN", length=value), product_in("IN")))
-    assert [product.sides_in is None for product in contents.products] == [True, False]
-    (problem,) = contents.problems
-    assert problem.startswith("product 1: length")
-    assert reason in problem
+    wrong, right = contents_of(metadata_of(product_in("IN", length=value), product_in("IN")))
+    assert (wrong.sides_in is None, right.sides_in is None) == (True, False)
+    assert wrong.size_problem.startswith("length must ")
+    assert reason in wrong.size_problem
+    assert wrong.weight_problem == right.size_problem == right.weight_problem == ""
+
+
+def test_a_value_that_is_no_weight_is_set_aside_and_the_size_stays():
+    (read,) = contents_of(metadata_of(product_in("IN", weight=(-1, "pounds"))))
+    assert (read.sides_in, read.weight_lb, read.size_problem) == ((4.0, 3.0, 2.0), None, "")
+    assert read.weight_problem == "weight must be above 0 and at most 5000 lb, got -1 'pounds'"
+
+
+def test_products_are_read_as_they_were_written():
+    products = contents_of(metadata_of(product_in("IN", length=3), product_in("IN"), {"quantity": 0}))
+    assert decode_contents(encode_contents(products)) == products
 
 
 def test_a_record_without_any_size_has_products_and_no_problem():
     contents = contents_of(metadata_of({"quantity": 3}))
-    assert contents == ((Product(3, None, None),), ())
-    sums = dict(zip(SUMS, sums_of(contents.products), strict=True))
+    assert contents == (Product(3, None, None),)
+    sums = dict(zip(SUMS, sums_of(contents), strict=True))
     assert sums["log_products"] == pytest.approx(math.log(2))
     assert all(np.isnan(value) for name, value in sums.items() if name != "log_products")
 

@@ -1,6 +1,7 @@
 """Figures of the judge of contents, on lists whose truth is known."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,11 @@ from bincount.counts import Counts
 from bincount.dataset.contents import Product, sums_of
 from bincount.dataset.manifest import Record
 from bincount.evaluate.contents_metrics import ERRORS, JUDGES, _planted, contents_summary, evaluate_contents
+from bincount.evaluate.evaluate import evaluate
 from bincount.mismatch.contents import ContentsJudge
+from tests.evaluate.trained import open_trained_run, write_manifest
+from tests.stores import make_settings
+from tests.tiny import write_contents_judge
 
 FIVE, PRIOR = Counts.parse("1-5"), np.full(5, 0.2)
 
@@ -89,3 +94,18 @@ def test_planted_errors_are_those_that_their_names_say():
     assert [variant.contents for variant in _planted("swapped", 0, contents, records, FIVE)] == [list(contents[1])]
     assert all(len(variant.contents) == 1 for variant in _planted("missing", 0, contents, records, FIVE))
     assert all(len(variant.contents) == 3 for variant in _planted("added", 0, contents, records, FIVE))
+
+
+def test_the_step_evaluate_returns_the_figures_and_the_card_shows_both_lifts(tmp_path):
+    settings = make_settings(tmp_path)
+    run_id = open_trained_run(settings, write_manifest(settings, side=5))
+    write_contents_judge(settings.run(run_id) / "model")
+    answer = evaluate(settings, run_id=run_id)
+    figures, metrics = answer["contents"], answer["metrics"]
+    assert (figures["bins"], figures["nll"]) == (metrics["contents_bins"], metrics["contents_nll"])
+    assert evaluate(settings, run_id=run_id) == json.loads(json.dumps(answer))
+    card = (settings.run(run_id) / "evaluation" / "card.md").read_text()
+    row = figures["variance"]["quantity_one"]["contents"]
+    shown = f"{row['auroc']:.3f} ({row['lift_5']:.1f} and {row['lift_10']:.1f})"
+    assert f"| {ERRORS['quantity_one']} | {shown} |" in card
+    assert re.search(r"wrong record, AUROC \(lift at 5 % and 10 %\)", card)

@@ -16,7 +16,10 @@ from tests.tiny import photo, write_model
 
 
 def write_manifest(settings, *, ids=range(1, 401), counts="1-5", source="s3://aft-vbi-pds", siblings=(), side=None):
-    """Ingests drawn photos: each shows as many boxes as it records, cubes of `side` inches. Returns the digest."""
+    """Ingests drawn photos: each shows as many boxes as it records, cubes of `side` inches if that is given.
+
+    Returns the manifest's digest.
+    """
     classes = Counts.parse(counts)
     names = [f"{number:05d}" for number in ids]
     skus = {name: [name] for name in names}

@@ -79,5 +79,14 @@ def test_an_earlier_photo_is_used_where_it_can_be(tmp_path):
         assert read["probabilities"] != plain["probabilities"]
         assert read["verdict"] in ("match", "mismatch", "unsure")
         assert wrong["contents_problem"] == "its products sum to 2, the record says 3"
+        sent = [
+            {"image": image, "contents": [cubes[0] | changed], "recorded": 2}
+            for changed in ({"length": 0}, {"weight": -2})
+        ]
+        unknown, light = post(url, {"dataframe_records": sent})
+        assert same_answer(unknown, plain)
+        assert unknown["contents_problem"] == "product 1: length must be above 0 and at most 500 in, got 0 'in'"
+        assert light["probabilities"] != plain["probabilities"]
+        assert light["contents_problem"] == "product 1: weight must be above 0 and at most 5000 lb, got -2 'lb'"
         many = client.count([photos[0]] * 20, None, [before[0]] * 20)  # sent as parquet
         assert {row["change"] for row in many} == {first["change"]}
