@@ -20,7 +20,7 @@ import numpy as np
 from keras_tuner.engine.base_tuner import BaseTuner
 
 from bincount.errors import BincountError, DataError
-from bincount.files import digest_of
+from bincount.files import digest_of, read_json, write_json
 from bincount.learn.feature_extraction import Examples
 from bincount.learn.head_training import fit_head
 from bincount.learn.model import WEIGHT_DECAY, Hyperparameters
@@ -152,10 +152,10 @@ def search_fine_tuning(
     space.Int("epochs", max(1, max_epochs // 2), max_epochs)
     project = digest_of([data, trials, seed, "fine_tuning", space.get_config()])
     until = time.monotonic() + 60 * minutes
-    best_curve: list[float] = []
+    best = folder / project / "best_curve.json"  # goes with KerasTuner's state, where that is damaged
 
     def run(trial_id: str, values: Mapping[str, Any]) -> float:
-        nonlocal best_curve
+        best_curve: list[float] = (read_json(best) or {}).get("val_nll", [])
         if best_curve and time.monotonic() > until:
             raise keras_tuner.errors.FatalError("the minutes are spent") from _MinutesSpent()
         curve: list[float] = []
@@ -173,7 +173,7 @@ def search_fine_tuning(
         except _Hopeless:
             score = min(curve)
         if math.isfinite(score) and (not best_curve or score < min(best_curve)):
-            best_curve = curve
+            write_json(best, {"val_nll": curve})
         return score
 
     return _search(folder, project, lambda: oracle_of("random", space, trials=trials, seed=seed), run, on_trial)
