@@ -29,6 +29,7 @@ from bincount.learn.judges import Judges, learn_judges
 from bincount.learn.model import Hyperparameters, assemble
 from bincount.learn.network_training import OnEpoch, Recipe
 from bincount.learn.predictor import FEATURES, MODEL
+from bincount.learn.prepare import choice_of
 from bincount.learn.temperature import temperature_of
 from bincount.settings import Settings
 from bincount.store.workspace import open_workspace
@@ -106,6 +107,7 @@ def train(
     facts = {
         "counts": str(cached.manifest.counts),
         **cached.facts,
+        **choice_of(settings, run_id, features),
         "hyperparameters": fine_tuning or best,
         "temperature": trained.temperature,
         "epochs": trained.epochs,

@@ -33,6 +33,8 @@ def place(tmp_path):
 
 def test_a_whole_model_comes_of_it_once_and_the_same_again(place):
     settings, run_id, prepared = place
+    prepare_note = {"folder": prepared[:16], "facts": {"manifest": prepared[17:]}, "backbone_choice": "it is in reach"}
+    (settings.run(run_id) / "prepare.json").write_text(json.dumps(prepare_note))
     answer = train(settings, run_id=run_id, features=prepared)
     folder = settings.run(run_id) / "model"
     assert {path.name for path in folder.iterdir()} == {
@@ -42,6 +44,7 @@ def test_a_whole_model_comes_of_it_once_and_the_same_again(place):
     assert facts["counts"] == "1-5"
     assert (facts["fit"], facts["image_px"], facts["backbone"], facts["weights"]) == ("pad", 32, "tiny", "none")
     assert facts["manifest"] == prepared.split("-")[1]
+    assert facts["backbone_choice"] == "it is in reach"
     assert answer == {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
     assert answer["val_nll"] < 1.5
     probabilities = Predictor(folder).predict([photo(items=2), photo(items=4)])
