@@ -126,6 +126,17 @@ def test_a_damaged_export_is_named(folder, tmp_path, damage):
         open_network(tmp_path / "model.keras")
 
 
+def test_an_export_of_the_right_size_with_other_bytes_is_named(folder, tmp_path):
+    for file in (*files_of(folder / "model.keras"), folder / "model.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((tmp_path / "model.bin").read_bytes())
+    weights[len(weights) // 2] ^= 0x40
+    (tmp_path / "model.bin").write_bytes(weights)
+    assert not engine.is_whole_network(tmp_path / "model.keras")
+    with pytest.raises(DataError, match=r"model\.bin: must be an exported network as it was saved, got none or other"):
+        Predictor(tmp_path)
+
+
 def test_answering_loads_neither_tensorflow_nor_keras_nor_mlflow_nor_telemetry(folder, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(PHOTOS[0])
     code = f"""
