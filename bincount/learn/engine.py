@@ -181,8 +181,21 @@ def save_network(
 
 def checked_precisions(path: Path) -> list[str]:
     """The precisions in which the exported network of a Keras file gives what Keras gives."""
-    differences = (read_json(note_of(path)) or {}).get("differences", {})
+    return _precisions_of(read_json(note_of(path)) or {})
+
+
+def _precisions_of(note: dict[str, Any]) -> list[str]:
+    differences = note.get("differences", {})
     return [each for each in (FLOAT32, BFLOAT16) if differences.get(each, 1.0) <= WITHIN[each]]
+
+
+def engine_of(note: dict[str, Any]) -> str:
+    """What answers, by the note of `save_network`: "OpenVINO, float32 and bfloat16", or TensorFlow and why."""
+    if "problem" in note:
+        return f"TensorFlow: it could not be exported ({note['problem']})"
+    if FLOAT32 not in (precisions := _precisions_of(note)):
+        return f"TensorFlow: exported it differs by {note['differences'][FLOAT32]:.2g}"
+    return f"OpenVINO, {' and '.join(precisions)}"
 
 
 def is_whole_network(path: Path) -> bool:

@@ -20,7 +20,7 @@ from bincount.dataset.split import AUXILIARY, DEVELOPMENT_PARTS, LEARNED_PARTS
 from bincount.errors import ConfigError
 from bincount.files import read_json
 from bincount.learn.backbone import fine_width, load_backbone
-from bincount.learn.engine import is_whole_network, save_network
+from bincount.learn.engine import engine_of, is_whole_network, save_network
 from bincount.learn.feature_cache import CachedFeatures, read_features
 from bincount.learn.feature_extraction import Examples, join_examples
 from bincount.learn.fine_tuning import TrainedModel, fine_tune, recipe_of, scored_of
@@ -173,11 +173,11 @@ def _publish(trained: TrainedModel, facts: dict[str, Any], folder: Path, photos:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     model = assemble(trained.backbone, trained.head, trained.temperature)
-    save_network(model, beside / MODEL, photos, outputs=(FEATURES,), scale=1.0)
+    note = save_network(model, beside / MODEL, photos, outputs=(FEATURES,), scale=1.0)
     for judge in judges:
         if judge:
             judge.write(beside)
-    (beside / NOTE).write_text(json.dumps(facts, indent=1))
+    (beside / NOTE).write_text(json.dumps({**facts, "engine": engine_of(note)}, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
     shutil.rmtree(folder.with_name("whole"), ignore_errors=True)  # the state after each epoch

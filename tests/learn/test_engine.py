@@ -15,6 +15,7 @@ from bincount.learn.engine import (
     KerasNetwork,
     OpenVinoNetwork,
     checked_precisions,
+    engine_of,
     files_of,
     has_bfloat16,
     load_keras,
@@ -72,6 +73,7 @@ def test_what_the_check_did_not_pass_is_not_used(folder, tmp_path, note, library
     engine.note_of(tmp_path / "model.keras").write_text(json.dumps(note))
     network = open_network(tmp_path / "model.keras")
     assert (network.library, network.precision) == (library, precision)
+    assert engine_of(note).lower().startswith(library)
 
 
 def test_a_network_that_cannot_be_exported_falls_back_to_tensorflow(tmp_path, pixels, caplog):
@@ -95,6 +97,9 @@ def test_a_network_that_cannot_be_exported_falls_back_to_tensorflow(tmp_path, pi
         "files": {},
     }
     assert "OpenVINO cannot run this network, so TensorFlow does" in caplog.text
+    assert (
+        engine_of(note) == "TensorFlow: it could not be exported (NotImplementedError: no counterpart of an operation)"
+    )
     assert [file.name for file in files_of(path)] == ["model.keras", "model.engine.json"]
 
 
