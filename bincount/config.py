@@ -242,6 +242,14 @@ class SearchConfig(Schema):
     loss_mix: float | None = setting(None, **_LOSS_MIX)
     seed: int = setting(0, **_SEED)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.search_fine_tuning and not self.fine_tune_epochs:
+            raise ConfigError(
+                f"search_fine_tuning: must stand with fine_tune_epochs, got {self.fine_tune_epochs} of them. "
+                "Say with how many epochs to fine-tune."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Schema):

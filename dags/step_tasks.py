@@ -81,9 +81,20 @@ def run_step(verb: str, so_far: dict[str, Any], **params: Any) -> dict[str, Any]
 
 
 def params_of(schema: type) -> dict[str, Any]:
-    """The form's values of those settings that a schema has too."""
+    """The form's values of those settings that a schema has too.
+
+    Raises:
+        AirflowFailException: If the schema does not take them together.
+    """
+    from bincount.errors import ConfigError
+
     form = form_values()
-    return {each.name: form[each.name] for each in settings_of(schema) if each.name in form}
+    values = {each.name: form[each.name] for each in settings_of(schema) if each.name in form}
+    try:
+        schema(**values)
+    except ConfigError as error:
+        raise AirflowFailException(str(error)) from None
+    return values
 
 
 def form_values() -> dict[str, Any]:

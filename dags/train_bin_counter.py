@@ -37,8 +37,9 @@ PARAMS = {**form_params(FormConfig, source="s3://bins"), **APPROVAL}
 @task
 def plan() -> list[dict[str, Any]]:
     """Reads all metadata and decides which shards each partition fetches."""
+    partitions = params_of(FormConfig)["partitions"]  # all of the form, so that what is wrong with it is said at once
     planned = run_step("plan", {}, **params_of(BinsConfig), **other_counts())
-    of = min(params_of(FormConfig)["partitions"], planned["shards"])
+    of = min(partitions, planned["shards"])
     return [{"plan": planned["plan"], "share": f"{number}/{of}"} for number in range(1, of + 1)]
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from bincount.config import ChainConfig
+from bincount.config import ChainConfig, SearchConfig
 from bincount.errors import ConfigError
 
 
@@ -33,3 +33,12 @@ def test_a_wrong_value_is_named(name, value):
 
 def test_defaults_are_valid():
     assert ChainConfig(source="s3://bins").counts == "1-5"
+
+
+def test_a_search_of_the_fine_tuning_needs_its_epochs():
+    message = "^search_fine_tuning: must stand with fine_tune_epochs, got 0 of them"
+    with pytest.raises(ConfigError, match=message):
+        ChainConfig(source="s3://bins", search_fine_tuning=True)
+    with pytest.raises(ConfigError, match=message):
+        SearchConfig(search_fine_tuning=True)
+    assert SearchConfig(search_fine_tuning=True, fine_tune_epochs=6).search_fine_tuning

@@ -165,6 +165,11 @@ def loaded_by(statement: str) -> set[str]:
     ("statement", "forbidden"),
     [
         ("import bincount.dataset.ingest", {"tensorflow", "keras", "mlflow", "matplotlib"}),
+        ("import bincount.evaluate.evaluate, bincount.evaluate.evaluate_source", {"tensorflow", "keras"}),
+        (
+            "import bincount.evaluate.predict, bincount.learn.predictor, bincount.reconcile.reconcile",
+            {"tensorflow", "keras"},
+        ),
         ("import bincount.config", {"numpy", "mlflow", "boto3"}),
         ("import bincount.cli", {"tensorflow", "keras", "mlflow", "matplotlib", "moto", "boto3", "airflow"}),
     ],

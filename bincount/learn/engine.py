@@ -105,10 +105,15 @@ def open_network(path: Path, *, outputs: tuple[str, ...] = (), precision: str | 
         precision: "float32" or "bfloat16"; None for the fastest that was checked and that the processor computes.
 
     Raises:
-        DataError: If it is absent or damaged.
+        DataError: If it is absent or damaged, or the exported one is not what was saved.
     """
     usable = checked_precisions(path)
     if FLOAT32 in usable and path.with_suffix(".xml").is_file() and not (has_gpu() and find_spec("tensorflow")):
+        if altered := _altered_files(path):
+            raise DataError(
+                f"{altered[0]}: must be an exported network as it was saved, got none or other bytes. "
+                "Run `bincount train` again, or restore MLflow's artifacts from a backup."
+            )
         fastest = BFLOAT16 if BFLOAT16 in usable and has_bfloat16() else FLOAT32
         return OpenVinoNetwork(path.with_suffix(".xml"), precision or fastest)
     return KerasNetwork(_with_outputs(load_keras(path), outputs))
@@ -176,17 +181,36 @@ def save_network(
 
 def checked_precisions(path: Path) -> list[str]:
     """The precisions in which the exported network of a Keras file gives what Keras gives."""
-    differences = (read_json(note_of(path)) or {}).get("differences", {})
+    return _precisions_of(read_json(note_of(path)) or {})
+
+
+def _precisions_of(note: dict[str, Any]) -> list[str]:
+    differences = note.get("differences", {})
     return [each for each in (FLOAT32, BFLOAT16) if differences.get(each, 1.0) <= WITHIN[each]]
+
+
+def engine_of(note: dict[str, Any]) -> str:
+    """What answers, by the note of `save_network`: "OpenVINO, float32 and bfloat16", or TensorFlow and why."""
+    if "problem" in note:
+        return f"TensorFlow: it could not be exported ({note['problem']})"
+    if FLOAT32 not in (precisions := _precisions_of(note)):
+        return f"TensorFlow: exported it differs by {note['differences'][FLOAT32]:.2g}"
+    return f"OpenVINO, {' and '.join(precisions)}"
 
 
 def is_whole_network(path: Path) -> bool:
     """True if a Keras file and the exported network beside it are what `save_network` wrote."""
-    note = read_json(note_of(path))
-    if note is None or not is_whole_zip(path):
-        return False
-    exported = {path.with_name(name): digest for name, digest in note["files"].items()}
-    return all(file.is_file() and sha256_of_file(file) == digest for file, digest in exported.items())
+    return read_json(note_of(path)) is not None and is_whole_zip(path) and not _altered_files(path)
+
+
+def _altered_files(path: Path) -> list[str]:
+    """Names of the files of an exported network that are absent or not what `save_network` wrote."""
+    saved = (read_json(note_of(path)) or {}).get("files", {})
+    return [
+        name
+        for name, digest in saved.items()
+        if not (file := path.with_name(name)).is_file() or sha256_of_file(file) != digest
+    ]
 
 
 def note_of(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -70,6 +71,7 @@ def fine_tune(
     folder: Path,
     seed: int,
     on_epoch: OnEpoch,
+    on_state: Callable[[], None] = lambda: None,
 ) -> TrainedModel:
     """Trains a pretrained network on photos, with new heads for the counts and for the sums of the records' products.
 
@@ -83,6 +85,7 @@ def fine_tune(
         folder: Where the state is kept from epoch to epoch: see `fit_network`.
         seed: What everything random is drawn from.
         on_epoch: Called after each epoch with its metrics.
+        on_state: Called after the state of an epoch was written.
     """
     if not on_gpu():
         reuse_large_blocks()
@@ -104,7 +107,15 @@ def fine_tune(
             trainee.set_weights(network.get_weights())
         with mixed_precision(trainee.get_layer("backbone")) if on_gpu() else contextlib.nullcontext():
             fitted = fit_network(
-                trainee, learned, held_out, recipe, scored=scored, folder=folder, seed=seed, on_epoch=on_epoch
+                trainee,
+                learned,
+                held_out,
+                recipe,
+                scored=scored,
+                folder=folder,
+                seed=seed,
+                on_epoch=on_epoch,
+                on_state=on_state,
             )
         network.set_weights(trainee.get_weights())
     kernel, bias = sums_head.get_weights()

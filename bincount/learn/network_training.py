@@ -83,6 +83,7 @@ def fit_network(
     folder: Path,
     seed: int,
     on_epoch: OnEpoch = lambda epoch, metrics: None,
+    on_state: Callable[[], None] = lambda: None,
 ) -> FittedNetwork:
     """Trains a network and leaves it with the weights of its best epoch.
 
@@ -105,6 +106,7 @@ def fit_network(
         seed: What order, mirroring, brightness and dropout are drawn from.
         on_epoch: Called after each epoch with "loss", "val_nll" and "temperature", and for each epoch that was done
             before a kill.
+        on_state: Called after the state of an epoch that was trained now was written, before `on_epoch`.
     """
     keras.utils.set_random_seed(seed)
     targets = soft_targets(network.outputs[0].shape[1], recipe.loss_mix)
@@ -123,6 +125,7 @@ def fit_network(
         temperature = temperature_of(logits, validation.classes)
         val_nll = nll_of(logits / temperature, validation.classes)
         state.add({"loss": float(fitted.history["loss"][0]), "val_nll": val_nll, "temperature": temperature})
+        on_state()
         on_epoch(epoch, state.history[-1])
     state.restore_best()
     best = state.best_epoch()

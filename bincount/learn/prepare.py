@@ -93,18 +93,27 @@ def _network_of(settings: Settings, run_id: str, config: dict[str, Any]) -> Cach
         shared.push(note)
         bins = read_manifest(settings, config["manifest"])
         return CachedFeatures(settings.features / before["folder"], bins, before["facts"])
-    prepared = _resolve(settings, **config)
-    tags = ("backbone", "backbone_choice", "weights", "manifest")
-    runs.log_tags(settings, run_id, {name: prepared.facts[name] for name in tags if name in prepared.facts})
-    write_json(note, {"config": config, "folder": prepared.folder.name, "facts": prepared.facts})
+    prepared, why = _resolve(settings, **config)
+    choice = {"backbone_choice": why} if why else {}
+    tags = {name: prepared.facts[name] for name in ("backbone", "weights", "manifest")}
+    runs.log_tags(settings, run_id, {**tags, **choice})
+    write_json(note, {"config": config, "folder": prepared.folder.name, "facts": prepared.facts, **choice})
     shared.push(note)
     return prepared
 
 
+def choice_of(settings: Settings, run_id: str, features: str) -> dict[str, str]:
+    """`backbone_choice`, why the run's own `prepare` chose the network of the features; empty if it did not choose."""
+    note = read_json(settings.run(run_id) / "prepare.json")
+    if note is None or "backbone_choice" not in note or features != f"{note['folder']}-{note['facts']['manifest']}":
+        return {}
+    return {"backbone_choice": note["backbone_choice"]}
+
+
 def _resolve(
     settings: Settings, *, manifest: str, backbone: str, weights: str, fit: str, image_px: int, seed: int
-) -> CachedFeatures:
-    """Builds the network, or finds it in the cache, and names the folder of its features."""
+) -> tuple[CachedFeatures, str]:
+    """Builds the network, or finds it in the cache, and names the folder of its features; and why it was chosen."""
     from bincount.learn.backbone import build_backbone
 
     bins = read_manifest(settings, manifest)
@@ -125,8 +134,6 @@ def _resolve(
         "photos": [record.id for record in photographed],
         "seed": seed * (network.weights == "none"),
     }
-    if network.why:
-        facts["backbone_choice"] = network.why
     del made_of["manifest"]  # features are a matter of photo and network: other bins may share them
     prepared = CachedFeatures(settings.features / digest_of(made_of), bins, facts)
     shared = open_workspace(settings)
@@ -137,7 +144,7 @@ def _resolve(
         shared.push(*prepared.folder.glob(NETWORK_FILES))
     if facts["precision"] not in checked_precisions(prepared.backbone_path):
         facts["precision"] = FLOAT32
-    return prepared
+    return prepared, network.why
 
 
 def _save_network(settings: Settings, prepared: CachedFeatures, network: Backbone, photographed: list[Record]) -> None:

@@ -20,7 +20,7 @@ from bincount.dataset.split import AUXILIARY, DEVELOPMENT_PARTS, LEARNED_PARTS
 from bincount.errors import ConfigError
 from bincount.files import read_json
 from bincount.learn.backbone import fine_width, load_backbone
-from bincount.learn.engine import is_whole_network, save_network
+from bincount.learn.engine import engine_of, is_whole_network, save_network
 from bincount.learn.feature_cache import CachedFeatures, read_features
 from bincount.learn.feature_extraction import Examples, join_examples
 from bincount.learn.fine_tuning import TrainedModel, fine_tune, recipe_of, scored_of
@@ -29,6 +29,7 @@ from bincount.learn.judges import Judges, learn_judges
 from bincount.learn.model import Hyperparameters, assemble
 from bincount.learn.network_training import OnEpoch, Recipe
 from bincount.learn.predictor import FEATURES, MODEL
+from bincount.learn.prepare import choice_of
 from bincount.learn.temperature import temperature_of
 from bincount.settings import Settings
 from bincount.store.workspace import open_workspace
@@ -85,25 +86,28 @@ def train(
     fine_tuning = asdict(recipe) if config.fine_tune_epochs else {}
     params = {f"fine_tune_{name}": value for name, value in fine_tuning.items()}
     runs.log_params(settings, run_id, {"fine_tune_epochs": config.fine_tune_epochs, **best, **params})
-    timed: list[float] = []
+    whole = folder.with_name("whole") / features
+    ended: list[float] = []  # when the epochs that this process trains end
+
+    def on_state() -> None:
+        shared.push(whole)
+        ended.append(time.monotonic())
 
     def on_epoch(stage: str, epoch: int, metrics: Mapping[str, float]) -> None:
         named = {f"{stage}/{name}": value for name, value in metrics.items()}
         runs.log_metrics(settings, run_id, named, step=epoch)
         told = ", ".join(f"{k} {v:.4f}" for k, v in metrics.items())
-        if stage == "fine_tune":  # the first one waits for photos to be decoded
-            shared.push(whole)
-            timed.append(time.monotonic())
-            rate = (timed[-1] - timed[0]) / (len(timed) - 1) if len(timed) > 1 else 0.0
-            told += f", {rate * (recipe.epochs - epoch - 1) / 60:.0f} minutes left" if rate > 1 else ""
+        if len(ended) > 1:  # the first one waits for photos to be decoded
+            epoch_s = (ended[-1] - ended[0]) / (len(ended) - 1)
+            told += f", {epoch_s * (recipe.epochs - epoch - 1) / 60:.0f} minutes left" if epoch_s > 1 else ""
         _log.info("%s: epoch %d, %s", stage, epoch + 1, told)
 
-    whole = folder.with_name("whole") / features
     with runs.watch_machine(settings, run_id):
-        trained = _learn(settings, cached, best, whole, recipe, config.seed, on_epoch)
+        trained = _learn(settings, cached, best, whole, recipe, config.seed, on_epoch, on_state)
     facts = {
         "counts": str(cached.manifest.counts),
         **cached.facts,
+        **choice_of(settings, run_id, features),
         "hyperparameters": fine_tuning or best,
         "temperature": trained.temperature,
         "epochs": trained.epochs,
@@ -136,6 +140,7 @@ def _learn(
     recipe: Recipe,
     seed: int,
     on_epoch: Callable[[str, int, Mapping[str, float]], None],
+    on_state: Callable[[], None],
 ) -> TrainedModel:
     """The head on cached features, or the whole network on photos."""
     backbone, manifest = load_backbone(cached.backbone_path), cached.manifest
@@ -158,6 +163,7 @@ def _learn(
         folder=folder,
         seed=seed,
         on_epoch=partial(on_epoch, "fine_tune"),
+        on_state=on_state,
     )
 
 
@@ -167,11 +173,11 @@ def _publish(trained: TrainedModel, facts: dict[str, Any], folder: Path, photos:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     model = assemble(trained.backbone, trained.head, trained.temperature)
-    save_network(model, beside / MODEL, photos, outputs=(FEATURES,), scale=1.0)
+    note = save_network(model, beside / MODEL, photos, outputs=(FEATURES,), scale=1.0)
     for judge in judges:
         if judge:
             judge.write(beside)
-    (beside / NOTE).write_text(json.dumps(facts, indent=1))
+    (beside / NOTE).write_text(json.dumps({**facts, "engine": engine_of(note)}, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
     shutil.rmtree(folder.with_name("whole"), ignore_errors=True)  # the state after each epoch

@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,12 +119,6 @@ def _search_fine_tuning(
     held_out = cached.photos(settings, "validation", counts=manifest.counts)
     recipe = recipe_of(cached.facts["backbone"], epochs=config.fine_tune_epochs, loss_mix=config.loss_mix)
 
-    def watch_and_share(
-        watch: Callable[[int, Mapping[str, float]], None], epoch: int, metrics: Mapping[str, float]
-    ) -> None:
-        shared.push(folder / "fine_tuning")
-        watch(epoch, metrics)
-
     def fit(values: Mapping[str, Any], watch: Callable[[int, Mapping[str, float]], None]) -> float:
         tuned = fine_tune(
             load_backbone(cached.backbone_path),
@@ -136,7 +129,8 @@ def _search_fine_tuning(
             scored=scored_of(manifest),
             folder=folder / "fine_tuning",
             seed=config.seed,
-            on_epoch=partial(watch_and_share, watch),
+            on_epoch=watch,
+            on_state=lambda: shared.push(folder / "fine_tuning"),
         )
         return tuned.val_nll
 

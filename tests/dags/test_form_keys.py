@@ -1,4 +1,4 @@
-"""A key of a run's conf that is no field of the form fails the first task, however the run was triggered."""
+"""What is wrong with a run's form as a whole fails the first task, however the run was triggered."""
 
 import json
 import os
@@ -31,6 +31,13 @@ def airflow(tmp_path_factory):
 
     run("db", "migrate")
     return run
+
+
+@pytest.mark.slow
+def test_values_that_do_not_go_together_are_named_and_nothing_is_run(airflow):
+    log = airflow("dags", "test", "train_bin_counter", "--conf", json.dumps({"search_fine_tuning": True}))
+    assert "search_fine_tuning: must stand with fine_tune_epochs, got 0 of them." in log
+    assert "-m bincount" not in log, "no step was started"
 
 
 @pytest.mark.parametrize(

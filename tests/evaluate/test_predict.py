@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -18,6 +21,7 @@ from tests.bins import photo, saved, undecodable, write_bin, write_bins
 from tests.reconcile.reconciled import read_lists, registered
 from tests.stores import make_settings
 
+ROOT = Path(__file__).parents[2]
 BAD = {
     "absent.jpg": (None, "No such file or directory"),
     "empty.jpg": (b"", "photo is empty"),
@@ -98,6 +102,35 @@ def test_a_name_that_is_no_utf_8_is_printed_as_json(model, folder, monkeypatch, 
         cli.main(["predict", name, "--model", uri])
     assert ended.value.code == 0
     assert json.loads(capsys.readouterr().out)["predictions"][0]["file"] == name
+
+
+COUNTING = """
+import sys
+from pathlib import Path
+from bincount.evaluate.evaluate import evaluate
+from bincount.evaluate.predict import predict
+from bincount.reconcile.reconcile import reconcile
+from bincount.settings import Settings
+
+workspace, tracking_uri, artifacts, model, source, out = sys.argv[1:]
+settings = Settings(Path(workspace), tracking_uri, Path(artifacts))
+(entry,) = predict(settings, files=[str(next(Path(source).glob("*/*.jpg")))], model=model)["predictions"]
+assert "count" in entry
+assert evaluate(settings, model=model, source=source)["bins"] == 100
+reconcile(settings, source=source, model=model, out=out)
+print(*({"tensorflow", "keras"} & set(sys.modules)))
+"""
+
+
+def test_counting_with_a_registered_model_loads_neither_tensorflow_nor_keras(model, tmp_path):
+    settings, uri = model
+    source = write_bins(tmp_path / "bins", 100)
+    places = settings.workspace, settings.tracking_uri, settings.artifacts, uri, source, tmp_path / "out"
+    command = [sys.executable, "-c", COUNTING, *map(str, places)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == ""
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 def test_without_the_model_the_whole_fails(model, folder):

@@ -15,6 +15,7 @@ from bincount.learn.engine import (
     KerasNetwork,
     OpenVinoNetwork,
     checked_precisions,
+    engine_of,
     files_of,
     has_bfloat16,
     load_keras,
@@ -72,6 +73,7 @@ def test_what_the_check_did_not_pass_is_not_used(folder, tmp_path, note, library
     engine.note_of(tmp_path / "model.keras").write_text(json.dumps(note))
     network = open_network(tmp_path / "model.keras")
     assert (network.library, network.precision) == (library, precision)
+    assert engine_of(note).lower().startswith(library)
 
 
 def test_a_network_that_cannot_be_exported_falls_back_to_tensorflow(tmp_path, pixels, caplog):
@@ -95,6 +97,9 @@ def test_a_network_that_cannot_be_exported_falls_back_to_tensorflow(tmp_path, pi
         "files": {},
     }
     assert "OpenVINO cannot run this network, so TensorFlow does" in caplog.text
+    assert (
+        engine_of(note) == "TensorFlow: it could not be exported (NotImplementedError: no counterpart of an operation)"
+    )
     assert [file.name for file in files_of(path)] == ["model.keras", "model.engine.json"]
 
 
@@ -124,6 +129,17 @@ def test_a_damaged_export_is_named(folder, tmp_path, damage):
     assert engine.is_whole_network(folder / "model.keras")
     with pytest.raises(DataError, match=r"model\.xml: must be an exported network"):
         open_network(tmp_path / "model.keras")
+
+
+def test_an_export_of_the_right_size_with_other_bytes_is_named(folder, tmp_path):
+    for file in (*files_of(folder / "model.keras"), folder / "model.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((tmp_path / "model.bin").read_bytes())
+    weights[len(weights) // 2] ^= 0x40
+    (tmp_path / "model.bin").write_bytes(weights)
+    assert not engine.is_whole_network(tmp_path / "model.keras")
+    with pytest.raises(DataError, match=r"model\.bin: must be an exported network as it was saved, got none or other"):
+        Predictor(tmp_path)
 
 
 def test_answering_loads_neither_tensorflow_nor_keras_nor_mlflow_nor_telemetry(folder, tmp_path):

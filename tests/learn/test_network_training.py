@@ -32,11 +32,11 @@ def run(parts, folder, **changed):
         network,
         parts["train"],
         parts["validation"],
-        arguments["recipe"],
+        arguments.pop("recipe"),
         scored=ALL,
         folder=folder,
-        seed=arguments["seed"],
         on_epoch=lambda epoch, told: curve.append((epoch, told["loss"], told["val_nll"])),
+        **arguments,
     )
     return network, fitted, curve
 
@@ -79,7 +79,7 @@ def test_a_finished_training_is_read_not_run(undisturbed, parts, tmp_path):
     assert state.stat().st_mtime_ns == written
 
 
-def test_an_epoch_that_broke_off_is_run_again_to_the_bit(undisturbed, parts, tmp_path):
+def test_an_epoch_that_broke_off_is_run_again_to_the_bit_and_alone_counts_as_trained(undisturbed, parts, tmp_path):
     class Killed(BaseException):
         pass
 
@@ -98,7 +98,11 @@ def test_an_epoch_that_broke_off_is_run_again_to_the_bit(undisturbed, parts, tmp
             seed=0,
             on_epoch=stop,
         )
-    assert_same(run(parts, tmp_path), undisturbed)
+    (state,), written = tmp_path.iterdir(), []
+    first = state.stat().st_mtime_ns
+    assert_same(run(parts, tmp_path, on_state=lambda: written.append(state.stat().st_mtime_ns)), undisturbed)
+    assert len({first, *written}) == 1 + RECIPE.epochs - 2, "the two epochs before the kill are read, not trained"
+    assert len(written) == RECIPE.epochs - 2
 
 
 @pytest.mark.parametrize("kept", [0.5, *(pytest.param(kept, marks=pytest.mark.slow) for kept in (0, 0.99))])

@@ -9,7 +9,7 @@ from bincount.dataset.manifest import Manifest
 from bincount.errors import ConfigError, DataError
 from bincount.learn.engine import BFLOAT16, FLOAT32, has_bfloat16
 from bincount.learn.feature_cache import read_features
-from bincount.learn.prepare import prepare
+from bincount.learn.prepare import choice_of, prepare
 from bincount.tracking import runs
 from tests.learn.bins import write_bins
 from tests.stores import make_settings
@@ -112,6 +112,15 @@ def test_the_backbone_is_chosen_once_a_run(made, monkeypatch):
 
     monkeypatch.setattr("bincount.learn.weights.answers", asked_again)
     assert prepare(settings, **arguments) == answer
+
+    # A run that names the same network shares the features, but not the reason.
+    named = {**arguments, "run_id": runs.open_run(settings), "backbone": "EfficientNetLite0"}
+    for again in (named, arguments):
+        assert prepare(settings, **again) == answer
+        assert "backbone_choice" not in read_features(settings, answer["features"]).facts
+    assert choice_of(settings, named["run_id"], answer["features"]) == {}
+    assert "neither cached" in choice_of(settings, arguments["run_id"], answer["features"])["backbone_choice"]
+    assert choice_of(settings, arguments["run_id"], made[2]["features"]) == {}
 
 
 def test_damaged_features_are_computed_again_when_they_are_needed(made):

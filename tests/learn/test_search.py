@@ -259,6 +259,29 @@ def test_a_trial_that_falls_behind_ends_early(tmp_path):
     assert len(epochs) < sum(each["epochs"] for each in tried)
 
 
+def test_a_search_that_goes_on_compares_its_trials_with_those_before_the_kill(tmp_path):
+    def killed(values, epoch):
+        if epoch == 1 and begun[-1] != values:
+            raise Killed
+        if not begun:
+            begun.append(values)
+        return 1.0
+
+    begun = []
+    with pytest.raises(Killed):
+        fine_tunings(tmp_path, killed)
+    epochs = []
+
+    def worse(values, epoch):
+        epochs.append(epoch)
+        return 2.0
+
+    (trials, best, val_nll), tried, _ = fine_tunings(tmp_path, worse)
+    assert (trials, best, val_nll) == (4, begun[0], 1.0)
+    assert len(tried) == 3
+    assert epochs == 3 * [0, 1], "each ends after the fewest epochs"
+
+
 def test_no_trial_begins_after_the_minutes_are_spent(tmp_path):
     (trials, best, _), tried, _ = fine_tunings(tmp_path, off, minutes=0)
     assert trials == len(tried) == 1

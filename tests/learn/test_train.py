@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bincount.errors import ConfigError
+from bincount.learn.engine import has_bfloat16
 from bincount.learn.predictor import Predictor
 from bincount.learn.prepare import prepare
 from bincount.learn.train import train
@@ -33,6 +34,8 @@ def place(tmp_path):
 
 def test_a_whole_model_comes_of_it_once_and_the_same_again(place):
     settings, run_id, prepared = place
+    prepare_note = {"folder": prepared[:16], "facts": {"manifest": prepared[17:]}, "backbone_choice": "it is in reach"}
+    (settings.run(run_id) / "prepare.json").write_text(json.dumps(prepare_note))
     answer = train(settings, run_id=run_id, features=prepared)
     folder = settings.run(run_id) / "model"
     assert {path.name for path in folder.iterdir()} == {
@@ -42,6 +45,8 @@ def test_a_whole_model_comes_of_it_once_and_the_same_again(place):
     assert facts["counts"] == "1-5"
     assert (facts["fit"], facts["image_px"], facts["backbone"], facts["weights"]) == ("pad", 32, "tiny", "none")
     assert facts["manifest"] == prepared.split("-")[1]
+    assert facts["backbone_choice"] == "it is in reach"
+    assert facts["engine"] == "OpenVINO, float32" + " and bfloat16" * has_bfloat16()
     assert answer == {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
     assert answer["val_nll"] < 1.5
     probabilities = Predictor(folder).predict([photo(items=2), photo(items=4)])
@@ -61,6 +66,27 @@ def test_a_whole_model_comes_of_it_once_and_the_same_again(place):
         assert run.data.params["learning_rate"] == "0.02"
         assert len(client.get_metric_history(run_id, "train/val_nll")) >= answer["epochs"]
         assert run.data.metrics["val_nll"] == pytest.approx(answer["val_nll"])
+
+
+def test_a_model_that_cannot_be_exported_says_which_engine_answers_and_why(place, caplog):
+    import keras
+
+    settings, run_id, prepared = place
+    pixels = keras.Input((32, 32, 3))
+    hidden = keras.layers.Conv2D(8, 3)(pixels)
+    network = keras.Model(pixels, [hidden, keras.layers.Conv2D(2, 3)(hidden)], name="network")
+    photos = keras.Input((32, 32, 3), dtype="uint8")
+    used, _ = network(keras.layers.Rescaling(0.01)(photos))  # Keras exports the output that nothing uses too
+    keras.Model(photos, keras.layers.GlobalAveragePooling2D()(used)).save(
+        settings.features / prepared[:16] / "backbone.keras"
+    )
+    train(settings, run_id=run_id, features=prepared)
+    folder = settings.run(run_id) / "model"
+    facts = json.loads((folder / "model.json").read_text())
+    why = "ValueError: exported it has 4 outputs, where the network has 2"
+    assert facts["engine"] == f"TensorFlow: it could not be exported ({why})"
+    assert f"OpenVINO cannot run this network, so TensorFlow does ({why})" in caplog.text
+    assert Predictor(folder).library == "tensorflow"
 
 
 def test_nothing_is_published_when_it_fails(place, monkeypatch):

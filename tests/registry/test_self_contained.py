@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -84,15 +85,32 @@ def test_a_network_that_was_not_exported_needs_tensorflow(tmp_path):
     assert {"tensorflow", "keras"} < {line.partition("==")[0] for line in register.requirements_of(tmp_path / "model")}
 
 
+def install(requirements, environment, *options):
+    """Installs requirements into a new environment and gives its Python; skips where the index cannot be reached."""
+    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, environment], check=True)
+    python = environment / "bin" / "python"
+    command = [UV, "pip", "install", "--quiet", "--python", python, "-r", requirements, *options]
+    installed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "error sending request" in installed.stderr:
+        pytest.skip(f"the package index cannot be reached: {installed.stderr.strip().splitlines()[-1][:200]}")
+    assert installed.returncode == 0, installed.stderr[-3000:]
+    return python
+
+
+def test_only_an_index_that_cannot_be_reached_is_a_reason_to_skip(tmp_path):
+    (tmp_path / "requirements.txt").write_text("bincount-of-nobody==1.0\n")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/simple"
+    with pytest.raises(pytest.skip.Exception, match="cannot be reached"):
+        install(tmp_path / "requirements.txt", tmp_path / "one", "--default-index", url, "--no-cache")
+    with pytest.raises(AssertionError, match="bincount-of-nobody was not found"):
+        install(tmp_path / "requirements.txt", tmp_path / "other", "--no-index")
+
+
 def test_it_answers_in_a_fresh_environment_of_its_own_requirements(version, tmp_path):
     packed, expected = version
     environment, elsewhere = tmp_path / "environment", tmp_path / "elsewhere"
-    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, environment], check=True)
-    python = environment / "bin" / "python"
-    install = [UV, "pip", "install", "--quiet", "--python", python, "-r", packed / "requirements.txt"]
-    installed = subprocess.run(install, capture_output=True, text=True, check=False)
-    if installed.returncode:
-        pytest.skip(f"the package index cannot be reached: {installed.stderr.strip().splitlines()[-1][:200]}")
+    python = install(packed / "requirements.txt", environment)
     shutil.copytree(packed, elsewhere / "model")
     photos = []
     for row, photo in enumerate(PHOTOS):
