@@ -167,7 +167,7 @@ def test_photos_and_records_that_are_none_keep_their_row(settings, model, source
     }
     assert by_id["10009"]["predicted"]
     assert by_id["10007"]["location"] == "@SUM(1)"  # only a spreadsheet would run it
-    assert {row["location"] for row in table} >= {"'+cmd|' /C calc'!A0", "'@SUM(1)", "'-3", "A\nB", ""}
+    assert {row["location"] for row in table} >= {"'+cmd|' /C calc'!A0", "'@SUM(1)", "'-3", "A B", ""}
     assert {row["id"] for row in table} >= {"'=HYPERLINK(1)", "../../x"}
     assert not [field for row in table for field in row.values() if field[:1] in tuple("=+-@\t\r") and field]
     assert summary["not_judged"]["recorded count is no whole number from 0 to 100000"] == 2
