@@ -136,7 +136,7 @@ class BinCounter:
         missed = float(self._judge.missed_evidence([products], classes, photo, sums, prior)[0])
         weight_problem = weight_problem_of(products)
         problems = {**other.problems, **({"contents_problem": weight_problem} if weight_problem else {})}
-        return Evidence(joint, self._judge.calibration, other.counted, missed, problems)
+        return Evidence(joint, self._judge.calibration, other.counted, missed, other.unchanged, problems)
 
 
 _NOTHING = Evidence(None, None, None, None, False, {})
