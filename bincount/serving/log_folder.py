@@ -34,7 +34,8 @@ class LogFolder:
         """
         self._folder, self._most_bytes = folder, most_bytes
         (folder / PHOTOS).mkdir(parents=True, exist_ok=True)
-        for left in (*folder.glob(f".{FILES}.*"), *(folder / PHOTOS).glob(".*")):
+        half_written = (path for path in (folder / PHOTOS).glob(".*.*.*") if _PHOTO.fullmatch(path.stem[1:]))
+        for left in (*folder.glob(f".{FILES}.*"), *half_written):
             if left.is_file():
                 left.unlink()
         photos = (path for path in (folder / PHOTOS).iterdir() if _PHOTO.fullmatch(path.name))

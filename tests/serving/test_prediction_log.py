@@ -114,7 +114,7 @@ def test_a_killed_process_leaves_whole_files_and_the_next_one_cleans_up(tmp_path
         assert len(rows_in(tmp_path)) > seen
         seen = len(rows_in(tmp_path))
     (tmp_path / ".served-20260101T000000-0.parquet.ab").write_bytes(b"half")
-    (tmp_path / "photos" / ".0.jpg.ab").write_bytes(b"half")
+    (tmp_path / "photos" / f".{'0' * 64}.jpg.ab").write_bytes(b"half")
     with writer(tmp_path, most_mb=100) as process:
         assert reports_of(process) == []
     assert [path for path in tmp_path.rglob(".*") if path.name != ".lock"] == []
@@ -124,13 +124,14 @@ def test_a_killed_process_leaves_whole_files_and_the_next_one_cleans_up(tmp_path
 def test_what_others_put_between_the_photos_stays_and_stops_nothing(tmp_path):
     for name in (".ipynb_checkpoints", "old"):
         (tmp_path / "photos" / name).mkdir(parents=True)
-    (tmp_path / "photos" / "notes.txt").write_bytes(bytes(1_000_000))
+    for name in ("notes.txt", ".gitignore"):
+        (tmp_path / "photos" / name).write_bytes(bytes(1_000_000))
     with writer(tmp_path, photos=True) as process:
         for number in range(16):
             photos = [with_comment(PHOTOS[0], 256 * number + row) for row in range(256)]
             send(process, answer_about(photos, request=str(number)))
         assert sum(report["written"] for report in reports_of(process)) == 16 * 256
-    assert {".ipynb_checkpoints", "notes.txt", "old"} < {path.name for path in (tmp_path / "photos").iterdir()}
+    assert {".ipynb_checkpoints", ".gitignore", "notes.txt", "old"} < {path.name for path in (tmp_path / "photos").iterdir()}
     assert "15" in {row["request"] for row in rows_in(tmp_path)}
 
 
