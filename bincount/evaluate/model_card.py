@@ -246,7 +246,7 @@ def _pair_blocks(evaluation: dict) -> list[Block]:
         Heading(2, "Two photos of one bin"),
         f"{pairs['pairs']} pairs of test photos, one transaction apart; learned from {pairs['learned_from']} pairs. "
         f"{_about_unchanged(pairs['unchanged'])} 90 % prediction sets hold the count after in "
-        f"{_with_interval(pairs, 'coverage_90')} of them; the mean probability of the most probable count is "
+        f"{_with_interval(pairs, 'coverage_90')} of the pairs; the mean probability of the most probable count is "
         f"{_with_interval(pairs, 'confidence')}.",
         Table(
             ("judge", "direction AUROC", "count after exact", "within one", "RMSE", "NLL"),
@@ -296,14 +296,17 @@ def _pair_blocks(evaluation: dict) -> list[Block]:
 
 
 def _about_unchanged(unchanged: dict) -> str:
-    if not unchanged["pairs"]:
-        return (
-            "These data hold no pair in which nothing moved: nothing is known about false alarms on unchanged bins, "
-            "and a recorded move that did not take place is not noticed by comparing photos."
-        )
-    return (
+    found = (
         f"In {unchanged['pairs']} of them nothing moved; of these, {unchanged['called_changed']:.0%} have another most "
         "probable count."
+        if unchanged["pairs"]
+        else "In none of them nothing moved, so nothing is known about false alarms on unchanged bins."
+    )
+    if unchanged["knows"]:
+        return found
+    return (
+        f"{found} The model learned from too few bins in which nothing moved: a recorded move that did not take "
+        "place is not noticed by comparing photos."
     )
 
 

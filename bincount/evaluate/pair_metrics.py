@@ -53,8 +53,9 @@ def evaluate_pairs(
         count changes; `exact`, `within_one`, `nll` and `rmse` of the count after; `intervals`, 95 % over groups; and
         the same figures of `blind`, which knows the count before alone, and `photo`, which sees the later photo alone.
         `confidence` is the mean probability of the most probable count, `coverage_90` the share of 90 % sets that hold
-        the true count. `unchanged` has the number of `pairs` in which nothing moved and, where there are any,
-        `called_changed`, the share of them whose most probable count is another. `variance` has, for each of `ERRORS`
+        the true count. `unchanged` has whether the head `knows` bins in which nothing moved, the number of such `pairs`
+        and, where there are any, `called_changed`, the share of them whose most probable count is another. `variance`
+        has, for each of `ERRORS`
         that is possible, the AUROC of wrong records, `error_rate` of all, by these three judges, with `intervals`;
         and under `worklist` what the worklist's own ranking gives `with` and `without` the photo before.
     """
@@ -71,7 +72,7 @@ def evaluate_pairs(
     }
     still = is_unchanged(before, after, counts)
     answer: dict = {"pairs": len(pairs), "learned_from": head.pairs, "error_rate": PLANTED, "variance": {}}
-    answer["unchanged"] = {"pairs": int(still.sum())}
+    answer["unchanged"] = {"knows": head.knows_unchanged, "pairs": int(still.sum())}
     if still.any():
         answer["unchanged"]["called_changed"] = float((joint.argmax(axis=1) != before)[still].mean())
     flat = np.full(len(counts), 1 / len(counts))
@@ -79,7 +80,7 @@ def evaluate_pairs(
         errors = _weighted_errors(before, after, kind, values)
         if errors is None:
             continue
-        # A record that says that nothing moved is judged, as in the worklist, by the later photo alone.
+        # As in the worklist: a head that knows no unchanged bins does not judge a record that says that nothing moved.
         alone = (
             np.zeros(len(errors.row), bool) if head.knows_unchanged else errors.recorded == values[before][errors.row]
         )
@@ -214,7 +215,9 @@ def _detection(
     member = np.unique(np.asarray(groups)[errors.row], return_inverse=True)[1]
     scores = {}
     for judge, distribution in distributions.items():
-        factor = (_likelihood_if_wrong(distribution, before, kind) / distribution)[errors.row, classes]
+        factor = (_likelihood_if_wrong(distribution, before, kind) / np.maximum(distribution, 1e-6))[
+            errors.row, classes
+        ]
         scores[judge] = PLANTED * factor / (PLANTED * factor + 1 - PLANTED)
     answer: dict = {judge: ranking_figures(score, errors, errors.weight)["auroc"] for judge, score in scores.items()}
     answer["intervals"] = {

@@ -61,7 +61,7 @@ class ChangeHead:
         farthest: Largest distance of two photos that are taken for photos of one bin.
         photo_share: Weight of the photo's own distribution beside that of the pair, 0 to 1.
         scores: Conformal scores of the calibration pairs; empty lists where there were none.
-        unchanged: How many of the pairs were of bins in which nothing moved.
+        unchanged: How many pairs were of bins in which nothing moved; fewer than `FEWEST_UNCHANGED` were left out.
     """
 
     weights: np.ndarray
@@ -80,7 +80,7 @@ class ChangeHead:
 
     @property
     def knows_unchanged(self) -> bool:
-        """Whether it was learned from enough bins in which nothing moved; otherwise P(no change) means nothing."""
+        """Whether it was learned from bins in which nothing moved, too; otherwise P(no change) means nothing."""
         return self.unchanged >= FEWEST_UNCHANGED
 
     @classmethod
@@ -110,6 +110,10 @@ class ChangeHead:
         Returns:
             None for fewer than `FEWEST_PAIRS` pairs, or fewer than five blocks.
         """
+        still = is_unchanged(before, after, counts)
+        if still.sum() < FEWEST_UNCHANGED:
+            earlier, later, before, after = (each[~still] for each in (earlier, later, before, after))
+            blocks = [block for block, left_out in zip(blocks, still, strict=True) if not left_out]
         if len(before) < FEWEST_PAIRS or len(set(blocks)) < _FOLDS or len(set(after - before)) < 2:
             return None
         from sklearn.linear_model import LogisticRegression, Ridge
@@ -154,7 +158,7 @@ class ChangeHead:
             farthest=float(np.quantile(distance, _SAME_BIN)),
             photo_share=_PHOTO_SHARE,
             scores=[[] for _ in counts.values],
-            unchanged=int(is_unchanged(before, after, counts).sum()),
+            unchanged=int(still.sum()),
         )
 
     def calibrated(

@@ -130,14 +130,14 @@ def score_pairs(
     if head is None:
         work.exclude_before("before_problem = ''", NO_HEAD)
         return
-    if not head.knows_unchanged:
-        work.exclude_before("before_problem = '' AND recorded = counted_before", SAME_COUNT)
     counts = predictor.counts
     highest = LARGEST_COUNT if counts.open_top else counts.high
     work.exclude_before(
         f"before_problem = '' AND counted_before NOT BETWEEN {counts.low} AND {highest}",
         f"counted_before is none of the model's counts, {counts}",
     )
+    if not head.knows_unchanged:
+        work.exclude_before("before_problem = '' AND recorded = counted_before", SAME_COUNT)
     work.update(("before_problem",), [(_CYCLE, position) for position in work.cycles()])
     unseen = work.count(_UNCOMPARED)
     chunk: list[tuple] = []

@@ -50,11 +50,12 @@ def test_a_head_that_sees_beats_the_judge_who_does_not():
     summary = pairs_summary(json.loads(json.dumps(figures)))
     assert summary["pairs_exact_blind"] == figures["blind"]["exact"]
     assert summary["pairs_auroc_one_photo"] == figures["variance"]["one"]["photo"]
-    assert figures["unchanged"] == {"pairs": 0}
+    assert figures["unchanged"] == {"knows": False, "pairs": 0}
 
 
 def test_pairs_in_which_nothing_moved_are_learned_from_and_have_a_figure():
     figures = learned(noise=0.3, still=60)
+    assert figures["unchanged"]["knows"]
     assert figures["unchanged"]["pairs"] == 60
     assert figures["unchanged"]["called_changed"] < 0.1
     assert figures["exact"] > 0.9

@@ -62,11 +62,18 @@ def test_it_counts_the_pairs_in_which_nothing_moved(head):
     *_, before, after, _ = pairs(400)
     assert head.unchanged == (before == after).sum() > 30
     assert head.knows_unchanged
+
+
+@pytest.mark.parametrize("few", [0, 10])
+def test_too_few_pairs_in_which_nothing_moved_are_not_learned_from(few):
     earlier, later, before, after, blocks = pairs(400)
-    moved = before != after
-    some = [block for block, each in zip(blocks, moved, strict=True) if each]
-    other = ChangeHead.fit(earlier[moved], later[moved], before[moved], after[moved], some, FIVE)
-    assert (other.unchanged, other.knows_unchanged) == (0, False)
+    some = (before != after) | (np.cumsum(before == after) <= few)
+    named = [block for block, each in zip(blocks, some, strict=True) if each]
+    other = ChangeHead.fit(earlier[some], later[some], before[some], after[some], named, FIVE)
+    assert (other.unchanged, other.knows_unchanged) == (few, False)
+    assert other.pairs == (before != after).sum()
+    distribution = other.counts_after(later[some] - earlier[some], before[some])
+    assert distribution[np.arange(some.sum()), before[some]].max() < 0.001
 
 
 def test_too_few_pairs_give_no_head():
