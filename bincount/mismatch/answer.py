@@ -121,6 +121,8 @@ def changes_of(distribution: np.ndarray, counts: Counts, counted: int, *, unchan
     Example:
         >>> changes_of(np.array([0.1, 0.2, 0.7]), Counts.parse("2-3+"), 2, unchanged=False)
         {'change': 2, 'change_probabilities': {'+1': 0.2, '+2+': 0.7}}
+        >>> changes_of(np.array([0.1, 0.2, 0.7]), Counts.parse("2-3+"), 8, unchanged=True)
+        {'change': None, 'change_probabilities': {'-6': 0.1, '-5': 0.2, '-4+': 0.7}}
     """
     changes = [value - counted for value in counts.values]
     best = int(np.argmax(distribution))

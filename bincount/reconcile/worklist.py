@@ -160,11 +160,11 @@ def worklist_rows(state: ReconcileState, context: WorklistContext, *, limit: int
             + history_reason(
                 before,
                 counted_before,
-                counted_on,
                 before_problem,
                 recorded,
                 scores if follows else None,
                 context.counts,
+                counted_on=counted_on,
             )
             + contents_reason(*products),
             "evidence": None if blob is None else evidence,
@@ -205,27 +205,30 @@ def reason_of(verdict: str, recorded: int, direction: str, low: str, high: str, 
 def history_reason(
     before: str,
     counted: int | None,
-    counted_on: str,
     problem: str,
     recorded: int,
     scores: np.ndarray | None,
     counts: Counts,
+    *,
+    counted_on: str = "",
 ) -> str:
     """Part of a reason: the change since the earlier photo, or why that was not used; "" where the record names none.
 
     Args:
         before: Id of the earlier photo.
         counted: The count that was confirmed then.
-        counted_on: The day of that count, "" where it is not known.
         problem: Why the earlier photo is not used, "" where it is.
         recorded: The recorded count.
         scores: (C,) distribution over the classes from both photos; None where it is not used.
         counts: The C classes.
+        counted_on: The day of that count, "" where it is not known.
 
     Example:
         >>> scores = np.array([0.1, 0.1, 0.7, 0.1, 0.0])
-        >>> history_reason("00041", 5, "2026-11-20", "", 4, scores, Counts.parse("1-5"))
+        >>> history_reason("00041", 5, "", 4, scores, Counts.parse("1-5"), counted_on="2026-11-20")
         '; since photo 00041 (5 counted on 2026-11-20) probably 2 fewer, the record says 1 fewer'
+        >>> history_reason("00041", 7, "", 8, scores[:3], Counts.parse("1-2+"))
+        '; since photo 00041 (7 counted) probably 3+ in it, the record says 1 more'
     """
     if problem:
         return f"; judged without an earlier photo: {problem}"
