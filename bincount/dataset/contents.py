@@ -42,7 +42,7 @@ class Product:
         quantity: How many of it, >= 0.
         sides_in: Its three sides in inches, the longest first; None where one is not known.
         weight_lb: Weight of one in pounds; None where it is not known.
-        size_problem: Which given side is none, "<side> must be …, got …"; "" where each is one, or is not given.
+        size_problem: Which given side is not valid, "<side> must be …, got …"; "" where each is, or none is given.
         weight_problem: The same of the weight.
     """
 
@@ -66,7 +66,7 @@ class Product:
 def contents_of(metadata: bytes) -> tuple[Product, ...]:
     """Reads the products from metadata that `parse_metadata` accepts, in the order of their keys.
 
-    A size or weight that is none is set aside with its reason; the product stays.
+    A size or weight that is not valid is set aside with its reason; the product stays.
 
     Args:
         metadata: The bucket's JSON of one bin.
@@ -102,7 +102,7 @@ def product_of(quantity: int, given: Mapping[str, object], *, place: str = "") -
 
 
 def _measure(name: str, given: object, units: Mapping[str, float], most: float, problems: list[str]) -> float | None:
-    """A length in inches or a weight in pounds; None where it is none, and why then is added to `problems`."""
+    """A length in inches or a weight in pounds; None where it is not valid, and why is then added to `problems`."""
     if given is None:
         return None
     value, unit = (given.get("value"), given.get("unit")) if isinstance(given, dict) else (given, None)
@@ -169,7 +169,7 @@ def _product_sent(name: str, facts: object) -> Product:
 
 
 def _number_of(value: object) -> float | None:
-    """The number in a field, infinite where it is a whole number that no float holds; None where it is none."""
+    """The number in a field, infinite where it is a whole number that no float holds; None where it is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

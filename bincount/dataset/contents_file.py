@@ -27,10 +27,10 @@ class ContentsRow:
 
     Attributes:
         line: Its line in the file; of parquet the row's number.
-        bin_id: The bin's id, "" where it is none.
+        bin_id: The bin's id, "" where it is not valid.
         name: The product's; it is compared with others and never shown.
-        product: Quantity, size and weight; None where the quantity is none.
-        problem: Why the quantity is none, "" where it is one.
+        product: Quantity, size and weight; None where the quantity is not valid.
+        problem: Why the quantity is not valid, "" where it is.
     """
 
     line: int
@@ -66,7 +66,7 @@ def contents_rows(table: TableReader) -> Iterator[ContentsRow]:
 
 
 def _number(field: str, values: Mapping[str, object], marks: Mapping[str, str | None]) -> float | str:
-    """The number in a field; its text where it is none, and both where its mark may be two."""
+    """The number in a field; its text where it is no number, and both readings where its mark may be of two kinds."""
     try:
         number = number_of(values[field], marks.get(field))
     except AmbiguousNumberError as error:

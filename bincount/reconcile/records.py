@@ -102,10 +102,10 @@ def load_contents(work: ReconcileState, table: TableReader) -> None:
     bins = work.load_contents(rows())
     if nameless:
         _log.warning(
-            "%s: %d rows without a bin's id are set aside, such as line %d", table.name, len(nameless), nameless[0]
+            "%s: rows set aside, without a bin's id: %d, such as line %d", table.name, len(nameless), nameless[0]
         )
     if problems:
-        _log.warning("%s: %d values are set aside, such as %s", table.name, len(problems), problems[0])
+        _log.warning("%s: values set aside: %d, such as %s", table.name, len(problems), problems[0])
     if not bins:
         reason = next(iter(work.tally("contents_problem")), "")
         got = f"none that can be used: {reason}. Fix the row" if reason else "none of them. Compare the ids"

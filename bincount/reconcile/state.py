@@ -255,7 +255,7 @@ class ReconcileState:
     def load_contents(self, rows: Iterable[ContentsRow]) -> int:
         """Adds the products of a file to their bins, and returns how many bins then have products.
 
-        A bin of which a quantity is none gets the reason instead.
+        A bin with a quantity that is not valid gets the reason instead.
 
         Args:
             rows: Those that name a bin.
@@ -315,12 +315,12 @@ class ReconcileState:
 
 
 def _contents_of(rows: Iterable[tuple[str, int, str, str, str]]) -> tuple[str | None, str]:
-    """The products in the rows of one bin, in their order, or why they cannot be used."""
+    """The products in the rows of one bin, in their order, or why they cannot be used; rows without a name differ."""
     named: dict[str, dict[int, Product]] = {}
     for _, line, name, product, problem in rows:
         if problem:
             return None, problem
-        (named.setdefault(name, {})[line],) = decode_contents(product)
+        (named.setdefault(name or str(line), {})[line],) = decode_contents(product)
     return encode_contents(map(joined, named.values())), ""
 
 

@@ -106,6 +106,7 @@ def test_units_and_a_product_listed_twice(settings, model, source, tmp_path, row
         ([("A", 0, 5, 5, 5, 0.5)], "its products sum to 0, the record says 2"),
         ([("A", 2, 5, 5, 5, "")], ""),
         ([("A", 1, 5, 5, 5, 0.5), ("B", 1, 2, 2, 2, 0.5), ("C", 0, "", "", "", "")], ""),
+        ([("", 1, 5, 5, 5, 0.5), ("", 1, 2, 2, 2, 0.5)], ""),
     ],
 )
 def test_products_that_cannot_be_used_leave_the_record_to_its_photo(settings, model, source, tmp_path, rows, reason):
@@ -153,8 +154,8 @@ def test_a_wrong_quantity_or_id_leaves_the_other_bins_their_products(
     wrong = "quantity in line 4 must be a whole number from 0 to 100000, got "
     assert f"judged without its products: {wrong}" in lines["20001"]["reason"]
     assert "products" not in lines["20002"]["reason"]
-    assert "c.csv: 1 rows without a bin's id are set aside, such as line 5" in caplog.text
-    assert f"c.csv: 1 values are set aside, such as {wrong}" in caplog.text
+    assert "c.csv: rows set aside, without a bin's id: 1, such as line 5" in caplog.text
+    assert f"c.csv: values set aside: 1, such as {wrong}" in caplog.text
     assert "contents: used for 1 of 2 records that name products" in caplog.text
     assert "SECRET" not in caplog.text
 
@@ -224,7 +225,7 @@ def test_names_of_products_reach_no_file(settings, model, source, tmp_path, capl
     contents = write_records(tmp_path / "c.csv", [("20000", name, 2, 5, "x", 5, 0.5)], TITLES)
     with caplog.at_level("DEBUG"):
         lines_of(settings, model, source, tmp_path / "out", records=records, contents=contents)
-    assert "c.csv: 1 values are set aside, such as width in line 2 must be above 0" in caplog.text
+    assert "c.csv: values set aside: 1, such as width in line 2 must be above 0" in caplog.text
     assert all(
         "alert(1)" not in text for text in (caplog.text, *(path.read_text() for path in (tmp_path / "out").iterdir()))
     )
