@@ -199,7 +199,7 @@ def _write_worklist(
                 **worklist_figures(state, capacity=options.capacity, count_cost=options.count_cost),
             }
             counted = confirmed.latest() if confirmed else []
-            with exclusive_lock(settings.reconciles.with_suffix(".lock"), f"--out {folder}"):  # another may write there
+            with exclusive_lock(settings.reconciles.with_suffix(".lock"), "publishing"):  # maybe into the same folder
                 publish(state, store, predictor, context, summary, folder, confirmed=counted)
             if folder.is_relative_to(settings.workspace):
                 open_workspace(settings).publish(folder, last="summary.json")

@@ -403,7 +403,7 @@ def test_two_requests_write_to_one_folder_one_after_the_other(
     def while_the_other_comes(*arguments):
         monkeypatch.undo()
         other.start()
-        while other.is_alive() and f"--out {out}: waiting" not in caplog.text:
+        while other.is_alive() and "publishing: waiting" not in caplog.text:
             time.sleep(0.01)
         write_worklist(*arguments)
 
