@@ -96,7 +96,8 @@ def train(so_far: dict[str, Any]) -> dict[str, Any]:
 @task
 def evaluate(so_far: dict[str, Any]) -> dict[str, Any]:
     """Scores the model on bins it has not seen."""
-    return run_step("evaluate", so_far, run_id=so_far["run_id"])
+    answer = run_step("evaluate", so_far, run_id=so_far["run_id"])
+    return {name: value for name, value in answer.items() if name not in ("pairs", "contents")}  # too large to pass on
 
 
 @task
