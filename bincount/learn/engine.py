@@ -190,12 +190,12 @@ def _precisions_of(note: dict[str, Any]) -> list[str]:
 
 
 def engine_of(note: dict[str, Any]) -> str:
-    """What answers, by the note of `save_network`: "OpenVINO, float32 and bfloat16", or TensorFlow and why."""
+    """What answers, by the note of `save_network`: "OpenVINO on processors, float32", or TensorFlow and why."""
     if "problem" in note:
         return f"TensorFlow: it could not be exported ({note['problem']})"
     if FLOAT32 not in (precisions := _precisions_of(note)):
         return f"TensorFlow: exported it differs by {note['differences'][FLOAT32]:.2g}"
-    return f"OpenVINO, {' and '.join(precisions)}"
+    return f"OpenVINO on processors, {' and '.join(precisions)}"
 
 
 def is_whole_network(path: Path) -> bool:

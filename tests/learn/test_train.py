@@ -46,7 +46,7 @@ def test_a_whole_model_comes_of_it_once_and_the_same_again(place):
     assert (facts["fit"], facts["image_px"], facts["backbone"], facts["weights"]) == ("pad", 32, "tiny", "none")
     assert facts["manifest"] == prepared.split("-")[1]
     assert facts["backbone_choice"] == "it is in reach"
-    assert facts["engine"] == "OpenVINO, float32" + " and bfloat16" * has_bfloat16()
+    assert facts["engine"] == "OpenVINO on processors, float32" + " and bfloat16" * has_bfloat16()
     assert answer == {"model": run_id, "epochs": facts["epochs"], "val_nll": facts["val_nll"]}
     assert answer["val_nll"] < 1.5
     probabilities = Predictor(folder).predict([photo(items=2), photo(items=4)])
