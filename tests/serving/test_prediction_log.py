@@ -131,7 +131,9 @@ def test_what_others_put_between_the_photos_stays_and_stops_nothing(tmp_path):
             photos = [with_comment(PHOTOS[0], 256 * number + row) for row in range(256)]
             send(process, answer_about(photos, request=str(number)))
         assert sum(report["written"] for report in reports_of(process)) == 16 * 256
-    assert {".ipynb_checkpoints", ".gitignore", "notes.txt", "old"} < {path.name for path in (tmp_path / "photos").iterdir()}
+    assert {".ipynb_checkpoints", ".gitignore", "notes.txt", "old"} < {
+        path.name for path in (tmp_path / "photos").iterdir()
+    }
     assert "15" in {row["request"] for row in rows_in(tmp_path)}
 
 
