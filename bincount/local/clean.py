@@ -23,6 +23,9 @@ from bincount.tracking.runs import runs_needed
 
 _log = logging.getLogger(__name__)
 
+COUNTED_WITHIN_DAYS = 30
+"""A worklist is kept for so many days after it was written: counts of its bins are imported from its folder."""
+
 
 @dataclass(frozen=True)
 class DiskEntry:
@@ -99,8 +102,14 @@ def find_entries(settings: Settings, *, home: Path, mlruns: Path, days: float) -
     Raises:
         StoreError: If MLflow does not answer.
     """
-    since = time.time() - days * 86_400
-    needed = runs_needed(settings)
+    now = time.time()
+    since, needed = now - days * 86_400, runs_needed(settings)
+
+    def of_run(path: Path) -> str:
+        summary = path / "reconcile" / "summary.json"
+        is_listed = summary.is_file() and summary.stat().st_mtime > now - COUNTED_WITHIN_DAYS * 86_400
+        return needed.get(path.name) or ("counts of its worklist may still come" if is_listed else "")
+
     folders = {name for run in needed for name in _features_of(settings.run(run))}
     shards = {
         Path(shard.name).stem  # the photos and, beside them, the index
@@ -108,7 +117,7 @@ def find_entries(settings: Settings, *, home: Path, mlruns: Path, days: float) -
         for shard in read_manifest(settings, path.stem).shards
     }
     return [
-        *_entries(_children(settings.workspace / "runs"), since, lambda path: needed.get(path.name, "")),
+        *_entries(_children(settings.workspace / "runs"), since, of_run),
         *_entries(
             _children(settings.features), since, lambda path: "a kept run uses it" if path.name in folders else ""
         ),

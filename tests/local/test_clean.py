@@ -90,6 +90,17 @@ def test_what_was_written_lately_is_kept(checkout):
     assert loose_of(checkout) == [name for name in LOOSE if name != "features-ended"]
 
 
+def test_a_worklist_whose_counts_may_still_come_is_kept(checkout):
+    _, settings, runs = checkout
+    summary = settings.run(runs["ended"]) / "reconcile" / "summary.json"
+    write(summary, "{}")
+    for days, is_kept in ((3, True), (29, True), (31, False)):
+        at = time.time() - days * 86_400
+        for path in (summary, summary.parent, settings.run(runs["ended"])):
+            os.utime(path, (at, at))
+        assert ("ended" not in loose_of(checkout)) is is_kept, days
+
+
 def test_files_that_a_running_step_removes_meanwhile_are_left_out(checkout):
     _, settings, runs = checkout
     folder, has_ended = settings.run(runs["running"]), threading.Event()
