@@ -70,8 +70,7 @@ def _number(field: str, values: Mapping[str, object], marks: Mapping[str, str | 
     try:
         number = number_of(values[field], marks.get(field))
     except AmbiguousNumberError as error:
-        digits = str(error)
-        return f"{digits.replace('.', '').replace(',', '')} or {digits.replace(',', '.')}"
+        return " or ".join(error.readings)
     return text_of(values[field]) if number is None else float(number)
 
 
@@ -106,7 +105,7 @@ def joined(products: Mapping[int, Product]) -> Product:
 
 
 def _difference(name: str, values: Mapping[int, tuple[float, ...]], unit: str) -> str:
-    """Which two lines differ, "" where none do."""
+    """The first two lines that differ and their values, "" where none do."""
     first = next(iter(values), 0)
     for line, value in values.items():
         pairs = zip(values[first], value, strict=True)

@@ -189,9 +189,8 @@ def _unit_value(value: object, where: str, mark: str | None) -> float:
 
 
 def _ambiguous(where: str, column: str, kind: str, error: AmbiguousNumberError) -> DataError:
-    digits = str(error)
-    thousands, decimal = digits.replace(".", "").replace(",", ""), digits.replace(",", ".")
+    thousands, decimal = error.readings
     return DataError(
-        f"{where}: {column} must be a {kind} whose decimal mark is certain, got {digits!r}: it may be {thousands} or "
+        f"{where}: {column} must be a {kind} whose decimal mark is certain, got '{error}': it may be {thousands} or "
         f"{decimal}, and no other number of the file decides. Write {thousands}, or {decimal.rstrip('0').rstrip('.')}."
     )

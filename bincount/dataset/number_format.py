@@ -20,6 +20,12 @@ _GROUPED = re.compile(r"[1-9][0-9]{0,2}(?:[.,][0-9]{3})+")
 class AmbiguousNumberError(ValueError):
     """A number such as "1.250" whose mark may be a decimal one or one between thousands."""
 
+    @property
+    def readings(self) -> tuple[str, str]:
+        """The number if its mark is one between thousands, and if it is a decimal one: ("1250", "1.250")."""
+        digits = str(self)
+        return digits.replace(".", "").replace(",", ""), digits.replace(",", ".")
+
 
 def decimal_mark_of(value: object) -> str | None:
     """The decimal mark that a number proves by its form, "." or ","; None where it proves none.
