@@ -22,13 +22,10 @@ from bincount.dataset.groups import block_of
 from bincount.dataset.manifest import Manifest, Record, read_manifest
 from bincount.dataset.split import AUXILIARY, DEVELOPMENT_PARTS, LEARNED_PARTS, PART_FRACTIONS
 from bincount.evaluate.count_metrics import evaluate_predictions, truth_of
-from bincount.evaluate.detection_metrics import evaluate_detection
+from bincount.evaluate.detection_metrics import PLANTED, evaluate_detection
 from bincount.mismatch.calibration import prior_of
 from bincount.settings import Settings
 from bincount.tracking import runs
-
-PLANTED = 0.10
-"""Share of records that are wrong in the simulation."""
 
 
 def folds_of(manifest: Manifest, folds: int, seed: int) -> Iterator[Manifest]:

@@ -23,7 +23,7 @@ KINDS = {
     "any": "any other count",
 }
 PLANTED = 0.10
-"""Share of records that are wrong where evidence beside the photo is simulated."""
+"""Share of wrong records in simulations of evidence beside the photo, and in benchmarks."""
 MISS_COST = 20.0
 """Cost of a missed error, in units of counting one bin."""
 

@@ -266,9 +266,9 @@ def _pair_blocks(evaluation: dict) -> list[Block]:
             tuple(
                 (
                     pair_metrics.ERRORS[kind],
-                    _auroc(row["pair"], row["intervals"]["against_blind"]["auroc"]),
+                    _ranged(row["pair"], row["intervals"]["against_blind"]["auroc"]),
                     *(
-                        _auroc(row[judge], row["intervals"][f"against_{judge}"]["auroc_blind"])
+                        _ranged(row[judge], row["intervals"][f"against_{judge}"]["auroc_blind"])
                         for judge in ("blind", "photo")
                     ),
                 )
@@ -286,7 +286,10 @@ def _pair_blocks(evaluation: dict) -> list[Block]:
                 (
                     pair_metrics.ERRORS[kind],
                     f"{percent} %",
-                    *(_lift(row["worklist"][ranking][f"lift_{percent}"]) for ranking in ("with", "without")),
+                    *(
+                        _ranged(lift["value"], lift["interval"], digits=1)
+                        for lift in (row["worklist"][ranking][f"lift_{percent}"] for ranking in ("with", "without"))
+                    ),
                 )
                 for kind, row in pairs["variance"].items()
                 for percent in (5, 10)
@@ -300,7 +303,7 @@ def _about_unchanged(unchanged: dict) -> str:
         f"In {unchanged['pairs']} of them nothing moved; of these, {unchanged['called_changed']:.0%} have another most "
         "probable count."
         if unchanged["pairs"]
-        else "In none of them nothing moved, so nothing is known about false alarms on unchanged bins."
+        else "Something moved in all of them, so nothing is known about false alarms on unchanged bins."
     )
     if unchanged["knows"]:
         return found
@@ -310,21 +313,13 @@ def _about_unchanged(unchanged: dict) -> str:
     )
 
 
-def _auroc(value: float, ends: Sequence[float]) -> str:
-    return f"{value:.3f} ({ends[0]:.3f} to {ends[1]:.3f})"
-
-
-def _lift(figure: dict) -> str:
-    low, high = figure["interval"]
-    return f"{figure['value']:.1f} ({low:.1f} to {high:.1f})"
-
-
 def _with_interval(figures: dict, name: str) -> str:
     """A figure with its interval, "" where it is not there."""
-    if name not in figures:
-        return ""
-    low, high = figures["intervals"][name]
-    return f"{figures[name]:.3f} ({low:.3f} to {high:.3f})"
+    return _ranged(figures[name], figures["intervals"][name]) if name in figures else ""
+
+
+def _ranged(value: float, ends: Sequence[float], *, digits: int = 3) -> str:
+    return f"{value:.{digits}f} ({ends[0]:.{digits}f} to {ends[1]:.{digits}f})"
 
 
 def _contents_blocks(evaluation: dict) -> list[Block]:

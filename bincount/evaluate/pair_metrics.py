@@ -55,9 +55,9 @@ def evaluate_pairs(
         `confidence` is the mean probability of the most probable count, `coverage_90` the share of 90 % sets that hold
         the true count. `unchanged` has whether the head `knows` bins in which nothing moved, the number of such `pairs`
         and, where there are any, `called_changed`, the share of them whose most probable count is another. `variance`
-        has, for each of `ERRORS`
-        that is possible, the AUROC of wrong records, `error_rate` of all, by these three judges, with `intervals`;
-        and under `worklist` what the worklist's own ranking gives `with` and `without` the photo before.
+        has, for each of `ERRORS` that is possible, the AUROC of wrong records by these three judges, with `intervals`,
+        and under `worklist` what the worklist's own ranking gives `with` and `without` the photo before; `error_rate`
+        is the share of wrong records.
     """
     truth = truth_of(records, counts)
     before, after = (truth[[pair[end] for pair in pairs]] for end in (0, 1))
@@ -81,9 +81,8 @@ def evaluate_pairs(
         if errors is None:
             continue
         # As in the worklist: a head that knows no unchanged bins does not judge a record that says that nothing moved.
-        alone = (
-            np.zeros(len(errors.row), bool) if head.knows_unchanged else errors.recorded == values[before][errors.row]
-        )
+        recorded = errors.recorded.astype(int) - counts.low
+        alone = is_unchanged(before[errors.row], recorded, counts) & (not head.knows_unchanged)
         distributions = {name or "pair": judges[name][0] for name in judges}
         answer["variance"][kind] = _detection(errors, distributions, before, kind, groups, counts) | {
             "worklist": _worklist(errors, alone, (joint, flat), (photo, prior), groups, counts)
