@@ -44,7 +44,7 @@ def plan() -> list[dict[str, Any]]:
 
 
 def other_counts() -> dict[str, bool]:
-    """Whether bins with other counts are fetched too: only where the network is fine-tuned, which learns from them."""
+    """The flag that fetches bins with other counts too, where the network is fine-tuned; it learns from them."""
     return {"other_counts": True} if params_of(TrainConfig)["fine_tune_epochs"] else {}
 
 

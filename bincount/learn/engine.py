@@ -190,7 +190,7 @@ def _precisions_of(note: dict[str, Any]) -> list[str]:
 
 
 def engine_of(note: dict[str, Any]) -> str:
-    """What answers, by the note of `save_network`: "OpenVINO on processors, float32", or TensorFlow and why."""
+    """The engine that answers, by the note of `save_network`: "OpenVINO on processors, float32", or why TensorFlow."""
     if "problem" in note:
         return f"TensorFlow: it could not be exported ({note['problem']})"
     if FLOAT32 not in (precisions := _precisions_of(note)):

@@ -80,7 +80,7 @@ class ChangeHead:
 
     @property
     def knows_unchanged(self) -> bool:
-        """Whether it was learned from bins in which nothing moved, too; otherwise P(no change) means nothing."""
+        """True if it was learned from bins in which nothing moved, too; otherwise P(no change) means nothing."""
         return self.unchanged >= FEWEST_UNCHANGED
 
     @classmethod

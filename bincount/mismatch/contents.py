@@ -302,7 +302,7 @@ def problem_of(products: Sequence[Product], recorded: int, counts: Counts) -> st
 
 
 def weight_problem_of(products: Sequence[Product]) -> str:
-    """Which given weight is not used, and why, "" where there is none; the products are used without it."""
+    """The reason why a given weight is not used, "" where there is none; the products are used without it."""
     return _first_of("weight_problem", products)
 
 

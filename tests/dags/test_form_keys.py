@@ -1,4 +1,4 @@
-"""What is wrong with a run's form as a whole fails the first task, however the run was triggered."""
+"""Forms with an unknown key, or with fields that do not go together: the first task fails, however it was triggered."""
 
 import json
 import os

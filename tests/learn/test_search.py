@@ -83,7 +83,7 @@ def test_a_trial_that_ends_in_nan_is_a_failed_one(training, tmp_path, monkeypatc
 
 
 class Killed(BaseException):
-    """What kill -9 amounts to for the code around a trial: nothing after it runs."""
+    """Stands for kill -9: nothing of the code around a trial runs after it."""
 
 
 @pytest.mark.parametrize("kind", ["random", "bayesian", "grid"])

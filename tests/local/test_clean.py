@@ -1,4 +1,4 @@
-"""What nothing needs may go, and nothing else."""
+"""`bincount clean`: it frees what nothing needs, and nothing else."""
 
 import argparse
 import json
